@@ -1,0 +1,107 @@
+import { Fault } from "../errors.ts";
+import type { DeviceId, KeyId, RequestId, SessionId, UserId } from "../ids.ts";
+import { concat, type RandomSource } from "./bytes.ts";
+import { canon, type CanonValue } from "./canon.ts";
+import { XAES, xaesOpen, xaesSeal } from "./xaes.ts";
+
+/** What a ciphertext is. A new one starts here and in docs/protocol.md §2.2. */
+export type AadContext =
+  | { kind: "secret"; userId: UserId; keyId: KeyId; version: number; type: string }
+  | { kind: "data-key"; userId: UserId; keyId: KeyId; version: number; type: string }
+  | { kind: "meta"; userId: UserId; keyId: KeyId; serial: number }
+  | { kind: "account-key"; userId: UserId; revision: number }
+  | { kind: "account-identity"; userId: UserId }
+  | { kind: "device-name"; userId: UserId; deviceId: DeviceId }
+  | { kind: "login-reply"; sessionId: SessionId }
+  | {
+      kind: "frame";
+      sessionId: SessionId;
+      direction: "request" | "reply";
+      sequence: number;
+      operation: string;
+      requestId: RequestId;
+      /** SHA-256 of the request's frame, for a reply only. */
+      requestFrameHash: Uint8Array | null;
+    }
+  | { kind: "login-state"; sessionId: SessionId; credentialId: Uint8Array; recordVersion: number; expiresAtMs: number }
+  | { kind: "session"; sessionId: SessionId; userId: UserId }
+  | { kind: "account-name"; credentialId: Uint8Array }
+  | { kind: "vault-key"; vaultId: Uint8Array; slot: "password" | "account"; header: Uint8Array }
+  | { kind: "vault-body"; vaultId: Uint8Array; generation: number; header: Uint8Array }
+  | { kind: "vault-pending"; vaultId: Uint8Array };
+
+/** First byte of each sealed value: which suite made it. 0x01 is XAES-256-GCM. */
+export const SUITE_XAES = 0x01;
+
+/** Bytes that sealing adds: suite (1), nonce (24), tag (16). */
+export const SEAL_OVERHEAD = 1 + XAES.nonceBytes + XAES.tagBytes;
+
+/** The associated data of a context: canon over its kind and its fields in the documented order. */
+export function aadBytes(context: AadContext): Uint8Array {
+  return canon(`keyhold/v1/aad/${context.kind}`, SUITE_XAES, ...fields(context));
+}
+
+function fields(c: AadContext): CanonValue[] {
+  switch (c.kind) {
+    case "secret":
+    case "data-key":
+      return [c.userId, c.keyId, c.version, c.type];
+    case "meta":
+      return [c.userId, c.keyId, c.serial];
+    case "account-key":
+      return [c.userId, c.revision];
+    case "account-identity":
+      return [c.userId];
+    case "device-name":
+      return [c.userId, c.deviceId];
+    case "login-reply":
+      return [c.sessionId];
+    case "frame":
+      return [c.sessionId, c.direction, c.sequence, c.operation, c.requestId, c.requestFrameHash];
+    case "login-state":
+      return [c.sessionId, c.credentialId, c.recordVersion, c.expiresAtMs];
+    case "session":
+      return [c.sessionId, c.userId];
+    case "account-name":
+      return [c.credentialId];
+    case "vault-key":
+      return [c.vaultId, c.slot, c.header];
+    case "vault-body":
+      return [c.vaultId, c.generation, c.header];
+    case "vault-pending":
+      return [c.vaultId];
+  }
+}
+
+/**
+ * Encrypts and binds one value to its context (XAES-256-GCM, docs/protocol.md §2).
+ *
+ * @param key 32 bytes from `deriveKey`; never a raw export key. Not retained.
+ * @param context Bound as AAD: opening under another context fails.
+ * @param random Source of the 24-byte nonce, fresh per call.
+ * @returns suite (1) ‖ nonce (24) ‖ ciphertext ‖ tag (16): plaintext length + 41 bytes.
+ */
+export function seal(
+  key: Uint8Array,
+  context: AadContext,
+  plaintext: Uint8Array,
+  random: RandomSource,
+): Uint8Array {
+  const nonce = random(XAES.nonceBytes);
+  return concat(Uint8Array.of(SUITE_XAES), nonce, xaesSeal(key, nonce, aadBytes(context), plaintext));
+}
+
+/**
+ * Opens what {@link seal} made under the same key and context.
+ *
+ * @returns The plaintext, owned by the caller.
+ * @throws Fault integrity when anything differs: key, context, a bit, the length.
+ */
+export function open(key: Uint8Array, context: AadContext, sealed: Uint8Array): Uint8Array {
+  const start = 1 + XAES.nonceBytes;
+  if (sealed.length >= SEAL_OVERHEAD && sealed[0] === SUITE_XAES) {
+    const plaintext = xaesOpen(key, sealed.subarray(1, start), aadBytes(context), sealed.subarray(start));
+    if (plaintext) return plaintext;
+  }
+  throw new Fault("integrity", `a ciphertext does not belong where it was found (${context.kind})`);
+}

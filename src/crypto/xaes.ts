@@ -1,0 +1,77 @@
+import { createCipheriv, createDecipheriv } from "node:crypto";
+import { concat, wipe } from "./bytes.ts";
+
+/** XAES-256-GCM (C2SP xaes-256-gcm, docs/protocol.md §2.1): sizes in bytes. */
+export const XAES = { keyBytes: 32, nonceBytes: 24, tagBytes: 16 } as const;
+
+/** Derives the AES-256-GCM key of one nonce: two CMAC blocks, NIST SP 800-108r1 counter mode. */
+function deriveKey(key: Uint8Array, nonce: Uint8Array): Uint8Array {
+  const k1 = aesBlocks(key, new Uint8Array(16));
+  let carry = 0;
+  for (let i = 15; i >= 0; i--) {
+    const byte = k1[i] ?? 0;
+    k1[i] = ((byte << 1) | carry) & 0xff;
+    carry = byte >>> 7;
+  }
+  k1[15] = (k1[15] ?? 0) ^ (carry * 0x87);
+  const blocks = new Uint8Array(32);
+  for (const counter of [1, 2]) {
+    const at = (counter - 1) * 16;
+    blocks.set([0, counter, 0x58, 0], at);
+    blocks.set(nonce.subarray(0, 12), at + 4);
+    for (let i = 0; i < 16; i++) blocks[at + i] = (blocks[at + i] ?? 0) ^ (k1[i] ?? 0);
+  }
+  const derived = aesBlocks(key, blocks);
+  wipe(k1);
+  return derived;
+}
+
+function aesBlocks(key: Uint8Array, blocks: Uint8Array): Uint8Array {
+  const cipher = createCipheriv("aes-256-ecb", key, null).setAutoPadding(false);
+  return new Uint8Array(cipher.update(blocks));
+}
+
+function check(key: Uint8Array, nonce: Uint8Array): void {
+  if (key.length !== XAES.keyBytes) throw new RangeError("xaes: the key has 32 bytes");
+  if (nonce.length !== XAES.nonceBytes) throw new RangeError("xaes: the nonce has 24 bytes");
+}
+
+/**
+ * Encrypts with XAES-256-GCM.
+ *
+ * @param key 32 bytes, not retained. @param nonce 24 bytes, fresh and random.
+ * @returns ciphertext ‖ tag: plaintext length + 16 bytes.
+ */
+export function xaesSeal(key: Uint8Array, nonce: Uint8Array, aad: Uint8Array, plaintext: Uint8Array): Uint8Array {
+  check(key, nonce);
+  const derived = deriveKey(key, nonce);
+  const cipher = createCipheriv("aes-256-gcm", derived, nonce.subarray(12));
+  cipher.setAAD(aad);
+  const body = cipher.update(plaintext);
+  const out = concat(body, cipher.final(), cipher.getAuthTag());
+  wipe(derived);
+  return out;
+}
+
+/** Decrypts {@link xaesSeal}'s result; `undefined` when the tag does not fit (nothing is released before). */
+export function xaesOpen(
+  key: Uint8Array,
+  nonce: Uint8Array,
+  aad: Uint8Array,
+  sealed: Uint8Array,
+): Uint8Array | undefined {
+  check(key, nonce);
+  if (sealed.length < XAES.tagBytes) return undefined;
+  const derived = deriveKey(key, nonce);
+  const decipher = createDecipheriv("aes-256-gcm", derived, nonce.subarray(12), { authTagLength: XAES.tagBytes });
+  wipe(derived);
+  decipher.setAAD(aad);
+  decipher.setAuthTag(sealed.subarray(-XAES.tagBytes));
+  const body = decipher.update(sealed.subarray(0, -XAES.tagBytes));
+  try {
+    return concat(body, decipher.final());
+  } catch {
+    wipe(body);
+    return undefined;
+  }
+}

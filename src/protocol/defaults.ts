@@ -1,0 +1,66 @@
+const SECOND = 1_000;
+const MINUTE = 60 * SECOND;
+const HOUR = 60 * MINUTE;
+const DAY = 24 * HOUR;
+
+/** The one table of defaults (docs/protocol.md §1.5), printed by `keyhold config defaults`. */
+export const DEFAULTS = {
+  listen: "127.0.0.1:7443",
+  sessionAbsoluteMs: 12 * HOUR,
+  sessionIdleMs: HOUR,
+  sessionsPerAccount: 64,
+  replayWindow: 1_024,
+  agentIdleMs: 15 * MINUTE,
+  agentAbsoluteMs: 12 * HOUR,
+  loginStateMs: MINUTE,
+  loginFreeFailures: 10,
+  loginFreeFailuresPerAddress: 100,
+  loginBackoffFirstMs: SECOND,
+  loginBackoffMaxMs: 15 * MINUTE,
+  loginForgetMs: DAY,
+  deviceTokenFailures: 10,
+  approvalMs: DAY,
+  requestMs: DAY,
+  reservationMs: DAY,
+  ceremonyStageMs: HOUR,
+  clockSkewMs: 60 * SECOND,
+  statementMs: 30 * DAY,
+  bodyBytes: 128 * 1_024,
+  headerTimeoutMs: 10 * SECOND,
+  secretBytes: 64 * 1_024,
+  fileBytes: 16 * 1_024 * 1_024,
+  accountNameBytes: 128,
+  nameBytes: 512,
+  tags: 64,
+  tagBytes: 128,
+  passwordMinBytes: 8,
+  passwordMaxBytes: 1_024,
+  inviteMs: 7 * DAY,
+  inviteConflicts: 5,
+  auditPage: 1_000,
+  shadowAuditMs: DAY,
+  changesPerRequest: 50,
+  devicesPerAccount: 64,
+  generateBytes: 32,
+  connectTimeoutMs: 10 * SECOND,
+  requestTimeoutMs: 30 * SECOND,
+  retryForMs: 10 * SECOND,
+  clipboardClearMs: 30 * SECOND,
+  drainMs: 10 * SECOND,
+} as const;
+
+/** Argon2id settings by name: of OPAQUE's key stretching and of the local vault (docs/protocol.md §3.2, §7.2). */
+export const KDF = {
+  /** OPAQUE default and its compiled-in floor. */
+  opaque: { memoryKib: 65_536, passes: 3, lanes: 4 },
+  vault: { memoryKib: 262_144, passes: 3, lanes: 4 },
+  /** The vault's cost where memory is short; also the floor on reading. */
+  vaultSmall: { memoryKib: 65_536, passes: 3, lanes: 4 },
+  /** Ceiling on reading: a file cannot make the reader allocate more. */
+  vaultCeiling: { memoryKib: 1_048_576, passes: 16, lanes: 16 },
+  /** Only behind `--kdf test` against a loopback server: insecure. */
+  test: { memoryKib: 64, passes: 1, lanes: 1 },
+} as const;
+
+/** Version of the wire protocol; part of every channel key. */
+export const PROTOCOL_VERSION = 1;

@@ -1,0 +1,212 @@
+import type { KeyId, RequestId, SessionId, UserId } from "../ids.ts";
+import type { AuditHead, SaltedEntry } from "../protocol/audit.ts";
+import type { LeafRecord } from "../protocol/leaf.ts";
+import type { Settings, SignedState } from "../protocol/state.ts";
+
+/** An account as stored. Blobs are the caller's copies: plain Uint8Array, never shared with the driver. */
+export interface AccountRow {
+  readonly userId: UserId;
+  /** HMAC of the account name, 32 bytes, unique. */
+  readonly credentialId: Uint8Array;
+  readonly sealedName: Uint8Array;
+  /** OPAQUE registration record. */
+  readonly record: Uint8Array;
+  /** Counts up with each new record; login states are bound to it. */
+  readonly recordVersion: number;
+  /** Which OPAQUE set-up the record belongs to. */
+  readonly setupId: string;
+  readonly disabled: boolean;
+  readonly createdAtMs: number;
+  readonly settings: Settings;
+  readonly state: SignedState;
+  /** Hash of `state.state`, 32 bytes. */
+  readonly stateHash: Uint8Array;
+  readonly audit: AuditHead;
+}
+
+/** Half a login: sealed by the server, taken exactly once. */
+export interface LoginStateRow {
+  readonly sessionId: SessionId;
+  readonly credentialId: Uint8Array;
+  /** The account, or the pseudo-account of an unknown name: rows are alike. */
+  readonly userId: UserId;
+  readonly recordVersion: number;
+  readonly expiresAtMs: number;
+  readonly sealed: Uint8Array;
+  /** Rate-limit bucket that a success clears. */
+  readonly bucket: string;
+  readonly addressBucket: string;
+}
+
+export interface SessionRow {
+  readonly sessionId: SessionId;
+  readonly userId: UserId;
+  readonly sealedKey: Uint8Array;
+  readonly createdAtMs: number;
+  readonly lastUsedMs: number;
+  readonly expiresAtMs: number;
+  /** Highest sequence seen. */
+  readonly high: number;
+  /** Bitmap of the last 1,024 sequences below and at `high`, bit 0 of byte 0 is `high` itself: 128 bytes. */
+  readonly window: Uint8Array;
+}
+
+/** A rate-limit bucket. */
+export interface LimitRow {
+  readonly bucket: string;
+  readonly count: number;
+  readonly blockedUntilMs: number;
+  readonly updatedAtMs: number;
+}
+
+export interface InviteRow {
+  /** SHA-256 of the code, hex: the code itself is not stored. */
+  readonly codeHash: string;
+  readonly createdAtMs: number;
+  readonly expiresAtMs: number;
+  readonly usedAtMs: number | null;
+  readonly conflicts: number;
+  /** First characters of the code, to tell invites apart in a list. */
+  readonly hint: string;
+}
+
+/** The final, recorded answer to a mutation (docs/protocol.md §4.3). */
+export interface RequestRow {
+  readonly userId: UserId;
+  readonly requestId: RequestId;
+  readonly bodyHash: Uint8Array;
+  readonly operation: string;
+  /** Error code, or `ok`. */
+  readonly status: string;
+  /** JSON text of the output or of the error. */
+  readonly reply: string;
+}
+
+export interface ReservationRow {
+  readonly userId: UserId;
+  readonly keyId: KeyId;
+  readonly requestId: RequestId;
+  readonly random: Uint8Array;
+  readonly createdAtMs: number;
+}
+
+/** Which entries of a log to read; null means any. */
+export interface AuditFilter {
+  readonly after: number;
+  readonly limit: number;
+  readonly keyId: KeyId | null;
+  readonly action: string | null;
+  readonly fromMs: number | null;
+  readonly untilMs: number | null;
+  readonly requestId: RequestId | null;
+}
+
+/**
+ * One serializable transaction. Everything read through it is consistent and everything written becomes durable
+ * together or not at all. Work inside awaits nothing but this object.
+ */
+export interface Tx {
+  accountByCredential(credentialId: Uint8Array): Promise<AccountRow | undefined>;
+  account(userId: UserId): Promise<AccountRow | undefined>;
+  /** False, and nothing written, if the credential id or user id exists. */
+  insertAccount(row: AccountRow): Promise<boolean>;
+  /** Compare-and-swap on the state hash; false when it differs from `expected`. */
+  swapState(
+    userId: UserId,
+    expected: Uint8Array,
+    next: { state: SignedState; stateHash: Uint8Array; settings?: Settings },
+  ): Promise<boolean>;
+  /** Replaces the OPAQUE record and raises its version by one. */
+  replaceRecord(userId: UserId, record: Uint8Array, setupId: string): Promise<void>;
+  setDisabled(userId: UserId, disabled: boolean): Promise<boolean>;
+  /** Erases an account with everything of it but the salted links of its log. False if there is none. */
+  removeAccount(userId: UserId): Promise<boolean>;
+  /** Accounts ordered by user id, above `after`. */
+  accounts(after: UserId | null, limit: number): Promise<readonly AccountRow[]>;
+
+  putLoginState(row: LoginStateRow): Promise<void>;
+  /** Reads and deletes in one step. */
+  takeLoginState(sessionId: SessionId): Promise<LoginStateRow | undefined>;
+  /** Takes at most `limit` states that expired before `nowMs`. */
+  takeExpiredLoginStates(nowMs: number, limit: number): Promise<readonly LoginStateRow[]>;
+  /** Drops all (start of the server: they are not counted as failures). */
+  dropLoginStates(): Promise<number>;
+
+  putSession(row: SessionRow): Promise<void>;
+  session(sessionId: SessionId): Promise<SessionRow | undefined>;
+  /** Records use: last used, window and high. */
+  touchSession(sessionId: SessionId, use: { lastUsedMs: number; high: number; window: Uint8Array }): Promise<void>;
+  sessionsOf(userId: UserId): Promise<readonly SessionRow[]>;
+  /** True if it was there. */
+  closeSession(sessionId: SessionId): Promise<boolean>;
+  /** Closes all of an account but `except`; says how many. */
+  closeSessionsOf(userId: UserId, except: SessionId | null): Promise<number>;
+  /** Deletes sessions that are over: absolutely, or unused since `idleBeforeMs`. */
+  sweepSessions(nowMs: number, idleBeforeMs: number): Promise<number>;
+
+  limit(bucket: string): Promise<LimitRow | undefined>;
+  putLimit(row: LimitRow): Promise<void>;
+  dropLimit(bucket: string): Promise<void>;
+  /** Forgets buckets untouched since `beforeMs`. */
+  sweepLimits(beforeMs: number): Promise<number>;
+
+  putInvite(row: InviteRow): Promise<void>;
+  invite(codeHash: string): Promise<InviteRow | undefined>;
+  updateInvite(row: InviteRow): Promise<void>;
+  invites(): Promise<readonly InviteRow[]>;
+  removeInvite(codeHash: string): Promise<boolean>;
+
+  request(userId: UserId, requestId: RequestId): Promise<RequestRow | undefined>;
+  /** False, and nothing written, if the id is taken. */
+  putRequest(row: RequestRow): Promise<boolean>;
+
+  putReservation(row: ReservationRow): Promise<void>;
+  reservation(userId: UserId, keyId: KeyId): Promise<ReservationRow | undefined>;
+  reservationsOf(userId: UserId, requestId: RequestId): Promise<readonly ReservationRow[]>;
+  sweepReservations(beforeMs: number): Promise<number>;
+
+  /** The newest leaf of a key. */
+  leaf(userId: UserId, keyId: KeyId): Promise<LeafRecord | undefined>;
+  /** Appends a leaf made at `revision`; `sealed` is stored under its version when given. */
+  appendLeaf(userId: UserId, revision: number, leaf: LeafRecord, sealed: Uint8Array | null): Promise<void>;
+  /** Erases all sealed values and all metadata of a key (purge). */
+  eraseSecret(userId: UserId, keyId: KeyId): Promise<void>;
+  /** Newest leaves of keys changed after a revision, ordered by key id, above `after`. */
+  leavesSince(userId: UserId, revision: number, after: KeyId | null, limit: number): Promise<readonly LeafRecord[]>;
+  /** All leaves of a key with a serial above `afterSerial`, in order. */
+  history(userId: UserId, keyId: KeyId, afterSerial: number, limit: number): Promise<readonly LeafRecord[]>;
+  sealedValue(userId: UserId, keyId: KeyId, version: number): Promise<Uint8Array | undefined>;
+  /** States after a revision, in order. */
+  statesSince(userId: UserId, revision: number, limit: number): Promise<readonly SignedState[]>;
+  appendState(userId: UserId, state: SignedState): Promise<void>;
+
+  /**
+   * Appends an entry (its `previous` and `seq` must continue the head). `expiresAtMs` marks the shadow log of an
+   * unknown name; null an account's own. The same statements run for both.
+   */
+  appendAudit(entry: SaltedEntry, head: AuditHead, expiresAtMs: number | null): Promise<void>;
+  /** Head of a log, of an account or of a shadow; zeros where there is none. */
+  auditHead(userId: UserId): Promise<AuditHead>;
+  audit(userId: UserId, filter: AuditFilter): Promise<readonly SaltedEntry[]>;
+  sweepShadowAudit(nowMs: number): Promise<number>;
+
+  setting(name: string): Promise<string | undefined>;
+  putSetting(name: string, value: string): Promise<void>;
+}
+
+/** A key server's storage. One contract suite holds every engine to it (tests/storage/contract.ts). */
+export interface Store {
+  /** "sqlite" or "postgres". */
+  readonly engine: string;
+  /**
+   * Serializable; durable on return or without trace. May run `work` twice. A throw from `work` rolls back and is
+   * passed on. `work` awaits nothing but the transaction it is given.
+   */
+  transaction<T>(work: (tx: Tx) => Promise<T>): Promise<T>;
+  /** Verifies the file's own structure; lists what is wrong, in words. */
+  check(): Promise<readonly string[]>;
+  /** Finishes what is queued, then closes; a second call does nothing. */
+  close(): Promise<void>;
+}
+
+

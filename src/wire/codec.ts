@@ -1,0 +1,164 @@
+import { fromBase64url, toBase64url } from "../crypto/bytes.ts";
+import { Fault } from "../errors.ts";
+import { type AnyId, isId } from "../ids.ts";
+
+export type Json = null | boolean | number | string | readonly Json[] | { readonly [key: string]: Json };
+
+/** Reads and writes one type. `decode` is the only way for outside data to get a type. */
+export interface Codec<T> {
+  /** @throws Fault bad_input naming `path`; never echoes the value. */
+  decode(value: unknown, path: string): T;
+  /** Deterministic: the order of a struct's fields is the table's. */
+  encode(value: T): Json;
+}
+
+/** The type that a codec reads. */
+export type Of<C> = C extends Codec<infer T> ? T : never;
+
+function bad(path: string, what: string): never {
+  throw new Fault("bad_input", `${path || "body"} must be ${what}`);
+}
+
+function codec<T>(decode: Codec<T>["decode"], encode: (value: T) => Json): Codec<T> {
+  return { decode, encode };
+}
+
+/** Bytes as base64url without padding; bounds in bytes, inclusive. */
+export function bytes(bounds: { min?: number; max: number } | { length: number }): Codec<Uint8Array> {
+  const [min, max] = "length" in bounds ? [bounds.length, bounds.length] : [bounds.min ?? 0, bounds.max];
+  const what = min === max ? `${min} bytes as base64url` : `${min} to ${max} bytes as base64url`;
+  return codec(
+    (value, path) => {
+      if (typeof value !== "string" || value.length > Math.ceil((max * 4) / 3)) bad(path, what);
+      try {
+        const out = fromBase64url(value);
+        if (out.length >= min && out.length <= max) return out;
+      } catch {
+        // falls through to the one error
+      }
+      return bad(path, what);
+    },
+    (value) => toBase64url(value),
+  );
+}
+
+/** Well-formed text; bounds in UTF-8 bytes, inclusive. */
+export function text(bounds: { min?: number; max: number; pattern?: RegExp }): Codec<string> {
+  const min = bounds.min ?? 0;
+  return codec(
+    (value, path) => {
+      if (typeof value === "string" && value.length <= bounds.max && value.isWellFormed()) {
+        const length = Buffer.byteLength(value);
+        if (length >= min && length <= bounds.max && (bounds.pattern?.test(value) ?? true)) return value;
+      }
+      return bad(path, `text of ${min} to ${bounds.max} bytes${bounds.pattern ? " in the documented form" : ""}`);
+    },
+    (value) => value,
+  );
+}
+
+/** An unsigned integer up to `max` (default 2^32-1). */
+export function uint(max = 0xffff_ffff, min = 0): Codec<number> {
+  return codec(
+    (value, path) =>
+      typeof value === "number" && Number.isInteger(value) && value >= min && value <= max && !Object.is(value, -0)
+        ? value
+        : bad(path, `a whole number from ${min} to ${max}`),
+    (value) => value,
+  );
+}
+
+/** Milliseconds since 1970 or another count up to 2^53-1. */
+export const u53: Codec<number> = uint(Number.MAX_SAFE_INTEGER);
+
+export const bool: Codec<boolean> = codec(
+  (value, path) => (typeof value === "boolean" ? value : bad(path, "true or false")),
+  (value) => value,
+);
+
+/** One of a fixed list of words. */
+export function oneOf<const W extends readonly string[]>(words: W): Codec<W[number]> {
+  return codec(
+    (value, path) =>
+      typeof value === "string" && words.includes(value) ? value : bad(path, `one of ${words.join(", ")}`),
+    (value) => value,
+  );
+}
+
+/** A 128-bit id in its text form. */
+export function id<T extends AnyId>(): Codec<T> {
+  return codec(
+    (value, path) =>
+      typeof value === "string" && isId(value) ? (value as T) : bad(path, "an id of 32 hexadecimal digits"),
+    (value) => value,
+  );
+}
+
+export function nullable<T>(inner: Codec<T>): Codec<T | null> {
+  return codec(
+    (value, path) => (value === null ? null : inner.decode(value, path)),
+    (value) => (value === null ? null : inner.encode(value)),
+  );
+}
+
+/** A list of at most `max` items. */
+export function list<T>(inner: Codec<T>, bounds: { min?: number; max: number }): Codec<readonly T[]> {
+  const min = bounds.min ?? 0;
+  return codec(
+    (value, path) => {
+      if (!Array.isArray(value) || value.length < min || value.length > bounds.max) {
+        bad(path, `a list of ${min} to ${bounds.max} items`);
+      }
+      return (value as unknown[]).map((item, i) => inner.decode(item, `${path}[${i}]`));
+    },
+    (value) => value.map((item) => inner.encode(item)),
+  );
+}
+
+type Fields = { readonly [name: string]: Codec<unknown> };
+type StructOf<F extends Fields> = { readonly [K in keyof F]: Of<F[K]> };
+
+/** An object with exactly these fields: a missing or an unknown one is refused. */
+export function struct<F extends Fields>(fields: F): Codec<StructOf<F>> {
+  const names = Object.keys(fields);
+  return codec(
+    (value, path) => {
+      if (typeof value !== "object" || value === null || Array.isArray(value)) bad(path, "an object");
+      const from = value as Record<string, unknown>;
+      for (const key of Object.keys(from)) {
+        if (!Object.hasOwn(fields, key)) throw new Fault("bad_input", `${path || "body"} has an unknown field`);
+      }
+      const out: Record<string, unknown> = {};
+      for (const name of names) {
+        const at = path ? `${path}.${name}` : name;
+        if (!Object.hasOwn(from, name)) throw new Fault("bad_input", `${at} is missing`);
+        out[name] = fields[name]?.decode(from[name], at);
+      }
+      return out as StructOf<F>;
+    },
+    (value) => {
+      const out: Record<string, Json> = {};
+      for (const name of names) {
+        const field = fields[name];
+        if (field) out[name] = field.encode((value as Record<string, unknown>)[name]);
+      }
+      return out;
+    },
+  );
+}
+
+/** Parses and decodes one JSON text. @throws Fault bad_input */
+export function decodeJson<T>(inner: Codec<T>, json: Uint8Array): T {
+  let value: unknown;
+  try {
+    value = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(json));
+  } catch {
+    throw new Fault("bad_input", "the body must be JSON in UTF-8");
+  }
+  return inner.decode(value, "");
+}
+
+/** The one JSON text of a value. */
+export function encodeJson<T>(inner: Codec<T>, value: T): string {
+  return JSON.stringify(inner.encode(value));
+}

@@ -1,0 +1,240 @@
+import { DEFAULTS } from "../protocol/defaults.ts";
+import type { IncarnationId, KeyId, RequestId, SessionId, UserId } from "../ids.ts";
+import { bool, bytes, type Codec, id, list, nullable, oneOf, struct, text, u53, uint } from "./codec.ts";
+import {
+  accountName,
+  hash32,
+  headSummary,
+  inviteCode,
+  ksfCost,
+  leafRecord,
+  saltedEntry,
+  sealedValue,
+  settings,
+  signature,
+  signedState,
+} from "./records.ts";
+
+/**
+ * How a caller is authenticated: `none` is JSON inside TLS; `session` is a sealed frame (docs/protocol.md §4).
+ * `mutation` marks what changes the account: idempotent by request id, compare-and-swap on the signed state.
+ */
+interface OperationShape {
+  readonly auth: "none" | "session";
+  readonly mutation: boolean;
+  readonly input: Codec<never> | Codec<unknown>;
+  readonly output: Codec<never> | Codec<unknown>;
+}
+
+function op<I, O>(
+  auth: "none" | "session",
+  mutation: boolean,
+  input: Codec<I>,
+  output: Codec<O>,
+): { readonly auth: "none" | "session"; readonly mutation: boolean; readonly input: Codec<I>; readonly output: Codec<O> } {
+  return { auth, mutation, input, output };
+}
+
+const empty = struct({});
+const opaqueMessage = bytes({ min: 32, max: 1_024 });
+
+const change = struct({ leaf: leafRecord, sealed: nullable(sealedValue) });
+const commitInput = struct({
+  changes: list(change, { min: 1, max: DEFAULTS.changesPerRequest }),
+  state: signedState,
+});
+/** The state that is current after the mutation, and the audit entry that records it. */
+const commitOutput = struct({ revision: u53, stateHash: hash32, auditSeq: u53, auditLink: hash32 });
+
+const getInput = struct({
+  keys: list(struct({ keyId: id<KeyId>(), version: uint(0xffff_ffff, 1) }), { min: 1, max: 64 }),
+});
+/** A prefix of what was asked for, as much as fits one reply; at least one. */
+const getOutput = struct({
+  items: list(struct({ keyId: id<KeyId>(), version: uint(0xffff_ffff, 1), sealed: sealedValue }), { max: 64 }),
+});
+
+const syncInput = struct({ since: u53, after: nullable(id<KeyId>()) });
+/**
+ * What changed since a revision: the newest leaf of each changed key, ordered by key id, and (on the last page)
+ * the states after `since` in order (only the newest one when `since` is 0), and the settings.
+ */
+const syncOutput = struct({
+  leaves: list(leafRecord, { max: 256 }),
+  more: bool,
+  states: list(signedState, { max: 100_000 }),
+  settings: nullable(settings),
+});
+
+const auditInput = struct({
+  /** Entries with a sequence above this one. */
+  after: u53,
+  limit: uint(DEFAULTS.auditPage, 1),
+  keyId: nullable(id<KeyId>()),
+  action: nullable(text({ min: 1, max: 64 })),
+  fromMs: nullable(u53),
+  untilMs: nullable(u53),
+  requestId: nullable(id<RequestId>()),
+});
+const auditOutput = struct({ entries: list(saltedEntry, { max: DEFAULTS.auditPage }), more: bool });
+
+const sessionInfo = struct({
+  sessionId: id<SessionId>(),
+  createdAtMs: u53,
+  lastUsedMs: u53,
+  expiresAtMs: u53,
+  current: bool,
+});
+
+/** Every operation of a key server: the one table that both sides import. Its names are the audit actions. */
+export const operations = {
+  /** Signed facts about the server (docs/protocol.md §3.1). */
+  "server.statement": op(
+    "none",
+    false,
+    empty,
+    struct({
+      identity: hash32,
+      number: u53,
+      expiresAtMs: u53,
+      /** OPAQUE static public keys: current, then previous inside a rotation window. */
+      opaqueKeys: list(hash32, { min: 1, max: 2 }),
+      logKey: hash32,
+      nextIdentity: nullable(hash32),
+      incarnation: id<IncarnationId>(),
+      registration: oneOf(["open", "invite", "closed"]),
+      signature,
+    }),
+  ),
+  "account.register.start": op(
+    "none",
+    false,
+    struct({ account: accountName, invite: nullable(inviteCode), request: opaqueMessage }),
+    struct({ userId: id<UserId>(), incarnation: id<IncarnationId>(), response: opaqueMessage, ksf: ksfCost }),
+  ),
+  "account.register": op(
+    "none",
+    true,
+    struct({
+      requestId: id<RequestId>(),
+      account: accountName,
+      invite: nullable(inviteCode),
+      record: opaqueMessage,
+      settings,
+      state: signedState,
+    }),
+    commitOutput,
+  ),
+  "session.login.start": op(
+    "none",
+    false,
+    struct({ account: accountName, request: opaqueMessage, deviceToken: nullable(hash32) }),
+    struct({
+      sessionId: id<SessionId>(),
+      /** One KE2 per OPAQUE set-up in use. */
+      responses: list(opaqueMessage, { min: 1, max: 2 }),
+      ksf: list(ksfCost, { min: 1, max: 2 }),
+    }),
+  ),
+  "session.login": op(
+    "none",
+    false,
+    struct({ requestId: id<RequestId>(), sessionId: id<SessionId>(), finish: opaqueMessage, setup: uint(1) }),
+    struct({ sealed: bytes({ min: 1, max: 96 * 1_024 }) }),
+  ),
+  "session.check": op("session", false, empty, sessionInfo),
+  "session.list": op("session", false, empty, struct({ items: list(sessionInfo, { max: 1_024 }) })),
+  /** Closes one session, this one (null) or all. */
+  "session.close": op(
+    "session",
+    false,
+    struct({ sessionId: nullable(id<SessionId>()), all: bool }),
+    struct({ closed: u53 }),
+  ),
+  "account.device.add": op("session", true, struct({ settings, state: signedState }), commitOutput),
+  "account.device.revoke": op("session", true, struct({ settings, state: signedState }), commitOutput),
+  "account.password.start": op(
+    "session",
+    false,
+    struct({ request: opaqueMessage }),
+    struct({ response: opaqueMessage, ksf: ksfCost }),
+  ),
+  "account.password": op(
+    "session",
+    true,
+    struct({ record: opaqueMessage, settings, state: signedState }),
+    commitOutput,
+  ),
+  "state.sync": op("session", false, syncInput, syncOutput),
+  "secret.list": op("session", false, syncInput, syncOutput),
+  /** Reserves ids and sends 32 random bytes for each (docs/protocol.md §5.2); repeated under one request id, the same. */
+  "secret.reserve": op(
+    "session",
+    false,
+    struct({ count: uint(DEFAULTS.changesPerRequest, 1) }),
+    struct({
+      items: list(struct({ keyId: id<KeyId>(), random: hash32 }), { min: 1, max: DEFAULTS.changesPerRequest }),
+    }),
+  ),
+  "secret.generate": op("session", true, commitInput, commitOutput),
+  "secret.store": op("session", true, commitInput, commitOutput),
+  "secret.import": op("session", true, commitInput, commitOutput),
+  "secret.update": op("session", true, commitInput, commitOutput),
+  "secret.restore": op("session", true, commitInput, commitOutput),
+  "secret.remove": op("session", true, commitInput, commitOutput),
+  "secret.purge": op("session", true, commitInput, commitOutput),
+  "secret.get": op("session", false, getInput, getOutput),
+  "secret.export": op("session", false, getInput, getOutput),
+  "secret.history": op(
+    "session",
+    false,
+    struct({ keyId: id<KeyId>(), afterSerial: u53 }),
+    struct({ leaves: list(leafRecord, { max: 256 }), more: bool }),
+  ),
+  "audit.list": op("session", false, auditInput, auditOutput),
+  "audit.verify": op("session", false, auditInput, auditOutput),
+  "audit.export": op("session", false, auditInput, auditOutput),
+} as const satisfies Record<string, OperationShape>;
+
+export type OperationName = keyof typeof operations;
+export type InputOf<N extends OperationName> = (typeof operations)[N]["input"] extends Codec<infer T> ? T : never;
+export type OutputOf<N extends OperationName> = (typeof operations)[N]["output"] extends Codec<infer T> ? T : never;
+type Where<A, M> = {
+  [N in OperationName]: (typeof operations)[N] extends { auth: A; mutation: M } ? N : never;
+}[OperationName];
+
+/** Operations that commit changes of secrets: all with the same input and output. */
+export const COMMITS = [
+  "secret.generate",
+  "secret.store",
+  "secret.import",
+  "secret.update",
+  "secret.restore",
+  "secret.remove",
+  "secret.purge",
+] as const satisfies readonly OperationName[];
+export type CommitName = (typeof COMMITS)[number];
+export type SessionOperation = Where<"session", boolean>;
+
+/** What the reply to `session.login` holds under its seal. */
+export const loginReply = struct({
+  userId: id<UserId>(),
+  expiresAtMs: u53,
+  settings,
+  head: signedState,
+  auditSeq: u53,
+  auditLink: hash32,
+});
+
+export const errorBody = struct({ code: text({ max: 64 }), message: text({ max: 1_024 }), retryAfterMs: nullable(u53) });
+
+/**
+ * First line of a sealed reply's plaintext: the account's position and whether the second line is an output or
+ * an {@link errorBody}. Two JSON lines, so that a body is parsed once.
+ */
+export const replyHead = struct({ head: headSummary, ok: bool });
+
+/** True for a name in the table. */
+export function isOperation(name: string): name is OperationName {
+  return Object.hasOwn(operations, name);
+}
