@@ -58,6 +58,8 @@ export interface FaultDetails {
   readonly retryAfterMs?: number;
   /** Names of servers whose message failed verification. */
   readonly culprits?: readonly string[];
+  /** The request that failed, where one was made; never at login. */
+  readonly requestId?: string;
 }
 
 /**
@@ -70,6 +72,7 @@ export class Fault extends Error {
   readonly hint: string | undefined;
   readonly retryAfterMs: number | undefined;
   readonly culprits: readonly string[];
+  readonly requestId: string | undefined;
 
   constructor(code: ErrorCode, message: string, details: FaultDetails = {}) {
     super(message);
@@ -80,6 +83,7 @@ export class Fault extends Error {
     this.hint = details.hint ?? row.hint;
     this.retryAfterMs = details.retryAfterMs;
     this.culprits = details.culprits ?? [];
+    this.requestId = details.requestId;
   }
 
   /** HTTP status of this fault's code. */

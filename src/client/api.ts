@@ -1,3 +1,4 @@
+import type { PlainItem } from "../formats/item.ts";
 import type { KeyId, RequestId, SessionId, UserId } from "../ids.ts";
 import type { SecretType } from "../protocol/secrettype.ts";
 
@@ -14,7 +15,11 @@ export interface KeyholdClient {
   /** Metadata, and with `reveal` the value. */
   get(input: GetInput): Promise<Got>;
   /** Many values at once, for `run` and `export`; any failure fails all. */
-  getMany(input: { refs: readonly { name: string; version: number | null }[]; fresh: boolean; purpose: "get" | "export" }): Promise<readonly Got[]>;
+  getMany(input: {
+    refs: readonly { name: string; version: number | null }[];
+    fresh: boolean;
+    purpose: "get" | "export";
+  }): Promise<readonly Got[]>;
   list(input: ListInput): Promise<Listed>;
   history(input: { name: string }): Promise<{ items: readonly VersionInfo[]; requestId: RequestId | null }>;
   restore(input: { name: string; version: number }): Promise<Written>;
@@ -22,11 +27,22 @@ export interface KeyholdClient {
   tag(input: { name: string; add: readonly string[]; remove: readonly string[] }): Promise<Written>;
   remove(input: { name: string; purge: boolean }): Promise<Written>;
   /** Stores many items; names that exist with the same value are skipped, with another value get a new version. */
-  importItems(input: { items: readonly PlainItem[]; prefix: string; dryRun: boolean; origin: string; where: Where | null }): Promise<Imported>;
-  auditList(input: AuditQuery): Promise<{ items: readonly AuditItem[]; next: string | null; requestId: RequestId | null }>;
+  importItems(input: {
+    items: readonly PlainItem[];
+    prefix: string;
+    dryRun: boolean;
+    origin: string;
+    where: Where | null;
+  }): Promise<Imported>;
+  auditList(
+    input: AuditQuery,
+  ): Promise<{ items: readonly AuditItem[]; next: string | null; requestId: RequestId | null }>;
   auditVerify(): Promise<Verified>;
   sessions(): Promise<{ items: readonly SessionItem[]; requestId: RequestId | null }>;
-  closeSession(input: { sessionId: SessionId | null; all: boolean }): Promise<{ closed: number; requestId: RequestId | null }>;
+  closeSession(input: {
+    sessionId: SessionId | null;
+    all: boolean;
+  }): Promise<{ closed: number; requestId: RequestId | null }>;
   devices(): Promise<{ items: readonly DeviceItem[] }>;
   sync(): Promise<{ revision: number; changed: number; requestId: RequestId | null }>;
   status(): Promise<Status>;
@@ -122,15 +138,6 @@ export interface VersionInfo {
   updatedAt: string | null;
   name: string | null;
   current: boolean;
-}
-
-/** One secret in clear, as formats read and write it. */
-export interface PlainItem {
-  name: string;
-  type: SecretType;
-  value: Uint8Array;
-  tags: readonly string[];
-  createdAt: string | null;
 }
 
 export interface Imported {

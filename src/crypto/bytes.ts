@@ -42,3 +42,6 @@ export function fromBase64url(text: string): Uint8Array {
   if (toBase64url(bytes) !== text) throw new SyntaxError("not canonical base64url");
   return bytes;
 }
+
+/** 32 zero bytes: "nothing before" in hash chains. Never written to. */
+export const ZERO_HASH_BYTES: Uint8Array = new Uint8Array(32);

@@ -1,4 +1,5 @@
 import { createPrivateKey, createPublicKey, type KeyObject, sign as nodeSign, verify as nodeVerify } from "node:crypto";
+import { ed25519 } from "@noble/curves/ed25519.js";
 import { concat } from "./bytes.ts";
 
 /** Ed25519 (RFC 8032): seeds and public keys of 32 bytes, signatures of 64. */
@@ -39,6 +40,8 @@ function importKey(publicKey: Uint8Array): KeyObject {
   const id = publicKey.toHex();
   const known = imported.get(id);
   if (known) return known;
+  // a small-order key would verify one signature under every message
+  if (ed25519.Point.fromBytes(publicKey).isSmallOrder()) throw new RangeError("ed25519: a small-order key");
   const key = createPublicKey({ key: Buffer.from(spkiOf(publicKey)), format: "der", type: "spki" });
   if (imported.size >= IMPORTED_MAX) imported.clear();
   imported.set(id, key);

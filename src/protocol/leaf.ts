@@ -26,9 +26,6 @@ export interface LeafRecord {
   readonly previous: Uint8Array;
 }
 
-/** 32 zero bytes: "nothing before". */
-export const ZERO_HASH: Uint8Array = new Uint8Array(32);
-
 /** Hash of a leaf (32 bytes); the metadata enters by its hash, so that purging keeps the chain verifiable. */
 export function leafHash(leaf: LeafRecord): Uint8Array {
   return hashCanon(

@@ -208,5 +208,3 @@ export interface Store {
   /** Finishes what is queued, then closes; a second call does nothing. */
   close(): Promise<void>;
 }
-
-

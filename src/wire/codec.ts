@@ -151,7 +151,7 @@ export function struct<F extends Fields>(fields: F): Codec<StructOf<F>> {
 export function decodeJson<T>(inner: Codec<T>, json: Uint8Array): T {
   let value: unknown;
   try {
-    value = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(json));
+    value = JSON.parse(new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(json));
   } catch {
     throw new Fault("bad_input", "the body must be JSON in UTF-8");
   }

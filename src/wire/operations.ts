@@ -1,6 +1,7 @@
 import { DEFAULTS } from "../protocol/defaults.ts";
 import type { IncarnationId, KeyId, RequestId, SessionId, UserId } from "../ids.ts";
-import { bool, bytes, type Codec, id, list, nullable, oneOf, struct, text, u53, uint } from "./codec.ts";
+import { bodyHash } from "../protocol/state.ts";
+import { bool, bytes, type Codec, id, type Json, list, nullable, oneOf, struct, text, u53, uint } from "./codec.ts";
 import {
   accountName,
   hash32,
@@ -26,12 +27,19 @@ interface OperationShape {
   readonly output: Codec<never> | Codec<unknown>;
 }
 
-function op<I, O>(
-  auth: "none" | "session",
-  mutation: boolean,
+interface Operation<A, M, I, O> {
+  readonly auth: A;
+  readonly mutation: M;
+  readonly input: Codec<I>;
+  readonly output: Codec<O>;
+}
+
+function op<const A extends "none" | "session", const M extends boolean, I, O>(
+  auth: A,
+  mutation: M,
   input: Codec<I>,
   output: Codec<O>,
-): { readonly auth: "none" | "session"; readonly mutation: boolean; readonly input: Codec<I>; readonly output: Codec<O> } {
+): Operation<A, M, I, O> {
   return { auth, mutation, input, output };
 }
 
@@ -43,8 +51,8 @@ const commitInput = struct({
   changes: list(change, { min: 1, max: DEFAULTS.changesPerRequest }),
   state: signedState,
 });
-/** The state that is current after the mutation, and the audit entry that records it. */
-const commitOutput = struct({ revision: u53, stateHash: hash32, auditSeq: u53, auditLink: hash32 });
+/** The state that is current after the mutation; the reply's head names the audit entry that records it. */
+const commitOutput = struct({ revision: u53, stateHash: hash32 });
 
 const getInput = struct({
   keys: list(struct({ keyId: id<KeyId>(), version: uint(0xffff_ffff, 1) }), { min: 1, max: 64 }),
@@ -54,10 +62,11 @@ const getOutput = struct({
   items: list(struct({ keyId: id<KeyId>(), version: uint(0xffff_ffff, 1), sealed: sealedValue }), { max: 64 }),
 });
 
-const syncInput = struct({ since: u53, after: nullable(id<KeyId>()) });
+/** `states` asks for the signed states alone, all of them from `since` on. */
+const syncInput = struct({ since: u53, after: nullable(id<KeyId>()), what: oneOf(["leaves", "states"]) });
 /**
  * What changed since a revision: the newest leaf of each changed key, ordered by key id, and (on the last page)
- * the states after `since` in order (only the newest one when `since` is 0), and the settings.
+ * the states after `since` in order (only the newest one when leaves are asked for since 0), and the settings.
  */
 const syncOutput = struct({
   leaves: list(leafRecord, { max: 256 }),
@@ -123,7 +132,7 @@ export const operations = {
       settings,
       state: signedState,
     }),
-    commitOutput,
+    headSummary,
   ),
   "session.login.start": op(
     "none",
@@ -152,7 +161,6 @@ export const operations = {
     struct({ closed: u53 }),
   ),
   "account.device.add": op("session", true, struct({ settings, state: signedState }), commitOutput),
-  "account.device.revoke": op("session", true, struct({ settings, state: signedState }), commitOutput),
   "account.password.start": op(
     "session",
     false,
@@ -233,6 +241,15 @@ export const errorBody = struct({ code: text({ max: 64 }), message: text({ max: 
  * an {@link errorBody}. Two JSON lines, so that a body is parsed once.
  */
 export const replyHead = struct({ head: headSummary, ok: bool });
+
+/** Hash of a request's body without its state and request id (docs/protocol.md §4.3): 32 bytes. */
+export function requestHash<N extends OperationName>(name: N, input: InputOf<N>): Uint8Array {
+  const shape: OperationShape = operations[name];
+  const body = { ...((shape.input as Codec<unknown>).encode(input) as Record<string, Json>) };
+  delete body["state"];
+  delete body["requestId"];
+  return bodyHash(name, JSON.stringify(body));
+}
 
 /** True for a name in the table. */
 export function isOperation(name: string): name is OperationName {

@@ -56,7 +56,7 @@ export const signedState: Codec<SignedState> = struct({
 const device: Codec<Device> = struct({
   id: id<DeviceId>(),
   publicKey: hash32,
-  name: bytes({ min: 1, max: 1_024 }),
+  name: bytes({ min: 1, max: 512 }),
   tokenHash: hash32,
   addedAtMs: u53,
 });

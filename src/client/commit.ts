@@ -1,0 +1,225 @@
+import { equalBytes, wipe } from "../crypto/bytes.ts";
+import { Fault } from "../errors.ts";
+import { idBytes, newId, type RequestId } from "../ids.ts";
+import { type LeafRecord, leafHash } from "../protocol/leaf.ts";
+import { type Settings, type SignedState, settingsHash, signState, stateHash } from "../protocol/state.ts";
+import { decodeJson, encodeJson, id, oneOf, struct, text } from "../wire/codec.ts";
+import {
+  COMMITS,
+  type CommitName,
+  type InputOf,
+  type OperationName,
+  operations,
+  requestHash,
+} from "../wire/operations.ts";
+import { boundOf, type Model, pinnedHash, putServerLeaf, type Surroundings, signersOf } from "./model.ts";
+import { isSealed, type Session } from "./session.ts";
+import { synchronise } from "./sync.ts";
+import type { HeldVault } from "./vaultbox.ts";
+
+/** One change of a secret: its next leaf, and the sealed value where there is a new one. */
+export interface Change {
+  readonly leaf: LeafRecord;
+  readonly sealed: Uint8Array | null;
+  /** Whether the vault keeps a copy of the value. */
+  readonly keep: boolean;
+}
+
+type Mutation = CommitName | "account.device.add" | "account.password";
+
+const MUTATIONS = [...COMMITS, "account.device.add", "account.password"] as const satisfies readonly Mutation[];
+
+/** A request as it was, or may have been, sent: sent again exactly until it is answered. */
+const pendingCodec = struct({
+  operation: oneOf(MUTATIONS),
+  requestId: id<RequestId>(),
+  body: text({ min: 2, max: 16 * 1_024 * 1_024 }),
+});
+
+/** The next state of the account, signed by its identity and this device (docs/protocol.md §5.4). */
+export function nextState(
+  model: Model,
+  requestId: RequestId,
+  hash: Uint8Array,
+  root: Uint8Array,
+  settings: Settings,
+): SignedState {
+  const bound = boundOf(model);
+  const { identity, device } = signersOf(model);
+  return signState(
+    {
+      incarnation: bound.incarnation,
+      userId: bound.userId,
+      deviceId: bound.deviceId,
+      revision: bound.head.state.revision + 1,
+      previous: pinnedHash(bound),
+      requestId,
+      requestHash: hash,
+      root,
+      settingsHash: settingsHash(settings),
+      auditSeq: bound.verified.seq,
+      auditLink: bound.verified.link,
+    },
+    identity,
+    device,
+  );
+}
+
+/** Persists, sends and, once acknowledged, forgets one mutation. */
+async function send<N extends Mutation>(
+  held: HeldVault,
+  session: Session,
+  operation: N,
+  requestId: RequestId,
+  input: InputOf<N>,
+): Promise<Uint8Array> {
+  const body = encodeJson(operations[operation].input as never, input as never);
+  const plain = new TextEncoder().encode(encodeJson(pendingCodec, { operation, requestId, body }));
+  try {
+    await held.keepPending(plain);
+  } finally {
+    wipe(plain);
+  }
+  return deliver(held, session, operation, requestId, input);
+}
+
+/** Sends a persisted mutation; only an authentic answer takes it off the list. */
+async function deliver<N extends Mutation>(
+  held: HeldVault,
+  session: Session,
+  operation: N,
+  requestId: RequestId,
+  input: InputOf<N>,
+): Promise<Uint8Array> {
+  try {
+    const { output } = await session.call(operation, input, requestId);
+    return (output as { stateHash: Uint8Array }).stateHash;
+  } catch (error) {
+    if (isSealed(error)) await held.dropPending();
+    else if (error instanceof Fault) throw unknownOutcome(error, requestId);
+    throw error;
+  }
+}
+
+function unknownOutcome(fault: Fault, requestId: RequestId): Fault {
+  return new Fault(fault.code === "unreachable" ? "outcome_unknown" : fault.code, fault.message, {
+    why:
+      fault.why ?? "the change may or may not have reached the server; it is kept and sent again by the next command",
+    ...(fault.retryAfterMs === undefined ? {} : { retryAfterMs: fault.retryAfterMs }),
+    requestId,
+  });
+}
+
+/** Finishes what an earlier process sent without learning the outcome, then catches up. */
+export async function settlePending(
+  model: Model,
+  held: HeldVault,
+  session: Session,
+  around: Surroundings,
+): Promise<void> {
+  const plain = held.pending();
+  if (plain === null) return;
+  const { operation, requestId, body } = decodeJson(pendingCodec, plain);
+  wipe(plain);
+  const input = operations[operation].input.decode(JSON.parse(body), "");
+  try {
+    await deliver(held, session, operation, requestId, input as never);
+    around.notice(`an earlier change was completed (${operation})`);
+  } catch (error) {
+    if (!isSealed(error)) throw error;
+    around.notice(`an earlier change was not made (${operation}): ${error instanceof Fault ? error.code : "failed"}`);
+  }
+  await synchronise(model, session, around);
+  await held.save();
+  await held.dropPending();
+}
+
+const REBASES = 5;
+
+/**
+ * Commits changes of secrets: builds them on the newest state, signs, persists, sends; on a conflict with another
+ * device rebases under a new request id (docs/protocol.md §5.6). On return server and vault have it.
+ *
+ * @param build Makes the changes from the model; runs again after a rebase; throws to give up.
+ */
+export async function commitChanges(
+  model: Model,
+  held: HeldVault,
+  session: Session,
+  around: Surroundings,
+  operation: CommitName,
+  build: () => Promise<readonly Change[]> | readonly Change[],
+): Promise<RequestId> {
+  await settlePending(model, held, session, around);
+  for (let attempt = 0; ; attempt++) {
+    const changes = await build();
+    const requestId = newId<RequestId>(around.random);
+    let map = model.map;
+    for (const { leaf } of changes) map = map.with(idBytes(leaf.keyId), leafHash(leaf));
+    const body = { changes: changes.map(({ leaf, sealed }) => ({ leaf, sealed })) };
+    const hash = requestHash(operation, { ...body, state: boundOf(model).head });
+    const state = nextState(model, requestId, hash, map.root(), boundOf(model).settings);
+    let acknowledged: Uint8Array;
+    try {
+      acknowledged = await send(held, session, operation, requestId, { ...body, state });
+    } catch (error) {
+      const lost = error instanceof Fault && error.code === "stale" && isSealed(error);
+      if (!lost || attempt === REBASES) throw error;
+      await synchronise(model, session, around);
+      continue;
+    }
+    for (const { leaf, sealed, keep } of changes) putServerLeaf(model, leaf, keep ? sealed : null);
+    await accept(model, held, state, boundOf(model).settings, acknowledged, around);
+    return requestId;
+  }
+}
+
+async function accept(
+  model: Model,
+  held: HeldVault,
+  state: SignedState,
+  settings: Settings,
+  acknowledged: Uint8Array,
+  around: Surroundings,
+): Promise<void> {
+  if (!equalBytes(acknowledged, stateHash(state.state))) {
+    throw new Fault("integrity", "the server acknowledged another change than the one that was sent");
+  }
+  const bound = boundOf(model);
+  bound.head = state;
+  bound.settings = settings;
+  bound.syncedAtMs = around.now();
+  await held.save();
+  await held.dropPending();
+}
+
+/** Commits a change of the settings (a device, a password) in the same way. */
+export async function commitSettings<N extends "account.device.add" | "account.password">(
+  model: Model,
+  held: HeldVault,
+  session: Session,
+  around: Surroundings,
+  operation: N,
+  build: (before: Settings, revision: number) => Omit<InputOf<N>, "state">,
+): Promise<RequestId> {
+  await settlePending(model, held, session, around);
+  for (let attempt = 0; ; attempt++) {
+    const bound = boundOf(model);
+    const requestId = newId<RequestId>(around.random);
+    const body = build(bound.settings, bound.head.state.revision + 1);
+    const { settings } = body as unknown as { settings: Settings };
+    const hash = requestHash(operation as OperationName, { ...body, state: bound.head } as never);
+    const state = nextState(model, requestId, hash, model.map.root(), settings);
+    let acknowledged: Uint8Array;
+    try {
+      acknowledged = await send(held, session, operation, requestId, { ...body, state } as unknown as InputOf<N>);
+    } catch (error) {
+      const lost = error instanceof Fault && error.code === "stale" && isSealed(error);
+      if (!lost || attempt === REBASES) throw error;
+      await synchronise(model, session, around);
+      continue;
+    }
+    await accept(model, held, state, settings, acknowledged, around);
+    return requestId;
+  }
+}

@@ -1,0 +1,38 @@
+import type { RandomSource } from "../crypto/bytes.ts";
+import type { KeyId, UserId } from "../ids.ts";
+import { DEFAULTS } from "../protocol/defaults.ts";
+import type { LeafRecord } from "../protocol/leaf.ts";
+import { openMeta, sealMeta } from "../protocol/secret.ts";
+import { SECRET_TYPES } from "../protocol/secrettype.ts";
+import { bytes, decodeJson, encodeJson, list, nullable, type Of, oneOf, struct, text, u53 } from "../wire/codec.ts";
+
+const metaCodec = struct({
+  name: text({ min: 1, max: DEFAULTS.nameBytes }),
+  type: oneOf(SECRET_TYPES),
+  tags: list(text({ min: 1, max: DEFAULTS.tagBytes }), { max: DEFAULTS.tags }),
+  createdAtMs: u53,
+  updatedAtMs: u53,
+  origin: text({ min: 1, max: 64 }),
+  publicKey: nullable(bytes({ min: 1, max: 2_048 })),
+});
+
+/** What the owner knows of a secret and the server does not (docs/protocol.md §5.3). */
+export type Meta = Of<typeof metaCodec>;
+
+/** Seals metadata for one leaf. */
+export function encryptMeta(
+  indexKey: Uint8Array,
+  owner: UserId,
+  keyId: KeyId,
+  serial: number,
+  meta: Meta,
+  random: RandomSource,
+): Uint8Array {
+  return sealMeta(indexKey, owner, keyId, serial, new TextEncoder().encode(encodeJson(metaCodec, meta)), random);
+}
+
+/** Opens a leaf's metadata; null once purged. @throws Fault integrity */
+export function decryptMeta(indexKey: Uint8Array, owner: UserId, leaf: LeafRecord): Meta | null {
+  if (leaf.meta === null) return null;
+  return decodeJson(metaCodec, openMeta(indexKey, owner, leaf.keyId, leaf.serial, leaf.meta));
+}

@@ -1,0 +1,210 @@
+import type { RandomSource } from "../crypto/bytes.ts";
+import { type Signer, signerFromSeed } from "../crypto/identity.ts";
+import { EMPTY_MAP, type MerkleMap } from "../crypto/merkle.ts";
+import { Fault } from "../errors.ts";
+import { type DeviceId, type IncarnationId, idBytes, type KeyId, type UserId } from "../ids.ts";
+import { type AccountKeys, accountKeys, unwrapIdentity } from "../protocol/account.ts";
+import type { AuditHead } from "../protocol/audit.ts";
+import { type LeafRecord, leafHash } from "../protocol/leaf.ts";
+import { type Settings, type SignedState, stateHash } from "../protocol/state.ts";
+import { bytes, decodeJson, encodeJson, id, list, nullable, type Of, struct, text, u53, uint } from "../wire/codec.ts";
+import { hash32, leafRecord, sealedValue, settings, signedState } from "../wire/records.ts";
+import { decryptMeta, type Meta } from "./meta.ts";
+
+const auditHeadCodec = struct({ seq: u53, link: hash32 });
+
+const boundCodec = struct({
+  account: text({ min: 1, max: 128 }),
+  userId: id<UserId>(),
+  incarnation: id<IncarnationId>(),
+  deviceId: id<DeviceId>(),
+  deviceSeed: hash32,
+  serverIdentity: hash32,
+  statementNumber: u53,
+  head: signedState,
+  settings,
+  /** Log verified up to here, with the revision of the account at that point. */
+  verified: struct({ seq: u53, link: hash32, revision: u53 }),
+  /** Newest log position that a reply showed. */
+  witnessed: auditHeadCodec,
+  syncedAtMs: u53,
+});
+
+const storedSecret = struct({ leaf: leafRecord, sealed: nullable(sealedValue) });
+const localSecret = struct({
+  leaves: list(leafRecord, { min: 1, max: 100_000 }),
+  values: list(struct({ version: uint(0xffff_ffff, 1), sealed: sealedValue }), { max: 100_000 }),
+});
+
+/** What the vault's body holds (docs/vault-format.md §body). */
+const bodyCodec = struct({
+  v: uint(1, 1),
+  owner: id<UserId>(),
+  accountKey: bytes({ length: 32 }),
+  bound: nullable(boundCodec),
+  secrets: list(storedSecret, { max: 1_000_000 }),
+  local: list(localSecret, { max: 1_000_000 }),
+});
+
+/** A vault's tie to an account on a server: pins, heads and the device's key. */
+export type Bound = { -readonly [K in keyof Of<typeof boundCodec>]: Of<typeof boundCodec>[K] };
+
+/** A secret that the server holds. */
+export interface ServerSecret {
+  readonly place: "server";
+  readonly leaf: LeafRecord;
+  readonly meta: Meta | null;
+  /** The vault's copy of the newest value, if it keeps one. */
+  readonly sealed: Uint8Array | null;
+}
+
+/** A secret that lies in the vault alone, with all its versions. */
+export interface LocalSecret {
+  readonly place: "local";
+  readonly leaf: LeafRecord;
+  readonly meta: Meta | null;
+  readonly leaves: readonly LeafRecord[];
+  readonly values: readonly { readonly version: number; readonly sealed: Uint8Array }[];
+}
+
+export type Secret = ServerSecret | LocalSecret;
+
+/** An account as this device knows it: keys, pins, every leaf. Lives in memory while the vault is open. */
+export interface Model {
+  /** The account id, or a random id for a vault without a server: in the context of every ciphertext. */
+  readonly owner: UserId;
+  readonly accountKey: Uint8Array;
+  readonly keys: AccountKeys;
+  bound: Bound | null;
+  /** Commitment to all server secrets. */
+  map: MerkleMap;
+  readonly secrets: Map<KeyId, Secret>;
+}
+
+/** A model without secrets. */
+export function newModel(owner: UserId, accountKey: Uint8Array, bound: Bound | null): Model {
+  return { owner, accountKey, keys: accountKeys(accountKey, owner), bound, map: EMPTY_MAP, secrets: new Map() };
+}
+
+/** The bound account. @throws Fault bad_input for a vault without a server */
+export function boundOf(model: Model): Bound {
+  if (!model.bound) {
+    throw new Fault("bad_input", "this profile has no server", { hint: "keyhold register --server URL --pin PIN" });
+  }
+  return model.bound;
+}
+
+/** Signers of the account identity and of this device. */
+export function signersOf(model: Model): { identity: Signer; device: Signer } {
+  const bound = boundOf(model);
+  const seed = unwrapIdentity(model.keys, model.owner, bound.settings.wrappedIdentity);
+  try {
+    return { identity: signerFromSeed(seed), device: signerFromSeed(bound.deviceSeed) };
+  } finally {
+    seed.fill(0);
+  }
+}
+
+/** Takes one server leaf in: metadata opened, map advanced; a kept copy of another version is dropped. */
+export function putServerLeaf(model: Model, leaf: LeafRecord, sealed: Uint8Array | null): void {
+  const known = model.secrets.get(leaf.keyId);
+  const kept = known?.place === "server" && known.leaf.version === leaf.version ? known.sealed : null;
+  const value = leaf.status === "purged" ? null : (sealed ?? kept);
+  const meta = decryptMeta(model.keys.index, model.owner, leaf);
+  model.secrets.set(leaf.keyId, { place: "server", leaf, meta, sealed: value });
+  model.map = model.map.with(idBytes(leaf.keyId), leafHash(leaf));
+}
+
+/** Takes a local secret's new leaf in, with its value where it is a new version. */
+export function putLocalLeaf(model: Model, leaf: LeafRecord, sealed: Uint8Array | null): void {
+  const known = model.secrets.get(leaf.keyId);
+  const before = known?.place === "local" ? known : undefined;
+  const gone = leaf.status === "purged";
+  const leaves = [...(before?.leaves ?? []).map((old) => (gone ? { ...old, meta: null } : old)), leaf];
+  const added = sealed === null ? [] : [{ version: leaf.version, sealed }];
+  const values = gone ? [] : [...(before?.values ?? []), ...added];
+  const meta = decryptMeta(model.keys.index, model.owner, leaf);
+  model.secrets.set(leaf.keyId, { place: "local", leaf, meta, leaves, values });
+}
+
+/** Everything of a model as the vault's body. Wipe the result. */
+export function encodeModel(model: Model): Uint8Array {
+  const all = [...model.secrets.values()];
+  const text = encodeJson(bodyCodec, {
+    v: 1,
+    owner: model.owner,
+    accountKey: model.accountKey,
+    bound: model.bound,
+    secrets: all.flatMap((s) => (s.place === "server" ? [{ leaf: s.leaf, sealed: s.sealed }] : [])),
+    local: all.flatMap((s) => (s.place === "local" ? [{ leaves: s.leaves, values: s.values }] : [])),
+  });
+  return new TextEncoder().encode(text);
+}
+
+/** Reads a vault's body and checks it against its own pin. @throws Fault corrupt */
+export function decodeModel(body: Uint8Array): Model {
+  try {
+    const stored = decodeJson(bodyCodec, body);
+    const model = newModel(stored.owner, stored.accountKey, stored.bound);
+    for (const { leaf, sealed } of stored.secrets) putServerLeaf(model, leaf, sealed);
+    for (const { leaves, values } of stored.local) restoreLocal(model, leaves, values);
+    if (model.bound && Buffer.compare(model.map.root(), model.bound.head.state.root) !== 0) throw new Error("root");
+    return model;
+  } catch (error) {
+    throw new Fault("corrupt", "the vault's content does not fit itself", {
+      why: error instanceof Fault ? error.message : "its secrets are not the ones that it pinned",
+      hint: "restore the vault from its previous generation or a backup",
+    });
+  }
+}
+
+function restoreLocal(model: Model, leaves: readonly LeafRecord[], values: LocalSecret["values"]): void {
+  const leaf = leaves.at(-1);
+  if (!leaf) throw new Error("empty");
+  const meta = decryptMeta(model.keys.index, model.owner, leaf);
+  model.secrets.set(leaf.keyId, { place: "local", leaf, meta, leaves, values });
+}
+
+/** Facts of a fresh login or registration that tie a model to an account. */
+export interface Binding {
+  readonly account: string;
+  readonly userId: UserId;
+  readonly deviceId: DeviceId;
+  readonly deviceSeed: Uint8Array;
+  readonly serverIdentity: Uint8Array;
+  readonly statementNumber: number;
+  readonly head: SignedState;
+  readonly settings: Settings;
+  readonly audit: AuditHead;
+}
+
+/** A bound record that has verified nothing of the log yet. */
+export function bind(binding: Binding, nowMs: number): Bound {
+  return {
+    account: binding.account,
+    userId: binding.userId,
+    incarnation: binding.head.state.incarnation,
+    deviceId: binding.deviceId,
+    deviceSeed: binding.deviceSeed,
+    serverIdentity: binding.serverIdentity,
+    statementNumber: binding.statementNumber,
+    head: binding.head,
+    settings: binding.settings,
+    verified: { seq: 0, link: new Uint8Array(32), revision: 0 },
+    witnessed: binding.audit,
+    syncedAtMs: nowMs,
+  };
+}
+
+/** What a model needs from outside. */
+export interface Surroundings {
+  readonly now: () => number;
+  readonly random: RandomSource;
+  /** Something the owner should read, which is no failure. */
+  readonly notice: (text: string) => void;
+}
+
+/** Hash of the state that this device has pinned. */
+export function pinnedHash(bound: Bound): Uint8Array {
+  return stateHash(bound.head.state);
+}

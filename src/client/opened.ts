@@ -1,0 +1,63 @@
+import { Fault } from "../errors.ts";
+import type { Model, Surroundings } from "./model.ts";
+import type { HeadSummary, Session } from "./session.ts";
+import { checkHead } from "./sync.ts";
+import { refresh, type VaultBox, withVault } from "./vaultbox.ts";
+
+/** An open vault, with a session where the server could be reached. */
+export interface Open {
+  readonly box: VaultBox;
+  /** null: no server, or it is away. */
+  readonly session: Session | null;
+  readonly around: Surroundings;
+}
+
+/** The server's side of one piece of work. */
+export interface Online {
+  readonly session: Session;
+  /** True once an answer showed a newer account than the model's. */
+  moved(): boolean;
+}
+
+/** Failures that mean that the server is away, so that the vault may answer. */
+const AWAY: ReadonlySet<string> = new Set(["unreachable", "timed_out", "unavailable", "outcome_unknown"]);
+
+/**
+ * Runs work with the server where there is one; when it is away, once more on the vault alone, and says so.
+ *
+ * @param fresh Insists on the server.
+ */
+export async function online<T>(open: Open, fresh: boolean, work: (at: Online | null) => Promise<T>): Promise<T> {
+  refresh(open.box);
+  const { session, around } = open;
+  const { bound } = open.box.model;
+  if (session === null || bound === null) {
+    if (fresh) throw new Fault("unreachable", bound ? "the server is away" : "this profile has no server to ask");
+    if (bound)
+      around.notice(
+        `the server is away: from the vault, last synchronised ${new Date(bound.syncedAtMs).toISOString()}`,
+      );
+    return work(null);
+  }
+  let moved = false;
+  session.onHead = (head: HeadSummary) => {
+    moved = checkHead(open.box.model, head);
+  };
+  try {
+    return await work({ session, moved: () => moved });
+  } catch (error) {
+    if (fresh || !(error instanceof Fault) || !AWAY.has(error.code)) throw error;
+    around.notice(`the server is away: from the vault, last synchronised ${new Date(bound.syncedAtMs).toISOString()}`);
+    return work(null);
+  }
+}
+
+/** Writes the model to the vault; `change` is applied to the newest generation first. */
+export async function save(open: Open, change?: (model: Model) => void): Promise<void> {
+  const mine = open.box.model;
+  await withVault(open.box, open.around, async (held) => {
+    if (open.box.model !== mine && !change) return;
+    change?.(open.box.model);
+    await held.save();
+  });
+}

@@ -1,0 +1,250 @@
+import { wipe } from "../crypto/bytes.ts";
+import { Fault } from "../errors.ts";
+import type { KeyId, RequestId } from "../ids.ts";
+import { type LeafRecord, leafHash, leafMetaFits } from "../protocol/leaf.ts";
+import type { Got, VersionInfo } from "./api.ts";
+import { findSecret, infoOf, isForeignId, noSuchSecret, openChecked } from "./changes.ts";
+import { decryptMeta } from "./meta.ts";
+import type { Secret } from "./model.ts";
+import { type Online, type Open, online, save } from "./opened.ts";
+import type { Session } from "./session.ts";
+import { synchronise } from "./sync.ts";
+
+/** Takes in what the server has and this device has not, if the last answer said so. */
+async function catchUp(open: Open, at: Online): Promise<boolean> {
+  if (!at.moved()) return false;
+  await synchronise(open.box.model, at.session, open.around);
+  await save(open);
+  return true;
+}
+
+/** Asks the server for one value of this account. */
+async function fetchSealed(
+  session: Session,
+  purpose: "secret.get" | "secret.export",
+  keys: readonly { keyId: KeyId; version: number }[],
+): Promise<{ sealed: readonly Uint8Array[]; requestId: RequestId }> {
+  const sealed: Uint8Array[] = [];
+  let requestId: RequestId | undefined;
+  while (sealed.length < keys.length) {
+    const wanted = keys.slice(sealed.length, sealed.length + 64);
+    const answer = await session.call(purpose, { keys: wanted });
+    requestId ??= answer.requestId;
+    const { items } = answer.output;
+    const fits =
+      items.length > 0 &&
+      items.every((item, i) => item.keyId === wanted[i]?.keyId && item.version === wanted[i].version);
+    if (!fits)
+      throw new Fault("integrity", "the server answered with other secrets than it was asked for", { requestId });
+    sealed.push(...items.map((item) => item.sealed));
+  }
+  if (!requestId) throw new Fault("internal", "nothing was asked for");
+  return { sealed, requestId };
+}
+
+/** All leaves of a secret, oldest first, each linked to the next and the last to what the signed root holds. */
+export async function leavesOf(
+  open: Open,
+  secret: Secret,
+  session: Session | null,
+): Promise<{ leaves: readonly LeafRecord[]; requestId: RequestId | null }> {
+  if (secret.place === "local") return { leaves: secret.leaves, requestId: null };
+  if (!session) throw new Fault("unreachable", "older versions lie on the server");
+  const leaves: LeafRecord[] = [];
+  let requestId: RequestId | null = null;
+  for (let more = true; more; ) {
+    const answer = await session.call("secret.history", {
+      keyId: secret.leaf.keyId,
+      afterSerial: leaves.at(-1)?.serial ?? 0,
+    });
+    requestId ??= answer.requestId;
+    leaves.push(...answer.output.leaves);
+    more = answer.output.more && answer.output.leaves.length > 0;
+  }
+  const { leaf } = findSecret(open.box.model, secret.leaf.keyId, { removed: true });
+  const until = leaves.filter(({ serial }) => serial <= leaf.serial);
+  const linked = until.every((one, i) => {
+    const next = until[i + 1];
+    const link = next ? next.previous : leafHash(leaf);
+    return (
+      one.serial === i + 1 && (one.meta === null || leafMetaFits(one)) && Buffer.compare(leafHash(one), link) === 0
+    );
+  });
+  if (!linked || until.length !== leaf.serial) {
+    throw new Fault("integrity", "the server's history of a secret is not the one that was signed");
+  }
+  return { leaves: until, requestId };
+}
+
+/** The leaf that gave a version its value. */
+export function leafOfVersion(leaves: readonly LeafRecord[], version: number): LeafRecord {
+  const found = leaves.find((leaf) => leaf.version === version);
+  if (!found) throw new Fault("not_found", `there is no version ${version}`, { hint: "keyhold history NAME" });
+  return found;
+}
+
+/** One version's value, from the server where there is one. */
+export async function readVersion(
+  open: Open,
+  secret: Secret,
+  version: number,
+  at: Online | null,
+): Promise<{ value: Uint8Array; requestId: RequestId | null }> {
+  const { model } = open.box;
+  const current = version === secret.leaf.version;
+  const leaf = current
+    ? secret.leaf
+    : leafOfVersion((await leavesOf(open, secret, at?.session ?? null)).leaves, version);
+  const meta = current ? secret.meta : decryptMeta(model.keys.index, model.owner, leaf);
+  if (meta === null) throw noSuchSecret();
+  if (secret.place === "local") {
+    const kept = secret.values.find((one) => one.version === version);
+    if (!kept) throw noSuchSecret();
+    return { value: openChecked(model, leaf, meta.type, kept.sealed), requestId: null };
+  }
+  if (at) {
+    const { sealed, requestId } = await fetchSealed(at.session, "secret.get", [{ keyId: leaf.keyId, version }]);
+    return { value: openChecked(model, leaf, meta.type, sealed[0] ?? new Uint8Array(0)), requestId };
+  }
+  if (!current || secret.sealed === null) {
+    throw new Fault("unreachable", "the server is away and the vault keeps no copy of this value", {
+      hint: "keyhold get NAME --save keeps one next time",
+    });
+  }
+  return { value: openChecked(model, leaf, meta.type, secret.sealed), requestId: null };
+}
+
+/** Looks a name up; one that this device does not know is looked for on the server. */
+async function lookUp(open: Open, name: string, at: Online | null): Promise<Secret> {
+  const { model } = open.box;
+  try {
+    return findSecret(model, name);
+  } catch (error) {
+    if (!at || !(error instanceof Fault) || error.code !== "not_found") throw error;
+    // a whole id is asked for as it is, so that the log has the attempt; the answer is the same for all that fail
+    if (isForeignId(model, name)) await at.session.call("secret.get", { keys: [{ keyId: name as KeyId, version: 1 }] });
+    const { changed, answer } = await synchronise(model, at.session, open.around, "secret.list");
+    if (changed > 0) await save(open);
+    try {
+      return findSecret(open.box.model, name);
+    } catch (again) {
+      if (again instanceof Fault && again.code === "not_found") {
+        throw new Fault("not_found", again.message, { hint: "keyhold list", requestId: answer.requestId });
+      }
+      throw again;
+    }
+  }
+}
+
+/** Retrieves one secret (docs/client.md). */
+export function getSecret(
+  open: Open,
+  input: { name: string; version: number | null; reveal: boolean; fresh: boolean; save: boolean },
+): Promise<Got> {
+  return online(open, input.fresh, async (at) => {
+    for (let attempt = 0; ; attempt++) {
+      const secret = await lookUp(open, input.name, at);
+      const version = input.version ?? secret.leaf.version;
+      const read = await readVersion(open, secret, version, secret.place === "local" ? null : at);
+      // the answer itself may tell that another device wrote meanwhile: then look again
+      if (at && secret.place === "server" && (await catchUp(open, at)) && attempt < 3) {
+        wipe(read.value);
+        continue;
+      }
+      if (input.save && secret.place === "server" && version === secret.leaf.version && at) {
+        await keepCopy(open, secret.leaf.keyId, at.session);
+      }
+      const now = findSecret(open.box.model, secret.leaf.keyId);
+      const from = secret.place === "server" && at ? "server" : "vault";
+      if (!input.reveal) wipe(read.value);
+      return {
+        info: infoOf(now),
+        version,
+        value: input.reveal ? read.value : null,
+        requestId: read.requestId,
+        from,
+        syncedAt: syncedAt(open),
+      };
+    }
+  });
+}
+
+async function keepCopy(open: Open, keyId: KeyId, session: Session): Promise<void> {
+  const secret = findSecret(open.box.model, keyId);
+  if (secret.place !== "server") return;
+  const { sealed } = await fetchSealed(session, "secret.get", [{ keyId, version: secret.leaf.version }]);
+  const value = sealed[0];
+  if (!value || secret.meta === null) return;
+  wipe(openChecked(open.box.model, secret.leaf, secret.meta.type, value));
+  await save(open, (model) => model.secrets.set(keyId, { ...secret, sealed: value }));
+}
+
+/** Retrieves many secrets at once: all or none. */
+export function getManySecrets(
+  open: Open,
+  input: { refs: readonly { name: string; version: number | null }[]; fresh: boolean; purpose: "get" | "export" },
+): Promise<readonly Got[]> {
+  return online(open, input.fresh, async (at) => {
+    const secrets: Secret[] = [];
+    for (const ref of input.refs) secrets.push(await lookUp(open, ref.name, at));
+    const batch = new Map<number, { keyId: KeyId; version: number }>();
+    for (const [i, secret] of secrets.entries()) {
+      const version = input.refs[i]?.version ?? secret.leaf.version;
+      if (at && secret.place === "server" && version === secret.leaf.version)
+        batch.set(i, { keyId: secret.leaf.keyId, version });
+    }
+    const operation = input.purpose === "export" ? "secret.export" : "secret.get";
+    const fetched = at && batch.size > 0 ? await fetchSealed(at.session, operation, [...batch.values()]) : null;
+    const order = [...batch.keys()];
+    const got: Got[] = [];
+    try {
+      for (const [i, secret] of secrets.entries()) {
+        const version = input.refs[i]?.version ?? secret.leaf.version;
+        const sealed = fetched?.sealed[order.indexOf(i)];
+        const read =
+          order.includes(i) && sealed
+            ? {
+                value: openChecked(open.box.model, secret.leaf, infoOf(secret).type, sealed),
+                requestId: fetched.requestId,
+              }
+            : await readVersion(open, secret, version, secret.place === "local" ? null : at);
+        const from = secret.place === "server" && at ? "server" : "vault";
+        got.push({ info: infoOf(secret), version, ...read, from, syncedAt: syncedAt(open) });
+      }
+    } catch (error) {
+      for (const one of got) wipe(one.value ?? undefined);
+      throw error;
+    }
+    if (at) await catchUp(open, at);
+    return got;
+  });
+}
+
+/** When the vault last heard from the server, or null without one. */
+export function syncedAt(open: Open): string | null {
+  const { bound } = open.box.model;
+  return bound ? new Date(bound.syncedAtMs).toISOString() : null;
+}
+
+/** The versions of a secret, oldest first. */
+export function historyOf(
+  open: Open,
+  input: { name: string },
+): Promise<{ items: readonly VersionInfo[]; requestId: RequestId | null }> {
+  return online(open, false, async (at) => {
+    const secret = findSecret(open.box.model, input.name, { removed: true });
+    const { leaves, requestId } = await leavesOf(open, secret, at?.session ?? null);
+    const { model } = open.box;
+    const items = leaves.map((leaf) => {
+      const meta = decryptMeta(model.keys.index, model.owner, leaf);
+      return {
+        version: leaf.version,
+        status: leaf.status,
+        updatedAt: meta ? new Date(meta.updatedAtMs).toISOString() : null,
+        name: meta?.name ?? null,
+        current: leaf.serial === secret.leaf.serial,
+      };
+    });
+    return { items, requestId };
+  });
+}

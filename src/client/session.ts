@@ -1,0 +1,139 @@
+import { wipe } from "../crypto/bytes.ts";
+import { Fault, isErrorCode } from "../errors.ts";
+import { newId, type RequestId, type SessionId } from "../ids.ts";
+import { type ChannelKeys, openReply, sealRequest } from "../protocol/channel.ts";
+import { DEFAULTS } from "../protocol/defaults.ts";
+import { type Codec, decodeJson, encodeJson, type Of } from "../wire/codec.ts";
+import {
+  errorBody,
+  type InputOf,
+  type OutputOf,
+  operations,
+  replyHead,
+  type SessionOperation,
+} from "../wire/operations.ts";
+import type { Surroundings } from "./model.ts";
+
+/** Sends one request to the server that the profile pins. */
+export interface Link {
+  /** Ed25519 identity that the pin names, 32 bytes. */
+  readonly identity: Uint8Array;
+  readonly statementNumber: number;
+  /** OPAQUE static keys that the server's signed statement names. */
+  readonly opaqueKeys: readonly Uint8Array[];
+  /** @throws Fault unreachable, tls_refused, integrity */
+  post(
+    operation: string,
+    contentType: "application/json" | "application/octet-stream",
+    body: Uint8Array | string,
+  ): Promise<{ status: number; contentType: string; body: Uint8Array }>;
+}
+
+/** Position of the account that an answer shows. */
+export type HeadSummary = Of<typeof replyHead>["head"];
+
+/** One authenticated answer. */
+export interface Answer<O> {
+  readonly output: O;
+  readonly head: HeadSummary;
+  readonly requestId: RequestId;
+}
+
+/** An open session: seals requests, opens answers, tries again under the same request id (docs/protocol.md §4). */
+export interface Session {
+  readonly sessionId: SessionId;
+  readonly expiresAtMs: number;
+  /** Sees the account's position of every authenticated answer, failures too. */
+  onHead: (head: HeadSummary) => void;
+  /** @throws Fault; one that is not {@link isSealed} leaves a mutation's outcome unknown */
+  call<N extends SessionOperation>(
+    operation: N,
+    input: InputOf<N>,
+    requestId?: RequestId,
+  ): Promise<Answer<OutputOf<N>>>;
+  /** Forgets the keys; does not close the session on the server. */
+  forget(): void;
+}
+
+/** The typed error in a reply's body. */
+export function faultOf(body: Uint8Array, requestId?: RequestId): Fault {
+  let error: Of<typeof errorBody>;
+  try {
+    error = decodeJson(errorBody, body);
+  } catch {
+    return new Fault("unreachable", "what answered is not a keyhold server");
+  }
+  return new Fault(isErrorCode(error.code) ? error.code : "internal", error.message, {
+    ...(error.retryAfterMs === null ? {} : { retryAfterMs: error.retryAfterMs }),
+    ...(requestId === undefined ? {} : { requestId }),
+  });
+}
+
+const sealedFaults = new WeakSet<Fault>();
+
+/** True for a failure that the server sent under the session's seal: authentic and final. */
+export function isSealed(error: unknown): boolean {
+  return error instanceof Fault && sealedFaults.has(error);
+}
+
+/** Failures after which the same request may be sent again. */
+const RETRIED: ReadonlySet<string> = new Set(["unreachable", "timed_out", "unavailable", "outcome_unknown"]);
+
+const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
+
+/** Opens a session object over an established channel; takes the keys over. */
+export function createSession(
+  link: Link,
+  keys: ChannelKeys,
+  opened: { readonly sessionId: SessionId; readonly expiresAtMs: number },
+  around: Pick<Surroundings, "now" | "random">,
+): Session {
+  let sequence = 0;
+  const encoder = new TextEncoder();
+
+  async function once(operation: SessionOperation, body: Uint8Array, requestId: RequestId): Promise<Answer<unknown>> {
+    sequence += 1;
+    const head = { sessionId: opened.sessionId, sequence, requestId };
+    const frame = sealRequest(keys, head, operation, body, around.random);
+    const reply = await link.post(operation, "application/octet-stream", frame);
+    if (reply.contentType !== "application/octet-stream") throw faultOf(reply.body, requestId);
+    const plain = openReply(keys, head, operation, frame, reply.body);
+    const cut = plain.indexOf(10);
+    const summary = decodeJson(replyHead, plain.subarray(0, Math.max(0, cut)));
+    session.onHead(summary.head);
+    const rest = plain.subarray(cut + 1);
+    if (!summary.ok) {
+      const fault = faultOf(rest, requestId);
+      sealedFaults.add(fault);
+      throw fault;
+    }
+    const output = decodeJson(operations[operation].output as Codec<unknown>, rest);
+    return { output, head: summary.head, requestId };
+  }
+
+  const session: Session = {
+    ...opened,
+    onHead: () => undefined,
+    async call(operation, input, requestId = newId<RequestId>(around.random)) {
+      const body = encoder.encode(encodeJson(operations[operation].input as Codec<unknown>, input));
+      const giveUpAt = around.now() + DEFAULTS.retryForMs;
+      let waitMs = 100;
+      try {
+        for (;;) {
+          try {
+            return (await once(operation, body, requestId)) as Answer<OutputOf<typeof operation>>;
+          } catch (error) {
+            if (!(error instanceof Fault) || isSealed(error)) throw error;
+            if (!RETRIED.has(error.code) || around.now() + waitMs >= giveUpAt) throw error;
+            await pause(waitMs);
+            waitMs = Math.min(waitMs * 2, 2_000);
+          }
+        }
+      } finally {
+        wipe(body);
+      }
+    },
+    forget: () => wipe(keys.request, keys.reply),
+  };
+  return session;
+}

@@ -1,0 +1,164 @@
+import { equalBytes } from "../crypto/bytes.ts";
+import { Fault } from "../errors.ts";
+import { idBytes, type KeyId } from "../ids.ts";
+import { openDeviceName } from "../protocol/account.ts";
+import { type LeafRecord, leafHash, leafMetaFits } from "../protocol/leaf.ts";
+import { type Settings, type SignedState, settingsHash, stateHash, stateSignaturesHold } from "../protocol/state.ts";
+import { boundOf, type Model, pinnedHash, putServerLeaf, type Surroundings } from "./model.ts";
+import type { Answer, HeadSummary, Session } from "./session.ts";
+
+const tampered = (why: string, hint?: string) =>
+  new Fault("integrity", "the server's account does not continue what this device has seen", {
+    why,
+    hint: hint ?? "trust another device's copy; ask the operator whether a backup was put back",
+  });
+
+/**
+ * Holds an answer's position against the pins: an older one is a rollback, an equal one must be the same.
+ *
+ * @returns true when the account has moved on and must be synchronised.
+ * @throws Fault integrity
+ */
+export function checkHead(model: Model, head: HeadSummary): boolean {
+  const bound = boundOf(model);
+  const { revision } = bound.head.state;
+  if (head.revision < revision) throw tampered(`it went back from revision ${revision} to ${head.revision}`);
+  if (head.revision === revision && !equalBytes(head.stateHash, pinnedHash(bound))) {
+    throw tampered(`revision ${revision} is another one here: the account was forked`);
+  }
+  const { witnessed } = bound;
+  if (head.auditSeq < witnessed.seq) throw tampered(`its log was cut from entry ${witnessed.seq} to ${head.auditSeq}`);
+  if (head.auditSeq === witnessed.seq && !equalBytes(head.auditLink, witnessed.link)) {
+    throw tampered(`entry ${witnessed.seq} of its log was replaced`);
+  }
+  bound.witnessed = { seq: head.auditSeq, link: head.auditLink };
+  return head.revision > revision;
+}
+
+interface Collected {
+  readonly leaves: readonly LeafRecord[];
+  readonly states: readonly SignedState[];
+  readonly settings: Settings;
+  readonly last: Answer<unknown>;
+}
+
+async function collect(session: Session, operation: "state.sync" | "secret.list", since: number): Promise<Collected> {
+  const leaves: LeafRecord[] = [];
+  let after: KeyId | null = null;
+  for (;;) {
+    const answer: Answer<{
+      leaves: readonly LeafRecord[];
+      more: boolean;
+      states: readonly SignedState[];
+      settings: Settings | null;
+    }> = await session.call(operation, { since, after, what: "leaves" });
+    for (const leaf of answer.output.leaves) {
+      if (after !== null && leaf.keyId <= after) throw tampered("its pages are out of order");
+      after = leaf.keyId;
+      leaves.push(leaf);
+    }
+    const { states, settings } = answer.output;
+    if (!answer.output.more) {
+      if (!settings) throw tampered("it withholds the account's settings");
+      return { leaves, states, settings, last: answer };
+    }
+    if (answer.output.leaves.length === 0) throw tampered("it sends pages without end");
+  }
+}
+
+/** Checks that states lead from the pin to the newest one, and that the owner signed that one with a listed device. */
+function checkStates(model: Model, got: Collected): SignedState {
+  const bound = boundOf(model);
+  const newest = got.states.at(-1) ?? bound.head;
+  let before = bound.head.state;
+  for (const { state } of got.states) {
+    if (state.revision !== before.revision + 1 || !equalBytes(state.previous, stateHash(before))) {
+      throw tampered("its states are not linked to the pinned one");
+    }
+    before = state;
+  }
+  checkSigned(newest, got.settings, model);
+  return newest;
+}
+
+function checkSigned(newest: SignedState, settings: Settings, model: Model): void {
+  const bound = boundOf(model);
+  const { state } = newest;
+  if (state.userId !== bound.userId || state.incarnation !== bound.incarnation) throw tampered("it is another account");
+  if (!equalBytes(settings.identity, bound.settings.identity)) throw tampered("its identity key was replaced");
+  if (!equalBytes(state.settingsHash, settingsHash(settings)) || !stateSignaturesHold(newest, settings)) {
+    throw tampered("its newest state is not signed by the owner");
+  }
+}
+
+function applyLeaves(model: Model, leaves: readonly LeafRecord[], root: Uint8Array): boolean {
+  let map = model.map;
+  for (const leaf of leaves) {
+    const known = model.secrets.get(leaf.keyId);
+    if (!leafMetaFits(leaf)) throw tampered("metadata was exchanged");
+    if (known && leaf.serial < known.leaf.serial) throw tampered("one secret went back to an older change");
+    map = map.with(idBytes(leaf.keyId), leafHash(leaf));
+  }
+  if (!equalBytes(map.root(), root)) return false;
+  for (const leaf of leaves) putServerLeaf(model, leaf, null);
+  return true;
+}
+
+/**
+ * Brings a model up to the server's newest state. The leaves must give the signed root, so a list is complete.
+ *
+ * @returns how many secrets changed, with the request that told so.
+ * @throws Fault integrity for whatever does not fit; the model is then as before.
+ */
+export async function synchronise(
+  model: Model,
+  session: Session,
+  around: Surroundings,
+  operation: "state.sync" | "secret.list" = "state.sync",
+): Promise<{ changed: number; answer: Answer<unknown> }> {
+  for (let attempt = 0; ; attempt++) {
+    const bound = boundOf(model);
+    const got = await collect(session, operation, bound.head.state.revision);
+    const newest = checkStates(model, got);
+    if (applyLeaves(model, got.leaves, newest.state.root)) {
+      announceDevices(model, got.settings, around);
+      bound.head = newest;
+      bound.settings = got.settings;
+      bound.syncedAtMs = around.now();
+      checkHead(model, got.last.head);
+      return { changed: got.leaves.length, answer: got.last };
+    }
+    // pages read while another device wrote do not fit together: once more, from the start
+    if (attempt === 3) throw tampered("its secrets do not give the root that the owner signed");
+  }
+}
+
+/** First synchronisation of a new device: everything there is, held against the head that login showed. */
+export async function synchroniseAll(model: Model, session: Session, around: Surroundings): Promise<void> {
+  for (let attempt = 0; ; attempt++) {
+    const bound = boundOf(model);
+    const got = await collect(session, "state.sync", 0);
+    const newest = got.states.at(-1);
+    if (!newest || newest.state.revision < bound.head.state.revision) throw tampered("it went back during login");
+    checkSigned(newest, got.settings, model);
+    const same = newest.state.revision === bound.head.state.revision;
+    if (same && !equalBytes(stateHash(newest.state), pinnedHash(bound))) throw tampered("login showed another account");
+    if (applyLeaves(model, got.leaves, newest.state.root)) {
+      bound.head = newest;
+      bound.settings = got.settings;
+      bound.syncedAtMs = around.now();
+      return;
+    }
+    if (attempt === 3) throw tampered("its secrets do not give the root that the owner signed");
+  }
+}
+
+function announceDevices(model: Model, settings: Settings, around: Surroundings): void {
+  const bound = boundOf(model);
+  const known = new Set(bound.settings.devices.map((device) => device.id));
+  for (const device of settings.devices) {
+    if (known.has(device.id)) continue;
+    const name = openDeviceName(model.keys, model.owner, device.id, device.name);
+    around.notice(`a new device was added to your account: ${name} (${device.id})`);
+  }
+}

@@ -1,0 +1,92 @@
+import { wipe } from "../crypto/bytes.ts";
+import { Fault } from "../errors.ts";
+import {
+  openPending,
+  openVaultWithKey,
+  readVaultHeader,
+  sealPending,
+  type Vault,
+  writeVault,
+} from "../protocol/vault.ts";
+import { decodeModel, encodeModel, type Model, type Surroundings } from "./model.ts";
+import {
+  clearPending,
+  readPending,
+  readVaultFile,
+  replaceVaultFile,
+  type VaultLock,
+  withVaultLock,
+  writePending,
+} from "./vaultfile.ts";
+
+/** An open vault: its key, and the account as it was last read or written. */
+export interface VaultBox {
+  readonly path: string;
+  vault: Vault;
+  model: Model;
+}
+
+/** What may be done while the vault's lock is held. */
+export interface HeldVault {
+  /** Writes the model as the next generation: durable on return. */
+  save(): Promise<void>;
+  /** Persists a request before it is sent. */
+  keepPending(plaintext: Uint8Array): Promise<void>;
+  /** The persisted request of a process that did not learn its outcome, or null. */
+  pending(): Uint8Array | null;
+  dropPending(): Promise<void>;
+}
+
+/** Takes in what another process wrote since. */
+export function refresh(box: VaultBox): void {
+  const bytes = readVaultFile(box.path);
+  if (bytes === null)
+    throw new Fault("not_found", "the vault is gone", { hint: "keyhold vault restore, or log in again" });
+  if (readVaultHeader(bytes).generation === box.vault.generation) return;
+  const opened = openVaultWithKey(bytes, box.vault.key);
+  try {
+    box.model = decodeModel(opened.body);
+    box.vault = opened.vault;
+  } finally {
+    wipe(opened.body);
+  }
+}
+
+/** Runs `work` under the vault's lock, on the newest generation. */
+export function withVault<T>(
+  box: VaultBox,
+  around: Pick<Surroundings, "random">,
+  work: (held: HeldVault) => Promise<T>,
+): Promise<T> {
+  return withVaultLock(box.path, async (lock) => {
+    refresh(box);
+    return work(heldVault(box, lock, around));
+  });
+}
+
+function heldVault(box: VaultBox, lock: VaultLock, around: Pick<Surroundings, "random">): HeldVault {
+  return {
+    async save() {
+      const body = encodeModel(box.model);
+      try {
+        const bytes = writeVault(box.vault, body, around.random);
+        const before = box.vault.generation;
+        await replaceVaultFile(box.path, bytes, { expectGeneration: before === 0 ? null : before, lock });
+        box.vault = { ...box.vault, generation: before + 1 };
+      } finally {
+        wipe(body);
+      }
+    },
+    keepPending: (plaintext) => writePending(box.path, sealPending(box.vault, plaintext, around.random), { lock }),
+    pending() {
+      const sealed = readPending(box.path);
+      return sealed === null ? null : openPending(box.vault, sealed);
+    },
+    dropPending: () => clearPending(box.path, { lock }),
+  };
+}
+
+/** Writes a new vault where none is yet. */
+export function createVaultFile(box: VaultBox, around: Pick<Surroundings, "random">): Promise<void> {
+  return withVaultLock(box.path, (lock) => heldVault(box, lock, around).save());
+}

@@ -1,0 +1,55 @@
+import { open, seal } from "../crypto/aead.ts";
+import { macCanon } from "../crypto/kdf.ts";
+import type { SessionId, UserId } from "../ids.ts";
+import type { AccountRow, Tx } from "../storage/store.ts";
+import type { ServerContext } from "./context.ts";
+
+/** The id under which OPAQUE knows a name, for real and unknown names alike: 32 bytes. */
+export function credentialIdOf(ctx: ServerContext, account: string): Uint8Array {
+  return macCanon(ctx.keys.accountName, "keyhold/v1/credential-id", account);
+}
+
+/** What login needs to know of a name; an unknown one yields the same shape. */
+export interface Candidate {
+  readonly userId: UserId;
+  readonly recordVersion: number;
+  /** null: unknown or disabled, so that OPAQUE gives its fake answer. */
+  readonly record: Uint8Array | null;
+  readonly account: AccountRow | undefined;
+}
+
+/** Looks a name up without telling known from unknown by shape or work. */
+export async function candidate(ctx: ServerContext, tx: Tx, credentialId: Uint8Array): Promise<Candidate> {
+  const account = await tx.accountByCredential(credentialId);
+  const pseudo = macCanon(ctx.keys.shadow, "keyhold/v1/shadow-account", credentialId).subarray(0, 16);
+  return {
+    userId: account?.userId ?? (pseudo.toHex() as UserId),
+    recordVersion: account?.recordVersion ?? 0,
+    record: account && !account.disabled ? account.record : null,
+    account,
+  };
+}
+
+/** Seals an account name for the operator's eyes only. */
+export function sealAccountName(ctx: ServerContext, credentialId: Uint8Array, name: string): Uint8Array {
+  return seal(ctx.keys.sealing, { kind: "account-name", credentialId }, new TextEncoder().encode(name), ctx.random);
+}
+
+/** Opens a sealed account name. @throws Fault integrity */
+export function openAccountName(ctx: ServerContext, account: AccountRow): string {
+  const context = { kind: "account-name", credentialId: account.credentialId } as const;
+  return new TextDecoder().decode(open(ctx.keys.sealing, context, account.sealedName));
+}
+
+/** Seals a session key so that its row cannot serve another account. */
+export function sealSessionKey(ctx: ServerContext, sessionId: SessionId, userId: UserId, key: Uint8Array): Uint8Array {
+  return seal(ctx.keys.sealing, { kind: "session", sessionId, userId }, key, ctx.random);
+}
+
+/** Opens a session's key. @throws Fault integrity for a row that was moved. */
+export function openSessionKey(
+  ctx: ServerContext,
+  row: { sessionId: SessionId; userId: UserId; sealedKey: Uint8Array },
+): Uint8Array {
+  return open(ctx.keys.sealing, { kind: "session", sessionId: row.sessionId, userId: row.userId }, row.sealedKey);
+}

@@ -1,0 +1,76 @@
+import type { RandomSource } from "../crypto/bytes.ts";
+import type { Argon2Cost } from "../crypto/kdf.ts";
+import type { IncarnationId, KeyId, RequestId, SessionId } from "../ids.ts";
+import type { DEFAULTS } from "../protocol/defaults.ts";
+import type { AccountRow, Store, Tx } from "../storage/store.ts";
+import type { InputOf, OperationName, OutputOf, SessionOperation } from "../wire/operations.ts";
+import type { OpaquePool } from "./opaque.ts";
+
+/** Limits and times; DEFAULTS unless a test passes others. */
+export type Limits = { readonly [K in keyof typeof DEFAULTS]: (typeof DEFAULTS)[K] extends number ? number : string };
+
+/** Secrets of the server that lie outside the database (docs/operations.md). */
+export interface HandlerKeys {
+  /** Ed25519 public key of the server's identity, 32 bytes. */
+  readonly identity: Uint8Array;
+  /** HMAC key that turns account names into credential ids; never rotates. */
+  readonly accountName: Uint8Array;
+  readonly sealing: Uint8Array;
+  /** Makes the pseudo-accounts of unknown names. */
+  readonly shadow: Uint8Array;
+  readonly opaque: { readonly id: string; readonly setup: string };
+}
+
+/** Everything a handler depends on. */
+export interface ServerContext {
+  readonly store: Store;
+  readonly now: () => number;
+  readonly random: RandomSource;
+  readonly keys: HandlerKeys;
+  readonly pool: OpaquePool;
+  readonly limits: Limits;
+  readonly ksf: Argon2Cost;
+  readonly registration: "open" | "invite" | "closed";
+  readonly incarnation: IncarnationId;
+  /** The signed statement of this moment. */
+  readonly statement: () => OutputOf<"server.statement">;
+}
+
+/** Who asks, inside a session. */
+export interface Caller {
+  readonly account: AccountRow;
+  readonly sessionId: SessionId;
+  readonly requestId: RequestId;
+  readonly address: string;
+  /** Hash of the request's body without its state. */
+  readonly bodyHash: Uint8Array;
+}
+
+/**
+ * Work of one session operation inside its transaction. A thrown Fault undoes its writes and becomes a failed audit
+ * entry.
+ */
+export type SessionHandler<N extends SessionOperation> = (
+  ctx: ServerContext,
+  tx: Tx,
+  caller: Caller,
+  input: InputOf<N>,
+) => Promise<HandlerResult<OutputOf<N>>>;
+
+/** A handler's answer. */
+export interface HandlerResult<O> {
+  readonly output: O;
+  /** Keys that get an audit entry each; none means one entry without a key. */
+  readonly keyIds?: readonly KeyId[];
+  /** Hash of the state that a mutation made current. */
+  readonly stateHash?: Uint8Array;
+}
+
+export type AnonymousOperation = Exclude<OperationName, SessionOperation>;
+
+/** Work of one operation without a session: brings its own transactions and audit entries. */
+export type AnonymousHandler<N extends AnonymousOperation> = (
+  ctx: ServerContext,
+  remote: { readonly address: string },
+  input: InputOf<N>,
+) => Promise<OutputOf<N>>;

@@ -1,0 +1,227 @@
+import { equalBytes } from "../crypto/bytes.ts";
+import { Fault } from "../errors.ts";
+import type { KeyId, SessionId, UserId } from "../ids.ts";
+import type { AuditHead } from "../protocol/audit.ts";
+import { type ChannelKeys, channelKeys, type FrameHead, frameHead, openRequest, sealReply, useSequence } from "../protocol/channel.ts";
+import type { AccountRow, Tx } from "../storage/store.ts";
+import { type Codec, decodeJson, encodeJson } from "../wire/codec.ts";
+import { errorBody, isOperation, operations, replyHead, requestHash, type SessionOperation } from "../wire/operations.ts";
+import { openSessionKey } from "./accounts.ts";
+import { appendEvent } from "./audit.ts";
+import type { AnonymousHandler, AnonymousOperation, Caller, HandlerResult, ServerContext, SessionHandler } from "./context.ts";
+import { anonymousHandlers, needsSession, sessionHandlers } from "./handlers/index.ts";
+import { sessionAlive } from "./handlers/session.ts";
+
+/** What goes back over HTTP. */
+export interface Reply {
+  readonly status: number;
+  readonly contentType: "application/json" | "application/octet-stream";
+  readonly body: Uint8Array | string;
+  readonly retryAfterMs?: number;
+  /** Code of the outcome for logs and figures: `ok` or an error code. */
+  readonly outcome: string;
+}
+
+const encoder = new TextEncoder();
+
+/** Any failure as a Fault; what is not one of ours says nothing of itself. */
+function asFault(error: unknown): Fault {
+  return error instanceof Fault ? error : new Fault("internal", "the server failed");
+}
+
+/** A typed error in clear. */
+export function faultReply(fault: Fault): Reply {
+  const body = encodeJson(errorBody, {
+    code: fault.code,
+    message: fault.message,
+    retryAfterMs: fault.retryAfterMs === undefined ? null : Math.ceil(fault.retryAfterMs),
+  });
+  const base = { status: fault.http, contentType: "application/json", body, outcome: fault.code } as const;
+  return fault.retryAfterMs === undefined ? base : { ...base, retryAfterMs: fault.retryAfterMs };
+}
+
+const SESSION_OVER = () => new Fault("session_invalid", "the session is over or was never open");
+
+interface Cached {
+  readonly userId: UserId;
+  readonly keys: ChannelKeys;
+}
+
+/** Answers requests: decode, authenticate, dispatch, encode (docs/protocol.md §4). */
+export interface Dispatcher {
+  handle(name: string, contentType: string, body: Uint8Array, remote: { readonly address: string }): Promise<Reply>;
+}
+
+const CACHE_MAX = 10_000;
+
+/** Makes the one entry point of all operations. */
+export function createDispatcher(ctx: ServerContext, onFault: (error: unknown) => void): Dispatcher {
+  /** Keys only: whether a session lives is asked of the store every time. */
+  const cache = new Map<SessionId, Cached>();
+
+  async function keysOf(sessionId: SessionId): Promise<Cached> {
+    const known = cache.get(sessionId);
+    if (known) return known;
+    const row = await ctx.store.transaction((tx) => tx.session(sessionId));
+    if (!row) throw SESSION_OVER();
+    const sessionKey = openSessionKey(ctx, row);
+    const made = { userId: row.userId, keys: channelKeys(sessionKey, ctx.keys.identity, row.userId, sessionId) };
+    sessionKey.fill(0);
+    if (cache.size >= CACHE_MAX) cache.clear();
+    cache.set(sessionId, made);
+    return made;
+  }
+
+  /** Session, replay window and account in the caller's transaction: nothing happens without them. */
+  async function enter(tx: Tx, head: FrameHead): Promise<AccountRow> {
+    const row = await tx.session(head.sessionId);
+    if (!row || !sessionAlive(ctx, row)) throw SESSION_OVER();
+    const used = useSequence(row, head.sequence);
+    if (!used) throw new Fault("replayed", "this frame was used before");
+    await tx.touchSession(head.sessionId, { lastUsedMs: ctx.now(), ...used });
+    const account = await tx.account(row.userId);
+    if (!account || account.disabled) throw SESSION_OVER();
+    return account;
+  }
+
+  type Done = { account: AccountRow; audit: AuditHead; ok: boolean; body: string; fault?: Fault };
+
+  async function record(
+    tx: Tx,
+    caller: Caller,
+    name: SessionOperation,
+    status: string,
+    keyIds: readonly KeyId[],
+    stateHash: Uint8Array | null,
+  ): Promise<AuditHead> {
+    const event = {
+      userId: caller.account.userId,
+      action: name,
+      status,
+      requestId: caller.requestId,
+      session: caller.sessionId,
+      bodyHash: caller.bodyHash,
+      stateHash,
+    };
+    let head = await appendEvent(ctx, tx, { ...event, keyId: keyIds[0] ?? null });
+    for (const keyId of keyIds.slice(1)) head = await appendEvent(ctx, tx, { ...event, keyId });
+    return head;
+  }
+
+  async function attempt<N extends SessionOperation>(name: N, head: FrameHead, input: unknown, hash: Uint8Array, address: string): Promise<Done> {
+    return ctx.store.transaction(async (tx) => {
+      const account = await enter(tx, head);
+      const caller: Caller = { account, sessionId: head.sessionId, requestId: head.requestId, address, bodyHash: hash };
+      const { mutation, output } = operations[name] as { mutation: boolean; output: Codec<unknown> };
+      if (mutation) {
+        const before = await tx.request(account.userId, head.requestId);
+        if (before) {
+          if (!equalBytes(before.bodyHash, hash)) throw new Fault("conflict", "this request id was used for another request");
+          return { account, audit: account.audit, ok: before.status === "ok", body: before.reply };
+        }
+      }
+      const run = sessionHandlers[name] as unknown as SessionHandler<SessionOperation>;
+      const result = (await run(ctx, tx, caller, input as never)) as HandlerResult<unknown>;
+      const body = encodeJson(output, result.output);
+      const { userId } = account;
+      if (mutation) {
+        await tx.putRequest({ userId, requestId: head.requestId, bodyHash: hash, operation: name, status: "ok", reply: body });
+      }
+      const audit = await record(tx, caller, name, "ok", result.keyIds ?? [], result.stateHash ?? null);
+      const now = mutation ? ((await tx.account(userId)) ?? account) : account;
+      return { account: now, audit, ok: true, body };
+    });
+  }
+
+  /** A failure is an event too; a stale state is also the final answer to its request id. */
+  async function fail(name: SessionOperation, head: FrameHead, fault: Fault, keyIds: readonly KeyId[], hash: Uint8Array, address: string): Promise<Done> {
+    const body = String(faultReply(fault).body);
+    return ctx.store.transaction(async (tx) => {
+      const account = await enter(tx, head);
+      const caller = { account, sessionId: head.sessionId, requestId: head.requestId, address, bodyHash: hash };
+      if (fault.code === "stale") {
+        const { userId } = account;
+        await tx.putRequest({ userId, requestId: head.requestId, bodyHash: hash, operation: name, status: "stale", reply: body });
+      }
+      const audit = await record(tx, caller, name, fault.code, keyIds, null);
+      return { account, audit, ok: false, body, fault };
+    });
+  }
+
+  async function inSession(name: SessionOperation, frame: Uint8Array, address: string): Promise<Reply> {
+    const head = frameHead(frame);
+    const { keys } = await keysOf(head.sessionId);
+    let plain: Uint8Array;
+    try {
+      plain = openRequest(keys, head, name, frame);
+    } catch {
+      // one answer for a wrong key, another operation, a flipped bit
+      throw new Fault("bad_input", "the frame does not belong to this session and operation");
+    }
+    let done: Done;
+    let input: unknown;
+    let hash: Uint8Array = new Uint8Array(32);
+    try {
+      input = decodeJson(operations[name].input as Codec<unknown>, plain);
+      hash = requestHash(name, input as never);
+      done = await attempt(name, head, input, hash, address);
+    } catch (error) {
+      if (!(error instanceof Fault)) onFault(error);
+      const fault = asFault(error);
+      if (fault.code === "session_invalid" || fault.code === "replayed" || fault.code === "unavailable" || fault.code === "storage") throw fault;
+      done = await fail(name, head, fault, namedKeys(input), hash, address);
+    } finally {
+      plain.fill(0);
+    }
+    if (name === "session.close") cache.delete(head.sessionId);
+    const summary = encodeJson(replyHead, {
+      head: {
+        revision: done.account.state.state.revision,
+        stateHash: done.account.stateHash,
+        auditSeq: done.audit.seq,
+        auditLink: done.audit.link,
+      },
+      ok: done.ok,
+    });
+    const body = sealReply(keys, head, name, frame, encoder.encode(`${summary}\n${done.body}`), ctx.random);
+    const status = done.fault?.http ?? 200;
+    return { status, contentType: "application/octet-stream", body, outcome: done.fault?.code ?? "ok" };
+  }
+
+  async function anonymous(name: AnonymousOperation, body: Uint8Array, remote: { address: string }): Promise<Reply> {
+    const shape = operations[name] as { input: Codec<unknown>; output: Codec<unknown> };
+    const input = decodeJson(shape.input, body);
+    const handler = anonymousHandlers[name] as unknown as AnonymousHandler<AnonymousOperation>;
+    const output = await handler(ctx, remote, input as never);
+    return { status: 200, contentType: "application/json", body: encodeJson(shape.output, output), outcome: "ok" };
+  }
+
+  return {
+    async handle(name, contentType, body, remote) {
+      try {
+        if (!isOperation(name)) throw new Fault("not_found", "no such operation");
+        const wanted = needsSession(name) ? "application/octet-stream" : "application/json";
+        if (contentType !== wanted) throw new Fault("unsupported", `this operation takes ${wanted}`);
+        return needsSession(name) ? await inSession(name, body, remote.address) : await anonymous(name, body, remote);
+      } catch (error) {
+        if (!(error instanceof Fault)) onFault(error);
+        return faultReply(asFault(error));
+      }
+    },
+  };
+}
+
+/** Ids that a well-formed but failing request named, for its audit entry; at most the first. */
+function namedKeys(input: unknown): KeyId[] {
+  if (typeof input !== "object" || input === null) return [];
+  if ("keyId" in input && typeof input.keyId === "string") return [input.keyId as KeyId];
+  const items = "keys" in input ? input.keys : "changes" in input ? input.changes : null;
+  const first: unknown = Array.isArray(items) ? items[0] : null;
+  if (typeof first !== "object" || first === null) return [];
+  if ("keyId" in first && typeof first.keyId === "string") return [first.keyId as KeyId];
+  if ("leaf" in first && typeof first.leaf === "object" && first.leaf !== null && "keyId" in first.leaf) {
+    return typeof first.leaf.keyId === "string" ? [first.leaf.keyId as KeyId] : [];
+  }
+  return [];
+}
+

@@ -1,0 +1,49 @@
+import type { OperationName, SessionOperation } from "../../wire/operations.ts";
+import type { AnonymousHandler, AnonymousOperation, SessionHandler } from "../context.ts";
+import { addDevice, changePassword, startPassword } from "./account.ts";
+import { readAudit } from "./audit.ts";
+import { finishLogin, startLogin } from "./login.ts";
+import { finishRegistration, startRegistration } from "./register.ts";
+import { commitSecrets, getSecrets, reserveSecrets, secretHistory } from "./secret.ts";
+import { checkSession, closeSession, listSessions } from "./session.ts";
+import { syncState } from "./sync.ts";
+
+/** Every operation without a session; a missing one does not compile. */
+export const anonymousHandlers: { readonly [N in AnonymousOperation]: AnonymousHandler<N> } = {
+  "server.statement": async (ctx) => ctx.statement(),
+  "account.register.start": startRegistration,
+  "account.register": finishRegistration,
+  "session.login.start": startLogin,
+  "session.login": finishLogin,
+};
+
+/** Every operation of a session; a missing one does not compile. */
+export const sessionHandlers: { readonly [N in SessionOperation]: SessionHandler<N> } = {
+  "session.check": checkSession,
+  "session.list": listSessions,
+  "session.close": closeSession,
+  "account.device.add": addDevice,
+  "account.password.start": startPassword,
+  "account.password": changePassword,
+  "state.sync": syncState,
+  "secret.list": syncState,
+  "secret.reserve": reserveSecrets,
+  "secret.generate": commitSecrets("secret.generate"),
+  "secret.store": commitSecrets("secret.store"),
+  "secret.import": commitSecrets("secret.import"),
+  "secret.update": commitSecrets("secret.update"),
+  "secret.restore": commitSecrets("secret.restore"),
+  "secret.remove": commitSecrets("secret.remove"),
+  "secret.purge": commitSecrets("secret.purge"),
+  "secret.get": getSecrets,
+  "secret.export": getSecrets,
+  "secret.history": secretHistory,
+  "audit.list": readAudit,
+  "audit.verify": readAudit,
+  "audit.export": readAudit,
+};
+
+/** True for an operation that needs a session. */
+export function needsSession(name: OperationName): name is SessionOperation {
+  return Object.hasOwn(sessionHandlers, name);
+}

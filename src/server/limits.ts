@@ -1,0 +1,49 @@
+import { Fault } from "../errors.ts";
+import type { Tx } from "../storage/store.ts";
+import type { ServerContext } from "./context.ts";
+
+/** Milliseconds to wait after `count` failures of which `free` cost nothing: 1 s doubling to 15 min. */
+export function backoffMs(count: number, free: number, firstMs: number, maxMs: number): number {
+  if (count <= free) return 0;
+  return Math.min(maxMs, firstMs * 2 ** Math.min(count - free - 1, 30));
+}
+
+/**
+ * Counts one guess before it is answered (docs/protocol.md §3.4).
+ *
+ * @throws Fault rate_limited with the time to wait; then nothing is counted.
+ */
+export async function spend(ctx: ServerContext, tx: Tx, bucket: string, free: number): Promise<number> {
+  const nowMs = ctx.now();
+  const row = await tx.limit(bucket);
+  const fresh = row !== undefined && nowMs - row.updatedAtMs < ctx.limits.loginForgetMs;
+  if (row && fresh && row.blockedUntilMs > nowMs) {
+    const seconds = Math.ceil((row.blockedUntilMs - nowMs) / 1_000);
+    throw new Fault("rate_limited", `too many attempts: wait ${seconds} s`, {
+      retryAfterMs: row.blockedUntilMs - nowMs,
+    });
+  }
+  const count = (row && fresh ? row.count : 0) + 1;
+  const wait = backoffMs(count, free, ctx.limits.loginBackoffFirstMs, ctx.limits.loginBackoffMaxMs);
+  await tx.putLimit({ bucket, count, blockedUntilMs: wait === 0 ? 0 : nowMs + wait, updatedAtMs: nowMs });
+  return count;
+}
+
+/** Takes one count back after a success; the address keeps what others failed. */
+export async function refund(tx: Tx, bucket: string): Promise<void> {
+  const row = await tx.limit(bucket);
+  if (row) await tx.putLimit({ ...row, count: Math.max(0, row.count - 1), blockedUntilMs: 0 });
+}
+
+/** Bucket of an address: whole for IPv4, its /64 for IPv6. */
+export function addressBucket(address: string): string {
+  const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address)?.[1];
+  if (mapped) return `address:${mapped}`;
+  if (!address.includes(":")) return `address:${address}`;
+  const [left = "", right = ""] = address.toLowerCase().split("%")[0]?.split("::") ?? [];
+  const head = left === "" ? [] : left.split(":");
+  const tail = right === "" ? [] : right.split(":");
+  const zeros = address.includes("::") ? Array.from({ length: Math.max(0, 8 - head.length - tail.length) }, () => "0") : [];
+  const groups = [...head, ...zeros, ...tail].slice(0, 4).map((group) => Number.parseInt(group, 16).toString(16));
+  return `address:${groups.join(":")}::/64`;
+}

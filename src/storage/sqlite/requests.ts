@@ -1,0 +1,212 @@
+import { Fault } from "../../errors.ts";
+import type { InviteRow, LimitRow, RequestRow, ReservationRow, Tx } from "../store.ts";
+import { idColumn, idOf } from "./columns.ts";
+import type { Query } from "./connection.ts";
+
+interface LimitColumns {
+  readonly bucket: string;
+  readonly failures: number;
+  readonly blocked_until_ms: number;
+  readonly updated_at_ms: number;
+}
+
+interface InviteColumns {
+  readonly code_hash: string;
+  readonly created_at_ms: number;
+  readonly expires_at_ms: number;
+  readonly used_at_ms: number | null;
+  readonly conflicts: number;
+  readonly hint: string;
+}
+
+interface RequestColumns {
+  readonly user_id: Uint8Array;
+  readonly request_id: Uint8Array;
+  readonly body_hash: Uint8Array;
+  readonly operation: string;
+  readonly status: string;
+  readonly reply: string;
+}
+
+interface ReservationColumns {
+  readonly user_id: Uint8Array;
+  readonly key_id: Uint8Array;
+  readonly request_id: Uint8Array;
+  readonly random: Uint8Array;
+  readonly created_at_ms: number;
+}
+
+function limitOf(row: LimitColumns): LimitRow {
+  return {
+    bucket: row.bucket,
+    count: row.failures,
+    blockedUntilMs: row.blocked_until_ms,
+    updatedAtMs: row.updated_at_ms,
+  };
+}
+
+function inviteOf(row: InviteColumns): InviteRow {
+  return {
+    codeHash: row.code_hash,
+    createdAtMs: row.created_at_ms,
+    expiresAtMs: row.expires_at_ms,
+    usedAtMs: row.used_at_ms,
+    conflicts: row.conflicts,
+    hint: row.hint,
+  };
+}
+
+function requestOf(row: RequestColumns): RequestRow {
+  return {
+    userId: idOf(row.user_id),
+    requestId: idOf(row.request_id),
+    bodyHash: row.body_hash,
+    operation: row.operation,
+    status: row.status,
+    reply: row.reply,
+  };
+}
+
+function reservationOf(row: ReservationColumns): ReservationRow {
+  return {
+    userId: idOf(row.user_id),
+    keyId: idOf(row.key_id),
+    requestId: idOf(row.request_id),
+    random: row.random,
+    createdAtMs: row.created_at_ms,
+  };
+}
+
+type Limits = "limit" | "putLimit" | "dropLimit" | "sweepLimits";
+
+/** The part of a transaction that concerns rate limits. */
+export function limitsTx(q: Query): Pick<Tx, Limits> {
+  return {
+    limit: async (bucket) => {
+      const row = q.get<LimitColumns>("SELECT * FROM rate_limit WHERE bucket = ?1", bucket);
+      return row ? limitOf(row) : undefined;
+    },
+    putLimit: async (row) => {
+      q.run(
+        `INSERT INTO rate_limit (bucket, failures, blocked_until_ms, updated_at_ms) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT (bucket) DO UPDATE SET failures = excluded.failures,
+           blocked_until_ms = excluded.blocked_until_ms, updated_at_ms = excluded.updated_at_ms`,
+        row.bucket,
+        row.count,
+        row.blockedUntilMs,
+        row.updatedAtMs,
+      );
+    },
+    dropLimit: async (bucket) => {
+      q.run("DELETE FROM rate_limit WHERE bucket = ?1", bucket);
+    },
+    sweepLimits: async (beforeMs) => q.run("DELETE FROM rate_limit WHERE updated_at_ms < ?1", beforeMs),
+  };
+}
+
+type Invites = "putInvite" | "invite" | "updateInvite" | "invites" | "removeInvite";
+
+/** The part of a transaction that concerns registration codes. */
+export function invitesTx(q: Query): Pick<Tx, Invites> {
+  return {
+    putInvite: async (row) => {
+      q.run(
+        `INSERT INTO invite (code_hash, created_at_ms, expires_at_ms, used_at_ms, conflicts, hint)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)`,
+        row.codeHash,
+        row.createdAtMs,
+        row.expiresAtMs,
+        row.usedAtMs,
+        row.conflicts,
+        row.hint,
+      );
+    },
+    invite: async (codeHash) => {
+      const row = q.get<InviteColumns>("SELECT * FROM invite WHERE code_hash = ?1", codeHash);
+      return row ? inviteOf(row) : undefined;
+    },
+    updateInvite: async (row) => {
+      const changed = q.run(
+        `UPDATE invite SET created_at_ms = ?2, expires_at_ms = ?3, used_at_ms = ?4, conflicts = ?5, hint = ?6
+         WHERE code_hash = ?1`,
+        row.codeHash,
+        row.createdAtMs,
+        row.expiresAtMs,
+        row.usedAtMs,
+        row.conflicts,
+        row.hint,
+      );
+      if (changed === 0) throw new Fault("not_found", "there is no such invite");
+    },
+    invites: async () => q.all<InviteColumns>("SELECT * FROM invite ORDER BY created_at_ms, code_hash").map(inviteOf),
+    removeInvite: async (codeHash) => q.run("DELETE FROM invite WHERE code_hash = ?1", codeHash) === 1,
+  };
+}
+
+type Requests = "request" | "putRequest" | "putReservation" | "reservation" | "reservationsOf" | "sweepReservations";
+
+/** The part of a transaction that concerns recorded answers and reserved key ids. */
+export function requestsTx(q: Query): Pick<Tx, Requests> {
+  return {
+    request: async (userId, requestId) => {
+      const row = q.get<RequestColumns>(
+        "SELECT * FROM request WHERE user_id = ?1 AND request_id = ?2",
+        idColumn(userId),
+        idColumn(requestId),
+      );
+      return row ? requestOf(row) : undefined;
+    },
+    putRequest: async (row) =>
+      q.run(
+        `INSERT INTO request (user_id, request_id, body_hash, operation, status, reply)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING`,
+        idColumn(row.userId),
+        idColumn(row.requestId),
+        row.bodyHash,
+        row.operation,
+        row.status,
+        row.reply,
+      ) === 1,
+    putReservation: async (row) => {
+      q.run(
+        "INSERT INTO reservation (user_id, key_id, request_id, random, created_at_ms) VALUES (?1, ?2, ?3, ?4, ?5)",
+        idColumn(row.userId),
+        idColumn(row.keyId),
+        idColumn(row.requestId),
+        row.random,
+        row.createdAtMs,
+      );
+    },
+    reservation: async (userId, keyId) => {
+      const row = q.get<ReservationColumns>(
+        "SELECT * FROM reservation WHERE user_id = ?1 AND key_id = ?2",
+        idColumn(userId),
+        idColumn(keyId),
+      );
+      return row ? reservationOf(row) : undefined;
+    },
+    reservationsOf: async (userId, requestId) =>
+      q
+        .all<ReservationColumns>(
+          "SELECT * FROM reservation WHERE user_id = ?1 AND request_id = ?2 ORDER BY key_id",
+          idColumn(userId),
+          idColumn(requestId),
+        )
+        .map(reservationOf),
+    sweepReservations: async (beforeMs) => q.run("DELETE FROM reservation WHERE created_at_ms < ?1", beforeMs),
+  };
+}
+
+/** The part of a transaction that concerns the server's own settings. */
+export function settingsTx(q: Query): Pick<Tx, "setting" | "putSetting"> {
+  return {
+    setting: async (name) => q.get<{ value: string }>("SELECT value FROM setting WHERE name = ?1", name)?.value,
+    putSetting: async (name, value) => {
+      q.run(
+        "INSERT INTO setting (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+        name,
+        value,
+      );
+    },
+  };
+}

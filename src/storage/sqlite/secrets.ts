@@ -1,0 +1,133 @@
+import { Fault } from "../../errors.ts";
+import type { KeyId, UserId } from "../../ids.ts";
+import type { LeafRecord, LeafStatus } from "../../protocol/leaf.ts";
+import type { Tx } from "../store.ts";
+import { idColumn, idOf } from "./columns.ts";
+import type { Query } from "./connection.ts";
+
+interface LeafColumns {
+  readonly key_id: Uint8Array;
+  readonly serial: number;
+  readonly version: number;
+  readonly sealed_hash: Uint8Array;
+  readonly meta_hash: Uint8Array;
+  readonly meta: Uint8Array | null;
+  readonly public_key: Uint8Array | null;
+  readonly status: LeafStatus;
+  readonly previous: Uint8Array;
+}
+
+const COLUMNS = "l.key_id, l.serial, l.version, l.sealed_hash, l.meta_hash, l.meta, l.public_key, l.status, l.previous";
+const NEWEST = "ON l.user_id = s.user_id AND l.key_id = s.key_id AND l.serial = s.serial";
+
+/** The first page of everything walks the keys; later ones look at what changed: each has the index it needs. */
+const LEAVES_ALL = `SELECT ${COLUMNS} FROM secret AS s CROSS JOIN leaf AS l ${NEWEST}
+  WHERE s.user_id = ?1 AND s.revision > ?2 AND s.key_id > ?3 ORDER BY s.key_id LIMIT ?4`;
+const LEAVES_CHANGED = `SELECT ${COLUMNS} FROM secret AS s INDEXED BY secret_revision CROSS JOIN leaf AS l ${NEWEST}
+  WHERE s.user_id = ?1 AND s.revision > ?2 AND s.key_id > ?3 ORDER BY s.key_id LIMIT ?4`;
+
+function leafOf(row: LeafColumns): LeafRecord {
+  return {
+    keyId: idOf(row.key_id),
+    serial: row.serial,
+    version: row.version,
+    sealedHash: row.sealed_hash,
+    metaHash: row.meta_hash,
+    meta: row.meta,
+    publicKey: row.public_key,
+    status: row.status,
+    previous: row.previous,
+  };
+}
+
+function append(q: Query, userId: UserId, revision: number, leaf: LeafRecord, sealed: Uint8Array | null): void {
+  const user = idColumn(userId);
+  const key = idColumn(leaf.keyId);
+  const moved = q.run(
+    `INSERT INTO secret (user_id, key_id, serial, revision) VALUES (?1, ?2, ?3, ?4)
+     ON CONFLICT (user_id, key_id) DO UPDATE SET serial = excluded.serial, revision = excluded.revision
+     WHERE serial < excluded.serial`,
+    user,
+    key,
+    leaf.serial,
+    revision,
+  );
+  if (moved === 0) throw new Fault("conflict", "cannot append the change: the key has a newer one");
+  q.run(
+    `INSERT INTO leaf (user_id, key_id, serial, version, sealed_hash, meta_hash, meta, public_key, status, previous)
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)`,
+    user,
+    key,
+    leaf.serial,
+    leaf.version,
+    leaf.sealedHash,
+    leaf.metaHash,
+    leaf.meta,
+    leaf.publicKey,
+    leaf.status,
+    leaf.previous,
+  );
+  if (sealed) {
+    q.run(
+      "INSERT INTO sealed_value (user_id, key_id, version, sealed) VALUES (?1, ?2, ?3, ?4)",
+      user,
+      key,
+      leaf.version,
+      sealed,
+    );
+  }
+}
+
+function erase(q: Query, userId: UserId, keyId: KeyId): void {
+  const user = idColumn(userId);
+  const key = idColumn(keyId);
+  q.run("DELETE FROM sealed_value WHERE user_id = ?1 AND key_id = ?2", user, key);
+  q.run("UPDATE leaf SET meta = NULL WHERE user_id = ?1 AND key_id = ?2 AND meta IS NOT NULL", user, key);
+  q.erased();
+}
+
+type Secrets = "leaf" | "appendLeaf" | "eraseSecret" | "leavesSince" | "history" | "sealedValue";
+
+/** The part of a transaction that concerns secrets: leaves and sealed values. */
+export function secretsTx(q: Query): Pick<Tx, Secrets> {
+  return {
+    leaf: async (userId, keyId) => {
+      const row = q.get<LeafColumns>(
+        `SELECT ${COLUMNS} FROM secret AS s CROSS JOIN leaf AS l ${NEWEST} WHERE s.user_id = ?1 AND s.key_id = ?2`,
+        idColumn(userId),
+        idColumn(keyId),
+      );
+      return row ? leafOf(row) : undefined;
+    },
+    appendLeaf: async (userId, revision, leaf, sealed) => append(q, userId, revision, leaf, sealed),
+    eraseSecret: async (userId, keyId) => erase(q, userId, keyId),
+    leavesSince: async (userId, revision, after, limit) =>
+      q
+        .all<LeafColumns>(
+          revision === 0 ? LEAVES_ALL : LEAVES_CHANGED,
+          idColumn(userId),
+          revision,
+          after === null ? new Uint8Array(0) : idColumn(after),
+          limit,
+        )
+        .map(leafOf),
+    history: async (userId, keyId, afterSerial, limit) =>
+      q
+        .all<LeafColumns>(
+          `SELECT ${COLUMNS} FROM leaf AS l WHERE user_id = ?1 AND key_id = ?2 AND serial > ?3
+           ORDER BY serial LIMIT ?4`,
+          idColumn(userId),
+          idColumn(keyId),
+          afterSerial,
+          limit,
+        )
+        .map(leafOf),
+    sealedValue: async (userId, keyId, version) =>
+      q.get<{ sealed: Uint8Array }>(
+        "SELECT sealed FROM sealed_value WHERE user_id = ?1 AND key_id = ?2 AND version = ?3",
+        idColumn(userId),
+        idColumn(keyId),
+        version,
+      )?.sealed,
+  };
+}

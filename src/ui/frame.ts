@@ -1,0 +1,162 @@
+import { Fault } from "../errors.ts";
+import { placeholder } from "./args.ts";
+import {
+  type Command,
+  type Context,
+  type Group,
+  isGroup,
+  parse,
+  type Resolved,
+  resolve,
+  type StandardInput,
+} from "./command.ts";
+import { loadSettings, type Settings } from "./config.ts";
+import { commandText, describeCommand, describeGroup, findNode, groupText } from "./help.ts";
+import { createOutput, type Output, type Result, result } from "./output.ts";
+import { directories } from "./paths.ts";
+import { createTerminal, type Terminal } from "./terminal.ts";
+import type { ColorMode } from "./text.ts";
+
+/** What the process gives the frame. */
+export interface Host {
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly inherited: Readonly<Record<string, string | undefined>>;
+  readonly signal: AbortSignal;
+  readonly now: () => number;
+  onTerminate(handler: (signal: NodeJS.Signals) => void): void;
+  /** Tells the output in use to the host's own failure path. */
+  useOutput(out: Output): void;
+}
+
+/** Runs one command line and gives the exit code; failures are thrown. */
+export async function runLine(root: Group, argv: readonly string[], host: Host): Promise<number> {
+  host.useOutput(createOutput({ ...glimpse(argv), env: host.env }));
+  const found = resolve(root, argv);
+  if (found.kind === "help") {
+    const out = createOutput({ ...glimpse(argv), env: host.env });
+    out.result(await helpFor(root, found.path));
+    return 0;
+  }
+  const command = await found.entry.load();
+  return await runCommandLine(root, found, command, host);
+}
+
+async function runCommandLine(
+  root: Group,
+  found: Resolved & { kind: "run" },
+  command: Command,
+  host: Host,
+): Promise<number> {
+  const { values, flags, rest, missing } = await parse(command, found, host.now());
+  const out = createOutput({
+    json: flags.json,
+    quiet: flags.quiet,
+    verbose: flags.verbose,
+    color: flags.color ?? "auto",
+    env: host.env,
+  });
+  host.useOutput(out);
+  const term = createTerminal({ out, noInput: flags.noInput, yes: flags.yes, env: host.env, signal: host.signal });
+  const complete = await askMissing(command, values, missing, term, found.path);
+  const dirs = directories(host.env);
+  let settings: Settings | null = null;
+  const context: Context = {
+    out,
+    term,
+    flags,
+    rest,
+    env: host.env,
+    inherited: host.inherited,
+    dirs,
+    stdin: standardInput(),
+    signal: host.signal,
+    root,
+    settings: async () => {
+      settings ??= loadSettings({
+        env: host.env,
+        file: flags.config,
+        userDirectory: dirs.config,
+        flags: { profile: flags.profile },
+      });
+      return settings;
+    },
+    onTerminate: host.onTerminate,
+  };
+  const done = await command.run(complete, context);
+  if (done === undefined) return 0;
+  if (typeof done === "number") return done;
+  out.result(done);
+  return done.exit;
+}
+
+/** The flags that shape output, before anything is known to be well-formed: a usage error needs them too. */
+function glimpse(argv: readonly string[]): { json: boolean; quiet: boolean; verbose: boolean; color: ColorMode } {
+  const end = argv.indexOf("--");
+  const words = end === -1 ? argv : argv.slice(0, end);
+  const at = words.lastIndexOf("--color");
+  const inline = words.findLast((word) => word.startsWith("--color="))?.slice("--color=".length);
+  const color = inline ?? (at === -1 ? undefined : words[at + 1]);
+  return {
+    json: words.includes("--json") || words.includes("--json=true"),
+    quiet: words.includes("--quiet") || words.includes("-q"),
+    verbose: words.includes("--verbose") || words.includes("-v"),
+    color: color === "always" || color === "never" ? color : "auto",
+  };
+}
+
+/** Asks for required values that were not given. */
+async function askMissing(
+  command: Command,
+  values: Readonly<Record<string, unknown>>,
+  missing: readonly string[],
+  term: Terminal,
+  path: readonly string[],
+): Promise<Parameters<Command["run"]>[0]> {
+  const complete: Record<string, unknown> = { ...values };
+  for (const key of missing) {
+    const arg = command.args[key];
+    if (arg === undefined) throw new Fault("internal", "a missing argument is not declared");
+    const label =
+      arg.type === "positional" ? placeholder(key, arg) : `--${key.replace(/[A-Z]/g, (c) => `-${c.toLowerCase()}`)}`;
+    const otherwise = { needed: label, fix: ["keyhold help", ...path].join(" ") };
+    if (arg.type === "enum") {
+      complete[key] = await term.select(
+        arg.description,
+        arg.options.map((value) => ({ value, label: value })),
+        otherwise,
+      );
+    } else {
+      complete[key] = await term.text(("ask" in arg ? arg.ask : undefined) ?? arg.description, otherwise);
+    }
+  }
+  return complete as Parameters<Command["run"]>[0];
+}
+
+function standardInput(): StandardInput {
+  let taken: string | null = null;
+  return {
+    claim(purpose) {
+      if (taken !== null && taken !== purpose) {
+        throw new Fault("usage", `stdin cannot give both ${taken} and ${purpose}`, {
+          hint: "give one of them by file",
+        });
+      }
+      taken = purpose;
+    },
+  };
+}
+
+/**
+ * The help of a command or group.
+ *
+ * @throws Fault usage naming the nearest command.
+ */
+export async function helpFor(root: Group, path: readonly string[]): Promise<Result> {
+  const node = findNode(root, path);
+  if (isGroup(node)) {
+    const help = describeGroup(path, node);
+    return result(help, () => groupText(help));
+  }
+  const help = describeCommand(path, node, await node.load());
+  return result(help, () => commandText(help));
+}

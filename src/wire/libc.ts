@@ -1,0 +1,88 @@
+import { dlopen, FFIType, ptr, read } from "bun:ffi";
+
+/** The few calls of the C library that the runtime does not offer. */
+export interface Libc {
+  /** flock(2): 0, or -1. */
+  flock(fd: number, operation: number): number;
+  /** errno of the last failed call of this object; 0 when unknown. */
+  errno(): number;
+  /** User id of the process at the other end of a connected Unix socket, or undefined. */
+  peerUid(fd: number): number | undefined;
+}
+
+const NAMES =
+  process.platform === "darwin"
+    ? ["libSystem.B.dylib"]
+    : process.platform === "linux"
+      ? ["libc.so.6", "libc.musl-x86_64.so.1", "libc.musl-aarch64.so.1", "libc.so"]
+      : [];
+
+const LINUX = { solSocket: 1, soPeercred: 17 } as const;
+
+let loaded: Libc | null | undefined;
+
+/** The C library, loaded on first use; null where it cannot be (Windows). */
+export function libc(): Libc | null {
+  loaded ??= load();
+  return loaded;
+}
+
+function load(): Libc | null {
+  for (const name of NAMES) {
+    try {
+      return process.platform === "darwin" ? loadDarwin(name) : loadLinux(name);
+    } catch {
+      // not this name
+    }
+  }
+  return null;
+}
+
+const FLOCK = { args: [FFIType.i32, FFIType.i32], returns: FFIType.i32 } as const;
+const ERRNO = { args: [], returns: FFIType.ptr } as const;
+
+function loadLinux(name: string): Libc {
+  const { symbols } = dlopen(name, {
+    flock: FLOCK,
+    __errno_location: ERRNO,
+    getsockopt: {
+      args: [FFIType.i32, FFIType.i32, FFIType.i32, FFIType.ptr, FFIType.ptr],
+      returns: FFIType.i32,
+    },
+  });
+  return {
+    flock: (fd, operation) => symbols.flock(fd, operation),
+    errno: () => {
+      const at = symbols.__errno_location();
+      return at === null ? 0 : read.i32(at, 0);
+    },
+    peerUid: (fd) => {
+      // struct ucred { pid, uid, gid }
+      const credentials = new Int32Array(3);
+      const length = new Uint32Array([credentials.byteLength]);
+      const { solSocket, soPeercred } = LINUX;
+      const result = symbols.getsockopt(fd, solSocket, soPeercred, ptr(credentials), ptr(length));
+      return result === 0 && length[0] === credentials.byteLength ? (credentials[1] ?? 0) >>> 0 : undefined;
+    },
+  };
+}
+
+function loadDarwin(name: string): Libc {
+  const { symbols } = dlopen(name, {
+    flock: FLOCK,
+    __error: ERRNO,
+    getpeereid: { args: [FFIType.i32, FFIType.ptr, FFIType.ptr], returns: FFIType.i32 },
+  });
+  return {
+    flock: (fd, operation) => symbols.flock(fd, operation),
+    errno: () => {
+      const at = symbols.__error();
+      return at === null ? 0 : read.i32(at, 0);
+    },
+    peerUid: (fd) => {
+      const uid = new Uint32Array(1);
+      const gid = new Uint32Array(1);
+      return symbols.getpeereid(fd, ptr(uid), ptr(gid)) === 0 ? uid[0] : undefined;
+    },
+  };
+}

@@ -1,0 +1,143 @@
+import { Fault } from "../../src/errors.ts";
+import { defineCommand, type Group } from "../../src/ui/command.ts";
+import { NEW_PASSWORD_ARGS, VALUE_ARGS } from "../../src/ui/flags.ts";
+import { result } from "../../src/ui/output.ts";
+import { choosePassword, chooseNewPassword, needPassword, readValue } from "../../src/ui/password.ts";
+import { become, childEnvironment } from "../../src/ui/run.ts";
+import { start } from "../../src/ui/start.ts";
+
+const echo = defineCommand({
+  args: {
+    name: { type: "positional", description: "a name", ask: "Which name" },
+    other: { type: "positional", required: false, description: "another name" },
+    tag: { type: "list", hint: "TAG", description: "tags" },
+    type: { type: "enum", options: ["note", "bytes"], default: "note", description: "a type" },
+    length: { type: "integer", min: 1, max: 10, short: "n", description: "a length" },
+    after: { type: "duration", default: 30_000, description: "a duration" },
+    when: { type: "time", description: "a time" },
+    inFile: { type: "string", hint: "FILE", description: "a file" },
+    force: { type: "boolean", short: "f", description: "a switch" },
+    secretly: { type: "boolean", hidden: true, description: "hidden" },
+  },
+  run: async (args, { flags, rest }) => result({ args, flags, rest }, () => `name ${args.name}`),
+});
+
+const text = (value: Uint8Array) => ({ hex: value.toHex() });
+
+const root: Group = {
+  summary: "fixture",
+  commands: {
+    echo: { summary: "shows its arguments", load: async () => echo },
+    password: {
+      summary: "reads a password",
+      load: async () => defineCommand({ args: {}, run: async (_args, ctx) => result(text(await needPassword(ctx)), () => "read") }),
+    },
+    choose: {
+      summary: "chooses a password",
+      load: async () => defineCommand({ args: {}, run: async (_args, ctx) => result(text(await choosePassword(ctx)), () => "chosen") }),
+    },
+    rekey: {
+      summary: "takes the old password and a new one",
+      load: async () =>
+        defineCommand({
+          args: NEW_PASSWORD_ARGS,
+          run: async (args, ctx) => {
+            const old = await needPassword(ctx);
+            return result({ old: text(old), new: text(await chooseNewPassword(ctx, args)) }, () => "changed");
+          },
+        }),
+    },
+    value: {
+      summary: "reads a value, after a password if one is given",
+      load: async () =>
+        defineCommand({
+          args: VALUE_ARGS,
+          run: async (args, ctx) => {
+            if (ctx.flags.passwordStdin) await needPassword(ctx);
+            return result(text(await readValue(ctx, args.inFile)), () => "read");
+          },
+        }),
+    },
+    remove: {
+      summary: "asks before it acts",
+      load: async () =>
+        defineCommand({
+          args: {},
+          run: async (_args, { term }) => {
+            await term.confirm("Remove everything?");
+            return result({ removed: true }, () => "removed");
+          },
+        }),
+    },
+    slow: {
+      summary: "works until it is stopped",
+      load: async () =>
+        defineCommand({
+          args: {},
+          run: async (_args, { term, out }) => {
+            out.warn("started");
+            await term.step("Working", Bun.sleep(60_000));
+          },
+        }),
+    },
+    serve: {
+      summary: "drains on a signal",
+      load: async () =>
+        defineCommand({
+          args: {},
+          run: async (_args, { onTerminate, out }) => {
+            const { promise, resolve } = Promise.withResolvers<string>();
+            onTerminate(resolve);
+            const alive = setInterval(() => {}, 1_000);
+            out.warn("started");
+            const signal = await promise;
+            clearInterval(alive);
+            return result({ signal }, () => `drained after ${signal}`);
+          },
+        }),
+    },
+    run: {
+      summary: "becomes a program",
+      load: async () =>
+        defineCommand({
+          args: { env: { type: "list", hint: "K=V", description: "variables" } },
+          rest: { hint: "COMMAND…", description: "the program", required: true },
+          run: async (args, { rest, inherited, out }) => {
+            const added = Object.fromEntries(args.env.map((pair) => pair.split("=", 2)));
+            const ended = await become(rest, childEnvironment(inherited, added));
+            return typeof ended === "number" ? ended : out.fail(ended.fault, ended.exit);
+          },
+        }),
+    },
+    fail: {
+      summary: "fails",
+      load: async () =>
+        defineCommand({
+          args: { how: { type: "positional", description: "how" } },
+          run: async (args) => {
+            if (args.how === "foreign") throw new TypeError("hunter2 is not a function");
+            if (args.how === "rate") throw new Fault("rate_limited", "too many tries", { retryAfterMs: 1_500 });
+            if (args.how === "control") throw new Fault("not_found", 'there is no "a\u001b[2Jb\n"');
+            throw new Fault("locked", 'cannot read "db/prod": the vault is locked', {
+              why: "idle for 15 minutes",
+              requestId: "00112233445566778899aabbccddeeff",
+            });
+          },
+        }),
+    },
+    queued: {
+      summary: "is partly done",
+      load: async () =>
+        defineCommand({
+          args: {},
+          run: async () => result({ queued: true }, () => "queued", { exit: 10, requestId: "00112233445566778899aabbccddeeff" }),
+        }),
+    },
+    many: {
+      summary: "prints many lines",
+      load: async () => defineCommand({ args: {}, run: async (_args, { out }) => out.bytes("a line of text\n".repeat(200_000)) }),
+    },
+  },
+};
+
+await start(root, {});

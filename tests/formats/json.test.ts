@@ -1,0 +1,126 @@
+import { describe, expect, test } from "bun:test";
+import fc from "fast-check";
+import { formatNamed, type PlainItem, verifyWritten } from "../../src/formats/index.ts";
+import { isTextType, SECRET_TYPES } from "../../src/protocol/secrettype.ts";
+import { ascii, BAD_INPUT, SAMPLES, sample } from "./samples.ts";
+
+const json = formatNamed("json");
+const read = (value: unknown) =>
+  json.read(ascii(typeof value === "string" ? value : JSON.stringify(value)), { name: null });
+const refused = (value: unknown) => expect(() => read(value)).toThrow(expect.objectContaining(BAD_INPUT));
+const entry = { name: "a", type: "note", value: "x", tags: [], createdAt: null };
+const file = (...items: unknown[]) => ({ keyhold: "export", v: 1, items });
+
+test("its form is fixed", () => {
+  const note: PlainItem = { ...sample("note"), name: "a/b", value: ascii('"ü"'), tags: ["t"], createdAt: null };
+  const bytes: PlainItem = {
+    ...sample("bytes"),
+    name: "c",
+    value: Uint8Array.of(255),
+    tags: [],
+    createdAt: "2026-01-02T03:04:05Z",
+  };
+  expect(new TextDecoder().decode(json.write([note, bytes]))).toBe(
+    '{"keyhold":"export","v":1,"items":[' +
+      '{"name":"a/b","type":"note","value":"\\"ü\\"","tags":["t"],"createdAt":null},' +
+      '{"name":"c","type":"bytes","valueB64":"_w","tags":[],"createdAt":"2026-01-02T03:04:05Z"}]}\n',
+  );
+});
+
+test("every type at once, and none at all, comes back", () => {
+  expect(json.read(json.write(SAMPLES), { name: "ignored" })).toEqual({ items: [...SAMPLES], lost: [] });
+  expect(read(file())).toEqual({ items: [], lost: [] });
+  verifyWritten(json, [], json.write([]));
+});
+
+test("any value of any type without an inner form comes back byte for byte", () => {
+  const loose = SECRET_TYPES.filter((type) => type === "bytes" || isTextType(type));
+  const items = fc.uniqueArray(
+    fc.record({
+      name: fc.string({ unit: fc.constantFrom("a", "Z", "0", " ", "ü", "語", "😀"), minLength: 1, maxLength: 40 }),
+      type: fc.constantFrom(...loose),
+      value: fc.uint8Array({ minLength: 1, maxLength: 200 }),
+      tags: fc.array(fc.string({ unit: "grapheme", minLength: 1, maxLength: 10 }), { maxLength: 3 }),
+      createdAt: fc.option(
+        fc
+          .date({ min: new Date(0), max: new Date("9999-12-31"), noInvalidDate: true })
+          .map((date) => date.toISOString()),
+        { nil: null },
+      ),
+    }),
+    { selector: (item) => item.name, maxLength: 8 },
+  );
+  fc.assert(
+    fc.property(items, (list) => {
+      expect(json.read(json.write(list), { name: null }).items).toEqual(list);
+    }),
+  );
+});
+
+describe("refuses", () => {
+  test("other documents", () => {
+    for (const value of ["", "{", "null", "[]", "3", "{}", file(entry).items, { ...file(), keyhold: "other" }])
+      refused(value);
+    for (const v of [0, 2, "1", 1.5, null]) refused({ ...file(), v });
+    refused({ ...file(), more: 1 });
+    refused({ keyhold: "export", v: 1 });
+    refused({ ...file(), items: {} });
+    refused(`${JSON.stringify(file(entry))} {}`);
+  });
+
+  test("items with a missing, wrong, extra or doubled field", () => {
+    expect(read(file(entry)).items.length).toBe(1);
+    for (const field of Object.keys(entry)) {
+      const { [field]: _, ...rest } = entry as Record<string, unknown>;
+      refused(file(rest));
+      refused(file({ ...entry, [field]: 7 }));
+    }
+    refused(file({ ...entry, more: 1 }));
+    refused(file({ ...entry, valueB64: "eA" }));
+    refused(
+      '{"keyhold":"export","v":1,"items":[{"__proto__":{},"name":"a","type":"note","value":"x","tags":[],"createdAt":null}]}',
+    );
+    for (const tags of [[""], [1], ["x".repeat(129)], Array(65).fill("x"), "x"]) refused(file({ ...entry, tags }));
+    for (const createdAt of [
+      "",
+      "2026-01-01",
+      "2026-02-30T00:00:00Z",
+      "2026-01-01T24:00:00Z",
+      "2026-01-01T00:00:00+01:00",
+    ]) {
+      refused(file({ ...entry, createdAt }));
+    }
+    for (const type of ["", "login", "BYTES", "constructor"]) refused(file({ ...entry, type }));
+    for (const name of ["", "a//b", "..", "a\u0000", "x".repeat(513), "u\u0308"]) refused(file({ ...entry, name }));
+  });
+
+  test("values that are empty, too long, ill-formed, or no key of their type", () => {
+    for (const value of ["", "x".repeat(65_537), "\ud800"]) refused(file({ ...entry, value }));
+    const { value: _, ...binary } = { ...entry, type: "bytes" };
+    expect(read(file({ ...binary, valueB64: "eA" })).items[0]?.value).toEqual(ascii("x"));
+    for (const valueB64 of ["", "eA==", "eB", "e", "e+", 3]) refused(file({ ...binary, valueB64 }));
+    refused(file({ ...entry, type: "bytes" }));
+    for (const type of ["secp256k1", "p256", "rsa", "ed25519", "x25519"])
+      refused(file({ ...binary, type, valueB64: "eA" }));
+    refused(file({ ...binary, type: "p256", valueB64: Buffer.alloc(32, 255).toString("base64url") }));
+  });
+
+  test("one name twice, on reading and on writing", () => {
+    refused(file(entry, { ...entry, value: "y" }));
+    const twice = [sample("pin"), { ...sample("token"), name: sample("pin").name }];
+    expect(() => json.write(twice)).toThrow(expect.objectContaining(BAD_INPUT));
+  });
+
+  test("names, tags and times on writing that could not be read again", () => {
+    for (const wrong of [{ name: "a//b" }, { name: "" }]) {
+      expect(() => json.write([{ ...sample("pin"), ...wrong }])).toThrow(expect.objectContaining(BAD_INPUT));
+    }
+    const many = Array.from({ length: 100 }, (_, i) => ({
+      ...sample("bytes"),
+      name: `big/${i}`,
+      value: new Uint8Array(65_536),
+    }));
+    expect(() => json.write(many)).toThrow(expect.objectContaining({ code: "too_large" }));
+    verifyWritten(json, many.slice(0, 90), json.write(many.slice(0, 90)));
+  });
+});

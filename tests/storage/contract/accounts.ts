@@ -1,0 +1,191 @@
+import { expect, test } from "bun:test";
+import { stateHash } from "../../../src/protocol/state.ts";
+import type { Store } from "../../../src/storage/store.ts";
+import { rejection } from "../rejection.ts";
+import {
+  account,
+  EVERY,
+  entry,
+  filled,
+  headAfter,
+  keyId,
+  leaf,
+  login,
+  record,
+  request,
+  requestId,
+  reservation,
+  session,
+  sessionId,
+  settings,
+  state,
+  userId,
+  ZEROS,
+} from "../rows.ts";
+
+export function accountsContract(store: () => Store): void {
+  test("an account comes back as it was inserted, by both of its ids", async () => {
+    const row = account(1);
+    expect(await store().transaction(async (tx) => tx.insertAccount(row))).toBe(true);
+    await store().transaction(async (tx) => {
+      expect(await tx.account(row.userId)).toEqual(row);
+      expect(await tx.accountByCredential(row.credentialId)).toEqual(row);
+      expect(await tx.account(userId(2))).toBeUndefined();
+      expect(await tx.accountByCredential(filled(2))).toBeUndefined();
+    });
+  });
+
+  test("a second account with either id is not inserted and changes nothing", async () => {
+    await store().transaction(async (tx) => {
+      await tx.insertAccount(account(1));
+      expect(await tx.insertAccount({ ...account(2), userId: userId(1) })).toBe(false);
+      expect(await tx.insertAccount({ ...account(2), credentialId: filled(1) })).toBe(false);
+      expect(await tx.account(userId(1))).toEqual(account(1));
+      expect(await tx.account(userId(2))).toBeUndefined();
+      expect(await tx.auditHead(userId(2))).toEqual(ZEROS);
+    });
+  });
+
+  test("an account that does not fit its log is refused", async () => {
+    const attempt = store().transaction(async (tx) => {
+      await record(tx, 1);
+      await tx.insertAccount(account(1));
+    });
+    expect(await rejection(attempt)).toMatchObject({ code: "conflict" });
+  });
+
+  test("the state is swapped only from the one expected", async () => {
+    const first = account(1);
+    const next = state(1, 2);
+    const nextHash = stateHash(next.state);
+    await store().transaction(async (tx) => {
+      await tx.insertAccount(first);
+      await tx.insertAccount(account(2));
+      expect(await tx.swapState(first.userId, filled(99), { state: next, stateHash: nextHash })).toBe(false);
+      expect(await tx.account(first.userId)).toEqual(first);
+      expect(await tx.swapState(first.userId, first.stateHash, { state: next, stateHash: nextHash })).toBe(true);
+      expect(await tx.account(first.userId)).toEqual({ ...first, state: next, stateHash: nextHash });
+      expect(await tx.swapState(first.userId, first.stateHash, { state: next, stateHash: nextHash })).toBe(false);
+      const third = { state: state(1, 3), stateHash: filled(3), settings: settings(40) };
+      expect(await tx.swapState(first.userId, nextHash, third)).toBe(true);
+      expect((await tx.account(first.userId))?.settings).toEqual(settings(40));
+      expect(await tx.swapState(userId(3), filled(3), third)).toBe(false);
+      expect(await tx.account(userId(2))).toEqual(account(2));
+    });
+  });
+
+  test("of two that swap the same state at once, one wins", async () => {
+    const first = account(1);
+    await store().transaction(async (tx) => tx.insertAccount(first));
+    const won = await Promise.all(
+      [2, 3].map((n) =>
+        store().transaction(async (tx) =>
+          tx.swapState(first.userId, first.stateHash, { state: state(1, n), stateHash: filled(n) }),
+        ),
+      ),
+    );
+    expect(won.filter(Boolean).length).toBe(1);
+  });
+
+  test("a new record raises the version by one", async () => {
+    await store().transaction(async (tx) => {
+      await tx.insertAccount(account(1));
+      await tx.replaceRecord(userId(1), filled(8, 192), "setup-2");
+      expect(await tx.account(userId(1))).toEqual({
+        ...account(1),
+        record: filled(8, 192),
+        setupId: "setup-2",
+        recordVersion: 2,
+      });
+    });
+    const missing = store().transaction(async (tx) => tx.replaceRecord(userId(2), filled(8), "setup-2"));
+    expect(await rejection(missing)).toMatchObject({ code: "not_found" });
+  });
+
+  test("an account is disabled and enabled", async () => {
+    await store().transaction(async (tx) => {
+      await tx.insertAccount(account(1));
+      expect(await tx.setDisabled(userId(1), true)).toBe(true);
+      expect((await tx.account(userId(1)))?.disabled).toBe(true);
+      expect(await tx.setDisabled(userId(1), false)).toBe(true);
+      expect((await tx.account(userId(1)))?.disabled).toBe(false);
+      expect(await tx.setDisabled(userId(2), true)).toBe(false);
+    });
+  });
+
+  test("accounts are listed by user id, page by page", async () => {
+    await store().transaction(async (tx) => {
+      for (const n of [3, 1, 2]) await tx.insertAccount(account(n));
+      const ids = async (after: number | null, limit: number) =>
+        (await tx.accounts(after === null ? null : userId(after), limit)).map((row) => row.userId);
+      expect(await ids(null, 10)).toEqual([1, 2, 3].map(userId));
+      expect(await ids(null, 2)).toEqual([1, 2].map(userId));
+      expect(await ids(2, 2)).toEqual([userId(3)]);
+      expect(await ids(3, 2)).toEqual([]);
+    });
+  });
+
+  test("states are appended once a revision and read in order", async () => {
+    await store().transaction(async (tx) => {
+      for (const n of [1, 2, 3]) await tx.appendState(userId(1), state(1, n));
+      await tx.appendState(userId(2), state(2, 1));
+      expect(await tx.statesSince(userId(1), 0, 10)).toEqual([state(1, 1), state(1, 2), state(1, 3)]);
+      expect(await tx.statesSince(userId(1), 1, 1)).toEqual([state(1, 2)]);
+      expect(await tx.statesSince(userId(1), 3, 10)).toEqual([]);
+      expect(await tx.statesSince(userId(2), 0, 10)).toEqual([state(2, 1)]);
+    });
+    const twice = store().transaction(async (tx) => tx.appendState(userId(1), state(1, 2)));
+    expect(await rejection(twice)).toMatchObject({ code: "conflict" });
+  });
+
+  test("removing an account erases all of it and nothing of another", async () => {
+    await store().transaction(async (tx) => {
+      for (const n of [1, 2]) {
+        const user = userId(n);
+        await tx.insertAccount(account(n));
+        await tx.appendState(user, state(n, 1));
+        await tx.putLoginState(login(n));
+        await tx.putSession(session(n, { userId: user }));
+        await tx.putRequest(request(n, { userId: user }));
+        await tx.putReservation(reservation(n, { userId: user }));
+        await tx.appendLeaf(user, 1, leaf(n), filled(n, 500));
+        await record(tx, n);
+        await record(tx, n, { action: "account.delete" });
+      }
+    });
+    const [head, other] = await store().transaction(async (tx) =>
+      Promise.all([tx.auditHead(userId(1)), tx.account(userId(2))]),
+    );
+    await store().transaction(async (tx) => {
+      expect(await tx.removeAccount(userId(1))).toBe(true);
+      expect(await tx.removeAccount(userId(1))).toBe(false);
+      expect(await tx.removeAccount(userId(3))).toBe(false);
+    });
+    await store().transaction(async (tx) => {
+      const user = userId(1);
+      expect(await tx.account(user)).toBeUndefined();
+      expect(await tx.accountByCredential(filled(1))).toBeUndefined();
+      expect(await tx.statesSince(user, 0, 10)).toEqual([]);
+      expect(await tx.takeLoginState(sessionId(1))).toBeUndefined();
+      expect(await tx.session(sessionId(1))).toBeUndefined();
+      expect(await tx.request(user, requestId(1))).toBeUndefined();
+      expect(await tx.reservation(user, keyId(1))).toBeUndefined();
+      expect(await tx.leaf(user, keyId(1))).toBeUndefined();
+      expect(await tx.sealedValue(user, keyId(1), 1)).toBeUndefined();
+      expect(await tx.audit(user, EVERY)).toEqual([]);
+      expect(await tx.auditHead(user)).toEqual(head);
+
+      expect(await tx.account(userId(2))).toEqual(other);
+      expect(await tx.statesSince(userId(2), 0, 10)).toEqual([state(2, 1)]);
+      expect(await tx.sealedValue(userId(2), keyId(2), 1)).toEqual(filled(2, 500));
+      expect((await tx.audit(userId(2), EVERY)).length).toBe(2);
+      expect(await tx.takeLoginState(sessionId(2))).toEqual(login(2));
+    });
+    const reborn = store().transaction(async (tx) => {
+      const item = entry(1, ZEROS);
+      await tx.appendAudit(item, headAfter(item), null);
+    });
+    expect(await rejection(reborn)).toMatchObject({ code: "conflict" });
+    expect(await store().check()).toEqual([]);
+  });
+}
