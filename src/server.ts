@@ -112,6 +112,8 @@ function bind(options: ServeOptions, state: State): Bun.Server<undefined> {
       hostname: listen.host.replace(/^\[(.*)\]$/, "$1"),
       port: listen.port,
       development: false,
+      // said outright: otherwise a second listener of this process takes the port over
+      reusePort: false,
       maxRequestBodySize: HARD_BODY_MAX,
       idleTimeout: Math.ceil(DEFAULTS.headerTimeoutMs / 1_000),
       ...(tls === "plaintext" ? {} : { tls: tlsOptions(tls) }),

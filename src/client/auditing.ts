@@ -7,7 +7,7 @@ import { type SignedState, stateHash } from "../protocol/state.ts";
 import type { AuditItem, AuditQuery, Verified } from "./api.ts";
 import { findSecret } from "./changes.ts";
 import { boundOf, type Model, pinnedHash } from "./model.ts";
-import { online, type Open, save } from "./opened.ts";
+import { type Open, online, save } from "./opened.ts";
 import type { Session } from "./session.ts";
 import { synchronise } from "./sync.ts";
 
@@ -31,7 +31,8 @@ function itemOf(model: Model, salted: SaltedEntry): AuditItem {
 
 function cursorOf(text: string | null): number {
   if (text === null) return 0;
-  if (!/^\d{1,15}$/.test(text)) throw new Fault("bad_input", "this is not a cursor", { hint: "pass the `next` of the page before" });
+  if (!/^\d{1,15}$/.test(text))
+    throw new Fault("bad_input", "this is not a cursor", { hint: "pass the `next` of the page before" });
   return Number(text);
 }
 
@@ -48,7 +49,10 @@ export function listAudit(
     let requestId: RequestId | null = null;
     let after = cursorOf(query.cursor);
     for (;;) {
-      const limit = Math.min(DEFAULTS.auditPage, query.limit === null ? DEFAULTS.auditPage : query.limit - items.length);
+      const limit = Math.min(
+        DEFAULTS.auditPage,
+        query.limit === null ? DEFAULTS.auditPage : query.limit - items.length,
+      );
       const { output, requestId: made } = await at.session.call(operation, {
         after,
         limit,
@@ -68,7 +72,10 @@ export function listAudit(
 }
 
 const broken = (why: string) =>
-  new Fault("integrity", "the account's log was tampered with", { why, hint: "keep an export of it; trust this server no more" });
+  new Fault("integrity", "the account's log was tampered with", {
+    why,
+    hint: "keep an export of it; trust this server no more",
+  });
 
 /** All states after a revision, linked to the one before and ending at the pinned one. */
 async function statesAfter(session: Session, model: Model, revision: number, link: Uint8Array): Promise<SignedState[]> {
@@ -145,7 +152,8 @@ export function verifyAudit(open: Open): Promise<Verified> {
       head = result.head;
       more = answer.output.more && entries.length > 0;
     }
-    if (head.seq < witnessed.seq) throw broken(`it ends at entry ${head.seq}, but entry ${witnessed.seq} was receipted`);
+    if (head.seq < witnessed.seq)
+      throw broken(`it ends at entry ${head.seq}, but entry ${witnessed.seq} was receipted`);
     if (verified.revision + signed < bound.head.state.revision) throw broken("a signed change has no entry");
     const verifiedFrom = verified.seq;
     bound.verified = { seq: head.seq, link: head.link, revision: verified.revision + signed };

@@ -1,16 +1,24 @@
+import { wipe } from "../crypto/bytes.ts";
+import { Fault } from "../errors.ts";
 import { openDeviceName } from "../protocol/account.ts";
+import { closeVault } from "../protocol/vault.ts";
 import type { KeyholdClient, Status } from "./api.ts";
 import { listAudit, verifyAudit } from "./auditing.ts";
 import { infoOf } from "./changes.ts";
 import type { Model } from "./model.ts";
-import { online, type Open, save } from "./opened.ts";
+import { type Open, online, save } from "./opened.ts";
 import { getManySecrets, getSecret, historyOf, syncedAt } from "./reading.ts";
 import { synchronise } from "./sync.ts";
 import { readPending } from "./vaultfile.ts";
-import { generateSecret, importItems, removeSecret, renameSecret, restoreSecret, storeSecret, tagSecret } from "./writing.ts";
-import { Fault } from "../errors.ts";
-import { closeVault } from "../protocol/vault.ts";
-import { wipe } from "../crypto/bytes.ts";
+import {
+  generateSecret,
+  importItems,
+  removeSecret,
+  renameSecret,
+  restoreSecret,
+  storeSecret,
+  tagSecret,
+} from "./writing.ts";
 
 function listed(model: Model, input: { prefix: string | null; search: string | null; tag: string | null }) {
   const prefix = input.prefix?.normalize("NFC") ?? "";
@@ -50,7 +58,10 @@ export function createClient(open: Open, place: Place, end: () => Promise<void>)
 
   function session() {
     if (open.session) return open.session;
-    throw new Fault(place.server ? "unreachable" : "bad_input", place.server ? "the server is away" : "this profile has no server");
+    throw new Fault(
+      place.server ? "unreachable" : "bad_input",
+      place.server ? "the server is away" : "this profile has no server",
+    );
   }
 
   async function status(): Promise<Status> {
@@ -79,7 +90,11 @@ export function createClient(open: Open, place: Place, end: () => Promise<void>)
         : null,
       vault: { path: open.box.path, secrets: live, locked: false },
       sync: bound
-        ? { revision: bound.head.state.revision, syncedAt: syncedAt(open), pending: readPending(open.box.path) !== null }
+        ? {
+            revision: bound.head.state.revision,
+            syncedAt: syncedAt(open),
+            pending: readPending(open.box.path) !== null,
+          }
         : null,
       auditHead: bound ? { seq: bound.witnessed.seq, linkHex: bound.witnessed.link.toHex() } : null,
     };
@@ -93,7 +108,13 @@ export function createClient(open: Open, place: Place, end: () => Promise<void>)
     list: (input) =>
       queued(() =>
         online(open, input.fresh, async (at) => {
-          if (!at) return { items: listed(open.box.model, input), requestId: null, from: "vault" as const, syncedAt: syncedAt(open) };
+          if (!at)
+            return {
+              items: listed(open.box.model, input),
+              requestId: null,
+              from: "vault" as const,
+              syncedAt: syncedAt(open),
+            };
           const before = open.box.model.bound?.head.state.revision;
           const { answer } = await synchronise(open.box.model, at.session, open.around, "secret.list");
           if (open.box.model.bound?.head.state.revision !== before) await save(open);
@@ -161,7 +182,12 @@ export function createClient(open: Open, place: Place, end: () => Promise<void>)
       closed = true;
       open.session?.forget();
       closeVault(open.box.vault);
-      wipe(open.box.model.accountKey, open.box.model.keys.record, open.box.model.keys.index, open.box.model.keys.identity);
+      wipe(
+        open.box.model.accountKey,
+        open.box.model.keys.record,
+        open.box.model.keys.index,
+        open.box.model.keys.identity,
+      );
       await end();
     },
   };

@@ -1,9 +1,11 @@
-import { join } from "node:path";
-import { hostname } from "node:os";
 import { randomBytes } from "node:crypto";
+import { freemem, hostname } from "node:os";
+import { join } from "node:path";
 import { equalBytes, wipe } from "../crypto/bytes.ts";
+import type { Argon2Cost } from "../crypto/kdf.ts";
 import { Fault } from "../errors.ts";
 import { newId, type RequestId, type SessionId, type UserId } from "../ids.ts";
+import { wrapAccountKey } from "../protocol/account.ts";
 import { KDF } from "../protocol/defaults.ts";
 import {
   createVault,
@@ -12,16 +14,26 @@ import {
   setAccountSlot,
   type Vault,
 } from "../protocol/vault.ts";
-import { parsePin } from "../wire/pin.ts";
 import { parseServerUrl } from "../wire/http.ts";
+import { parsePin } from "../wire/pin.ts";
 import type { KeyholdClient } from "./api.ts";
 import { createClient } from "./client.ts";
 import { commitSettings } from "./commit.ts";
-import { connect, type LoggedIn, logIn } from "./login.ts";
+import { acceptedCosts, connect, type LoggedIn, logIn } from "./login.ts";
 import { bind, decodeModel, type Model, newModel, type Surroundings } from "./model.ts";
 import { accountNameOf } from "./names.ts";
-import { online, type Open } from "./opened.ts";
-import { asProfileName, defaultProfile, type Profile, type ProfileServer, readProfile, removeProfile, useProfile, writeProfile } from "./profile.ts";
+import { startOpaque } from "./opaque.ts";
+import { type Open, online } from "./opened.ts";
+import {
+  asProfileName,
+  defaultProfile,
+  type Profile,
+  type ProfileServer,
+  readProfile,
+  removeProfile,
+  useProfile,
+  writeProfile,
+} from "./profile.ts";
 import { deviceEntry, newDevice, prepareRegistration } from "./register.ts";
 import { synchroniseAll } from "./sync.ts";
 import { createVaultFile, type VaultBox, withVault } from "./vaultbox.ts";
@@ -58,7 +70,8 @@ export interface AccountInput {
   readonly kdf: Kdf;
 }
 
-const vaultPath = (home: Home, profile: Pick<Profile, "vault">) => join(home.vaults, profile.vault);
+/** The vault file of a profile. */
+export const vaultPath = (home: Home, profile: Pick<Profile, "vault">): string => join(home.vaults, profile.vault);
 
 function profileServer(input: ServerInput): ProfileServer {
   return {
@@ -70,24 +83,20 @@ function profileServer(input: ServerInput): ProfileServer {
   };
 }
 
-/** The profile that a command works on. @throws Fault not_logged_in when there is none */
-export function currentProfile(home: Home, name: string | null): Profile {
-  const chosen = name === null ? (defaultProfile(home.profiles) ?? "default") : asProfileName(name);
-  const profile = readProfile(home.profiles, chosen);
-  if (profile) return profile;
-  throw new Fault("not_logged_in", name === null ? "there is no account or vault here yet" : `there is no profile "${chosen}"`, {
-    hint: "keyhold register --server URL --pin PIN --account NAME   (or: keyhold init --local)",
-  });
-}
-
 function refuseExisting(home: Home, name: string): void {
   if (!readProfile(home.profiles, name)) return;
   throw new Fault("exists", `the profile "${name}" exists already`, { hint: "use --profile NAME for a second one" });
 }
 
+/** Cost of the vault's key derivation: less where memory is short. */
+export function vaultCost(kdf: Kdf): { cost: Argon2Cost; allowTestKdf?: boolean } {
+  if (kdf === "test") return { cost: KDF.test, allowTestKdf: true };
+  const spacious = freemem() >= 4 * KDF.vault.memoryKib * 1_024;
+  return { cost: spacious ? KDF.vault : KDF.vaultSmall };
+}
+
 async function makeVault(password: Uint8Array, kdf: Kdf, accountKey: Uint8Array, around: Surroundings): Promise<Vault> {
-  const options = kdf === "test" ? { cost: KDF.test, allowTestKdf: true } : { cost: KDF.vault };
-  return setAccountSlot(await createVault(password, options, around.random), accountKey, around.random);
+  return setAccountSlot(await createVault(password, vaultCost(kdf), around.random), accountKey, around.random);
 }
 
 /**
@@ -121,7 +130,13 @@ export async function registerAccount(
   };
   let prepared: Awaited<ReturnType<typeof prepareRegistration>>;
   try {
-    prepared = await prepareRegistration(link, { url: server.url, kdf: input.kdf }, { ...input, account, device }, input.password, around);
+    prepared = await prepareRegistration(
+      link,
+      { url: server.url, kdf: input.kdf },
+      { ...input, account, device },
+      input.password,
+      around,
+    );
   } catch (error) {
     // the earlier try may have been committed without our knowing: then the password proves it
     if (!unfinished || !(error instanceof Fault) || error.code !== "exists") throw error;
@@ -152,7 +167,8 @@ export async function registerAccount(
 
 /** A refused registration leaves nothing here; one of unknown outcome keeps its mark for the next try. */
 async function discardUnlessUnknown(home: Home, profile: Profile, error: unknown): Promise<void> {
-  const refused = error instanceof Fault && ["exists", "denied", "bad_input", "timed_out", "rate_limited"].includes(error.code);
+  const refused =
+    error instanceof Fault && ["exists", "denied", "bad_input", "timed_out", "rate_limited"].includes(error.code);
   if (!refused) return;
   await removeVaultFile(vaultPath(home, profile));
   await removeProfile(home.profiles, profile.name);
@@ -173,7 +189,13 @@ export async function loginNewDevice(home: Home, input: AccountInput, around: Su
   const account = accountNameOf(input.account);
   const { link, server } = await connect(profileServer(input.server), around);
   const device = newDevice(hostname(), around);
-  const done = await logIn(link, { url: server.url, kdf: input.kdf, deviceToken: null }, account, input.password, around);
+  const done = await logIn(
+    link,
+    { url: server.url, kdf: input.kdf, deviceToken: null },
+    account,
+    input.password,
+    around,
+  );
   wipe(done.exportKey);
   const { reply, userId, accountKey, session } = done;
   const bound = bind(
@@ -250,7 +272,8 @@ export async function loginProfile(
   options: { readonly keep: boolean },
 ): Promise<LoggedInClient> {
   const { server, account } = profile;
-  if (!server || !account) throw new Fault("bad_input", "this profile has no server to log in to", { hint: "keyhold unlock" });
+  if (!server || !account)
+    throw new Fault("bad_input", "this profile has no server to log in to", { hint: "keyhold unlock" });
   const found = await connect(server, around);
   if (found.server.caPem !== server.caPem || found.server.statementNumber !== server.statementNumber) {
     await writeProfile(home.profiles, { ...profile, server: found.server });
@@ -263,9 +286,105 @@ export async function loginProfile(
   if (!bound || bound.userId !== done.userId || !equalBytes(bound.serverIdentity, found.link.identity)) {
     throw new Fault("integrity", "the server shows another account or identity than this vault is bound to");
   }
+  await followPassword(box, done, password, profile.kdf, around);
   const open: Open = { box, session: done.session, around };
   const end = options.keep ? async () => undefined : () => closeQuietly(done);
   return loggedIn(profile, open, done, end);
+}
+
+/** After a password change elsewhere the vault's own slot follows, so that the old password opens nothing any more. */
+async function followPassword(
+  box: VaultBox,
+  done: LoggedIn,
+  password: Uint8Array,
+  kdf: Kdf,
+  around: Surroundings,
+): Promise<void> {
+  const { credentialRevision } = done.reply.settings;
+  if (box.model.bound?.keyedRevision === credentialRevision) return;
+  await withVault(box, around, async (held) => {
+    if (box.model.bound) box.model.bound.keyedRevision = credentialRevision;
+    await held.rekey(password, vaultCost(kdf));
+  });
+  around.notice("the account's password was changed on another device: this vault now takes the new one");
+}
+
+/**
+ * Changes the password of account and vault: a fresh login with the old one, then record, wrapped key and signed
+ * settings in one transaction; other sessions are closed (docs/protocol.md §5.1).
+ *
+ * @throws Fault login_failed, rate_limited, unreachable
+ */
+export async function changePassword(
+  home: Home,
+  profile: Profile,
+  passwords: { readonly old: Uint8Array; readonly next: Uint8Array },
+  around: Surroundings,
+): Promise<{ requestId: RequestId }> {
+  const { server, account } = profile;
+  if (!server || !account) throw new Fault("bad_input", "this profile has no account", { hint: "keyhold vault rekey" });
+  const { link } = await connect(server, around);
+  const how = { url: server.url, kdf: profile.kdf, deviceToken: profile.deviceToken };
+  const done = await logIn(link, how, account, passwords.old, around);
+  wipe(done.exportKey);
+  const box = openBox(home, profile, done.accountKey);
+  const open: Open = { box, session: done.session, around };
+  const exchange = await startOpaque("register", passwords.next);
+  try {
+    const requestId = await online(open, true, async () => {
+      const { output } = await done.session.call("account.password.start", { request: exchange.request });
+      const made = await exchange.finish(
+        account,
+        [output.response],
+        acceptedCosts([output.ksf], server.url, profile.kdf),
+      );
+      if (!made?.record) throw new Fault("internal", "the new password was refused locally");
+      const { record, exportKey } = made;
+      return withVault(box, around, async (held) => {
+        const changed = await commitSettings(
+          box.model,
+          held,
+          done.session,
+          around,
+          "account.password",
+          (before, revision) => ({
+            record,
+            settings: {
+              ...before,
+              ...wrapAccountKey(exportKey, done.userId, revision, done.accountKey, around.random),
+            },
+          }),
+        );
+        wipe(exportKey);
+        if (box.model.bound) box.model.bound.keyedRevision = box.model.bound.settings.credentialRevision;
+        await held.rekey(passwords.next, vaultCost(profile.kdf));
+        return changed;
+      });
+    });
+    await closeQuietly(done);
+    return { requestId };
+  } finally {
+    exchange.end();
+    wipe(done.accountKey);
+  }
+}
+
+/** Gives a vault without a server a new password. @throws Fault wrong_password, bad_input */
+export async function rekeyLocal(
+  home: Home,
+  profile: Profile,
+  passwords: { readonly old: Uint8Array; readonly next: Uint8Array },
+  around: Surroundings,
+): Promise<void> {
+  if (profile.server) {
+    throw new Fault("bad_input", "account and vault share one password", { hint: "keyhold account password" });
+  }
+  const opened = await openVaultWithPassword(vaultBytes(home, profile), passwords.old, {
+    allowTestKdf: profile.kdf === "test",
+  });
+  const box: VaultBox = { path: vaultPath(home, profile), vault: opened.vault, model: decodeModel(opened.body) };
+  wipe(opened.body);
+  await withVault(box, around, (held) => held.rekey(passwords.next, vaultCost(profile.kdf)));
 }
 
 /** An ended command's own session; a server that is away by now forgets it after the idle time. */
@@ -295,8 +414,15 @@ function openBox(home: Home, profile: Profile, accountKey: Uint8Array): VaultBox
 }
 
 /** Opens a profile's vault with the password alone, without the server. @throws Fault wrong_password, corrupt */
-export async function openOffline(home: Home, profile: Profile, password: Uint8Array, around: Surroundings): Promise<KeyholdClient> {
-  const opened = await openVaultWithPassword(vaultBytes(home, profile), password, { allowTestKdf: profile.kdf === "test" });
+export async function openOffline(
+  home: Home,
+  profile: Profile,
+  password: Uint8Array,
+  around: Surroundings,
+): Promise<KeyholdClient> {
+  const opened = await openVaultWithPassword(vaultBytes(home, profile), password, {
+    allowTestKdf: profile.kdf === "test",
+  });
   try {
     const box = { path: vaultPath(home, profile), vault: opened.vault, model: decodeModel(opened.body) };
     return createClient({ box, session: null, around }, placeOf(profile), async () => undefined);

@@ -8,8 +8,8 @@ import { channelKeys, loginReplyKey } from "../protocol/channel.ts";
 import { DEFAULTS, KDF } from "../protocol/defaults.ts";
 import { settingsHash, stateSignaturesHold } from "../protocol/state.ts";
 import { decodeJson, encodeJson, type Of } from "../wire/codec.ts";
-import { type InputOf, loginReply, type OperationName, operations, type OutputOf } from "../wire/operations.ts";
 import { isLoopback, parseServerUrl } from "../wire/http.ts";
+import { type InputOf, loginReply, type OperationName, type OutputOf, operations } from "../wire/operations.ts";
 import { connectServer, postOperation } from "../wire/transport.ts";
 import type { Surroundings } from "./model.ts";
 import { startOpaque } from "./opaque.ts";
@@ -76,7 +76,9 @@ export function acceptedCosts(
   }
   const { memoryKib, passes } = KDF.opaque;
   const sound = offered.filter((cost) => cost.memoryKib >= memoryKib && cost.passes >= passes);
-  const bounded = sound.filter((cost) => cost.memoryKib <= KDF.vaultCeiling.memoryKib && cost.passes <= KDF.vaultCeiling.passes);
+  const bounded = sound.filter(
+    (cost) => cost.memoryKib <= KDF.vaultCeiling.memoryKib && cost.passes <= KDF.vaultCeiling.passes,
+  );
   if (bounded.length === 0) {
     throw new Fault("integrity", "the server asks for password hashing below this client's floor", {
       why: "it would make guessing the password cheap",
@@ -157,7 +159,11 @@ export async function logIn(
 }
 
 /** Tells the server at once that the guess failed, so that the owner's log has it; its refusal is expected. */
-async function reportFailure(link: Link, requestId: RequestId, sessionId: LoggedIn["session"]["sessionId"]): Promise<void> {
+async function reportFailure(
+  link: Link,
+  requestId: RequestId,
+  sessionId: LoggedIn["session"]["sessionId"],
+): Promise<void> {
   try {
     await callClear(link, "session.login", { requestId, sessionId, finish: new Uint8Array(64), setup: 0 });
   } catch (error) {

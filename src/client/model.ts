@@ -28,6 +28,8 @@ const boundCodec = struct({
   /** Newest log position that a reply showed. */
   witnessed: auditHeadCodec,
   syncedAtMs: u53,
+  /** Credential revision of the password that the vault's own slot opens with. */
+  keyedRevision: u53,
 });
 
 const storedSecret = struct({ leaf: leafRecord, sealed: nullable(sealedValue) });
@@ -193,6 +195,7 @@ export function bind(binding: Binding, nowMs: number): Bound {
     verified: { seq: 0, link: new Uint8Array(32), revision: 0 },
     witnessed: binding.audit,
     syncedAtMs: nowMs,
+    keyedRevision: binding.settings.credentialRevision,
   };
 }
 

@@ -1,9 +1,11 @@
 import { wipe } from "../crypto/bytes.ts";
+import type { Argon2Cost } from "../crypto/kdf.ts";
 import { Fault } from "../errors.ts";
 import {
   openPending,
   openVaultWithKey,
   readVaultHeader,
+  rekeyVault,
   sealPending,
   type Vault,
   writeVault,
@@ -30,6 +32,8 @@ export interface VaultBox {
 export interface HeldVault {
   /** Writes the model as the next generation: durable on return. */
   save(): Promise<void>;
+  /** Writes the model under a new password; the generation before, which the old one opens, is not kept. */
+  rekey(password: Uint8Array, cost: { cost: Argon2Cost; allowTestKdf?: boolean }): Promise<void>;
   /** Persists a request before it is sent. */
   keepPending(plaintext: Uint8Array): Promise<void>;
   /** The persisted request of a process that did not learn its outcome, or null. */
@@ -65,17 +69,22 @@ export function withVault<T>(
 }
 
 function heldVault(box: VaultBox, lock: VaultLock, around: Pick<Surroundings, "random">): HeldVault {
+  const write = async (forgetPrevious: boolean): Promise<void> => {
+    const body = encodeModel(box.model);
+    try {
+      const bytes = writeVault(box.vault, body, around.random);
+      const before = box.vault.generation;
+      await replaceVaultFile(box.path, bytes, { expectGeneration: before === 0 ? null : before, lock, forgetPrevious });
+      box.vault = { ...box.vault, generation: before + 1 };
+    } finally {
+      wipe(body);
+    }
+  };
   return {
-    async save() {
-      const body = encodeModel(box.model);
-      try {
-        const bytes = writeVault(box.vault, body, around.random);
-        const before = box.vault.generation;
-        await replaceVaultFile(box.path, bytes, { expectGeneration: before === 0 ? null : before, lock });
-        box.vault = { ...box.vault, generation: before + 1 };
-      } finally {
-        wipe(body);
-      }
+    save: () => write(false),
+    async rekey(password, cost) {
+      box.vault = await rekeyVault(box.vault, password, cost, around.random);
+      await write(true);
     },
     keepPending: (plaintext) => writePending(box.path, sealPending(box.vault, plaintext, around.random), { lock }),
     pending() {

@@ -8,6 +8,229 @@ const SECTION = { server: "Server", account: "Account and session", secrets: "Se
 export const root: Group = {
   summary: "keyhold keeps secrets end to end encrypted: client, local vault and key server in one program.",
   commands: {
+    serve: {
+      section: SECTION.server,
+      summary: "run the key server",
+      load: () => import("./serve.ts").then((m) => m.default),
+    },
+    server: {
+      section: SECTION.server,
+      summary: "administer the key server of this machine",
+      commands: {
+        init: { summary: "set up without running", load: () => import("./server/admin.ts").then((m) => m.serverInit) },
+        check: {
+          summary: "verify database, logs and bindings",
+          load: () => import("./server/admin.ts").then((m) => m.serverCheck),
+        },
+        status: {
+          summary: "figures of the server",
+          load: () => import("./server/admin.ts").then((m) => m.serverStatus),
+        },
+        invite: {
+          summary: "one-time registration codes",
+          commands: {
+            create: { summary: "make a code", load: () => import("./server/admin.ts").then((m) => m.inviteCreate) },
+            list: { summary: "list the codes", load: () => import("./server/admin.ts").then((m) => m.inviteList) },
+            revoke: {
+              summary: "make a code void",
+              load: () => import("./server/admin.ts").then((m) => m.inviteRevoke),
+            },
+          },
+        },
+        user: {
+          summary: "accounts of the server",
+          commands: {
+            list: { summary: "list the accounts", load: () => import("./server/admin.ts").then((m) => m.userList) },
+            disable: {
+              summary: "refuse an account's logins",
+              load: () => import("./server/admin.ts").then((m) => m.userDisable),
+            },
+            enable: {
+              summary: "let an account log in again",
+              load: () => import("./server/admin.ts").then((m) => m.userEnable),
+            },
+            remove: { summary: "erase an account", load: () => import("./server/admin.ts").then((m) => m.userRemove) },
+          },
+        },
+      },
+    },
+    init: {
+      section: SECTION.account,
+      summary: "make a vault and a first profile",
+      load: () => import("./init.ts").then((m) => m.default),
+    },
+    register: {
+      section: SECTION.account,
+      summary: "register an account on a server",
+      load: () => import("./register.ts").then((m) => m.default),
+    },
+    login: {
+      section: SECTION.account,
+      summary: "open a session that the agent holds",
+      load: () => import("./login.ts").then((m) => m.default),
+    },
+    logout: {
+      section: SECTION.account,
+      summary: "close the session and lock",
+      load: () => import("./logout.ts").then((m) => m.default),
+    },
+    status: {
+      section: SECTION.account,
+      summary: "server, session, vault and what is pending",
+      load: () => import("./status.ts").then((m) => m.default),
+    },
+    account: {
+      section: SECTION.account,
+      summary: "password, sessions and devices",
+      commands: {
+        password: { summary: "change the password", load: () => import("./account.ts").then((m) => m.accountPassword) },
+        sessions: {
+          summary: "list and close sessions",
+          load: () => import("./account.ts").then((m) => m.accountSessions),
+        },
+        device: {
+          summary: "devices of the account",
+          commands: {
+            list: { summary: "list the devices", load: () => import("./account.ts").then((m) => m.accountDevices) },
+          },
+        },
+      },
+    },
+    unlock: {
+      section: SECTION.account,
+      summary: "open the vault for the commands that follow",
+      load: () => import("./unlock.ts").then((m) => m.unlockCommand),
+    },
+    lock: {
+      section: SECTION.account,
+      summary: "forget the keys now",
+      load: () => import("./unlock.ts").then((m) => m.lockCommand),
+    },
+    agent: {
+      section: SECTION.account,
+      summary: "the process that holds the keys between commands",
+      commands: {
+        start: { summary: "start it", load: () => import("./unlock.ts").then((m) => m.agentStart) },
+        stop: { summary: "stop it", load: () => import("./unlock.ts").then((m) => m.agentStop) },
+        status: { summary: "whether it runs", load: () => import("./unlock.ts").then((m) => m.agentStatus) },
+      },
+    },
+    generate: {
+      section: SECTION.secrets,
+      summary: "generate a secret and store it",
+      load: () => import("./generate.ts").then((m) => m.default),
+    },
+    store: {
+      section: SECTION.secrets,
+      summary: "store a value",
+      load: () => import("./store.ts").then((m) => m.default),
+    },
+    get: {
+      section: SECTION.secrets,
+      summary: "show a secret, or copy it",
+      load: () => import("./get.ts").then((m) => m.default),
+    },
+    read: {
+      section: SECTION.secrets,
+      summary: "print a value, byte for byte",
+      load: () => import("./read.ts").then((m) => m.default),
+    },
+    list: {
+      section: SECTION.secrets,
+      summary: "list secrets",
+      load: () => import("./list.ts").then((m) => m.listCommand),
+    },
+    search: {
+      section: SECTION.secrets,
+      summary: "find secrets by name or tag",
+      load: () => import("./list.ts").then((m) => m.searchCommand),
+    },
+    rename: {
+      section: SECTION.secrets,
+      summary: "give a secret another name",
+      load: () => import("./change.ts").then((m) => m.renameCommand),
+    },
+    tag: {
+      section: SECTION.secrets,
+      summary: "add and remove tags",
+      load: () => import("./change.ts").then((m) => m.tagCommand),
+    },
+    remove: {
+      section: SECTION.secrets,
+      summary: "remove a secret",
+      load: () => import("./change.ts").then((m) => m.removeCommand),
+    },
+    history: {
+      section: SECTION.secrets,
+      summary: "show a secret's versions",
+      load: () => import("./change.ts").then((m) => m.historyCommand),
+    },
+    restore: {
+      section: SECTION.secrets,
+      summary: "make an older version the newest",
+      load: () => import("./change.ts").then((m) => m.restoreCommand),
+    },
+    import: {
+      section: SECTION.secrets,
+      summary: "import secrets from a file",
+      load: () => import("./import.ts").then((m) => m.default),
+    },
+    export: {
+      section: SECTION.secrets,
+      summary: "export secrets to a file",
+      load: () => import("./export.ts").then((m) => m.default),
+    },
+    run: {
+      section: SECTION.secrets,
+      summary: "run a command with secrets in its environment",
+      load: () => import("./run.ts").then((m) => m.default),
+    },
+    sync: {
+      section: SECTION.secrets,
+      summary: "bring the vault up to date",
+      load: () => import("./change.ts").then((m) => m.syncCommand),
+    },
+    audit: {
+      section: SECTION.secrets,
+      summary: "the log of what was done",
+      commands: {
+        list: { summary: "list events", load: () => import("./audit.ts").then((m) => m.auditList) },
+        verify: {
+          summary: "verify that the log is whole",
+          load: () => import("./audit.ts").then((m) => m.auditVerify),
+        },
+        export: { summary: "write the log to a file", load: () => import("./audit.ts").then((m) => m.auditExport) },
+      },
+    },
+    vault: {
+      section: SECTION.secrets,
+      summary: "the local vault file",
+      commands: {
+        status: { summary: "where it lies", load: () => import("./vault.ts").then((m) => m.vaultStatus) },
+        check: { summary: "verify everything in it", load: () => import("./vault.ts").then((m) => m.vaultCheck) },
+        rekey: { summary: "give it a new password", load: () => import("./vault.ts").then((m) => m.vaultRekey) },
+        backup: { summary: "copy it", load: () => import("./vault.ts").then((m) => m.vaultBackup) },
+        restore: { summary: "put a backup back", load: () => import("./vault.ts").then((m) => m.vaultRestore) },
+      },
+    },
+    demo: {
+      section: SECTION.rest,
+      summary: "walk the main job on real throwaway processes",
+      load: () => import("./demo.ts").then((m) => m.default),
+    },
+    profile: {
+      section: SECTION.rest,
+      summary: "servers and accounts of this home",
+      commands: {
+        add: { summary: "how to make one", load: () => import("./profile.ts").then((m) => m.profileAdd) },
+        use: { summary: "choose the default one", load: () => import("./profile.ts").then((m) => m.profileUse) },
+        list: { summary: "list them", load: () => import("./profile.ts").then((m) => m.profileList) },
+        remove: {
+          summary: "remove one from this device",
+          load: () => import("./profile.ts").then((m) => m.profileRemove),
+        },
+      },
+    },
     config: {
       section: SECTION.rest,
       summary: "show settings and where they come from",
@@ -42,5 +265,6 @@ export const root: Group = {
 
 /** What this program starts itself with; no part of the command line. */
 export const internal: InternalEntries = {
+  __agent: () => import("../ui/agentprocess.ts").then((m) => m.agentMain),
   "__clear-clipboard": () => import("../ui/clipboard.ts").then((m) => m.clearClipboardLater),
 };

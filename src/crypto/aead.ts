@@ -1,7 +1,7 @@
 import { Fault } from "../errors.ts";
 import type { DeviceId, KeyId, RequestId, SessionId, UserId } from "../ids.ts";
 import { concat, type RandomSource } from "./bytes.ts";
-import { canon, type CanonValue } from "./canon.ts";
+import { type CanonValue, canon } from "./canon.ts";
 import { XAES, xaesOpen, xaesSeal } from "./xaes.ts";
 
 /** What a ciphertext is. A new one starts here and in docs/protocol.md §2.2. */
@@ -81,12 +81,7 @@ function fields(c: AadContext): CanonValue[] {
  * @param random Source of the 24-byte nonce, fresh per call.
  * @returns suite (1) ‖ nonce (24) ‖ ciphertext ‖ tag (16): plaintext length + 41 bytes.
  */
-export function seal(
-  key: Uint8Array,
-  context: AadContext,
-  plaintext: Uint8Array,
-  random: RandomSource,
-): Uint8Array {
+export function seal(key: Uint8Array, context: AadContext, plaintext: Uint8Array, random: RandomSource): Uint8Array {
   const nonce = random(XAES.nonceBytes);
   return concat(Uint8Array.of(SUITE_XAES), nonce, xaesSeal(key, nonce, aadBytes(context), plaintext));
 }

@@ -1,6 +1,6 @@
 import { createHash, createHmac, hkdfSync, argon2 as nodeArgon2 } from "node:crypto";
 import { Fault } from "../errors.ts";
-import { canon, type CanonValue } from "./canon.ts";
+import { type CanonValue, canon } from "./canon.ts";
 
 /** SHA-256 of one byte string: 32 bytes. */
 export function sha256(bytes: Uint8Array): Uint8Array {
@@ -14,7 +14,11 @@ export function hashCanon(label: string, ...parts: readonly CanonValue[]): Uint8
 
 /** HMAC-SHA-256 over canon(label, …parts) under `key`: 32 bytes. */
 export function macCanon(key: Uint8Array, label: string, ...parts: readonly CanonValue[]): Uint8Array {
-  return new Uint8Array(createHmac("sha256", key).update(canon(label, ...parts)).digest());
+  return new Uint8Array(
+    createHmac("sha256", key)
+      .update(canon(label, ...parts))
+      .digest(),
+  );
 }
 
 /**

@@ -1,5 +1,5 @@
-import { canon } from "../crypto/canon.ts";
 import { concat } from "../crypto/bytes.ts";
+import { canon } from "../crypto/canon.ts";
 import { hashCanon, sha256 } from "../crypto/kdf.ts";
 import type { KeyId, RequestId, SessionId, UserId } from "../ids.ts";
 

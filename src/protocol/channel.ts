@@ -42,15 +42,7 @@ export function channelKeys(
 
 /** Key of the reply that ends a login, before the client knows its account id: 32 bytes. */
 export function loginReplyKey(sessionKey: Uint8Array, serverIdentity: Uint8Array, sessionId: SessionId): Uint8Array {
-  return deriveKey(
-    sessionKey,
-    32,
-    NO_SALT,
-    "keyhold/v1/login-reply-key",
-    PROTOCOL_VERSION,
-    serverIdentity,
-    sessionId,
-  );
+  return deriveKey(sessionKey, 32, NO_SALT, "keyhold/v1/login-reply-key", PROTOCOL_VERSION, serverIdentity, sessionId);
 }
 
 /** What stands in clear before a sealed request. */

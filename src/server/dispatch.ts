@@ -2,13 +2,35 @@ import { equalBytes } from "../crypto/bytes.ts";
 import { Fault } from "../errors.ts";
 import type { KeyId, SessionId, UserId } from "../ids.ts";
 import type { AuditHead } from "../protocol/audit.ts";
-import { type ChannelKeys, channelKeys, type FrameHead, frameHead, openRequest, sealReply, useSequence } from "../protocol/channel.ts";
+import {
+  type ChannelKeys,
+  channelKeys,
+  type FrameHead,
+  frameHead,
+  openRequest,
+  sealReply,
+  useSequence,
+} from "../protocol/channel.ts";
 import type { AccountRow, Tx } from "../storage/store.ts";
 import { type Codec, decodeJson, encodeJson } from "../wire/codec.ts";
-import { errorBody, isOperation, operations, replyHead, requestHash, type SessionOperation } from "../wire/operations.ts";
+import {
+  errorBody,
+  isOperation,
+  operations,
+  replyHead,
+  requestHash,
+  type SessionOperation,
+} from "../wire/operations.ts";
 import { openSessionKey } from "./accounts.ts";
 import { appendEvent } from "./audit.ts";
-import type { AnonymousHandler, AnonymousOperation, Caller, HandlerResult, ServerContext, SessionHandler } from "./context.ts";
+import type {
+  AnonymousHandler,
+  AnonymousOperation,
+  Caller,
+  HandlerResult,
+  ServerContext,
+  SessionHandler,
+} from "./context.ts";
 import { anonymousHandlers, needsSession, sessionHandlers } from "./handlers/index.ts";
 import { sessionAlive } from "./handlers/session.ts";
 
@@ -108,7 +130,13 @@ export function createDispatcher(ctx: ServerContext, onFault: (error: unknown) =
     return head;
   }
 
-  async function attempt<N extends SessionOperation>(name: N, head: FrameHead, input: unknown, hash: Uint8Array, address: string): Promise<Done> {
+  async function attempt<N extends SessionOperation>(
+    name: N,
+    head: FrameHead,
+    input: unknown,
+    hash: Uint8Array,
+    address: string,
+  ): Promise<Done> {
     return ctx.store.transaction(async (tx) => {
       const account = await enter(tx, head);
       const caller: Caller = { account, sessionId: head.sessionId, requestId: head.requestId, address, bodyHash: hash };
@@ -116,7 +144,8 @@ export function createDispatcher(ctx: ServerContext, onFault: (error: unknown) =
       if (mutation) {
         const before = await tx.request(account.userId, head.requestId);
         if (before) {
-          if (!equalBytes(before.bodyHash, hash)) throw new Fault("conflict", "this request id was used for another request");
+          if (!equalBytes(before.bodyHash, hash))
+            throw new Fault("conflict", "this request id was used for another request");
           return { account, audit: account.audit, ok: before.status === "ok", body: before.reply };
         }
       }
@@ -125,7 +154,14 @@ export function createDispatcher(ctx: ServerContext, onFault: (error: unknown) =
       const body = encodeJson(output, result.output);
       const { userId } = account;
       if (mutation) {
-        await tx.putRequest({ userId, requestId: head.requestId, bodyHash: hash, operation: name, status: "ok", reply: body });
+        await tx.putRequest({
+          userId,
+          requestId: head.requestId,
+          bodyHash: hash,
+          operation: name,
+          status: "ok",
+          reply: body,
+        });
       }
       const audit = await record(tx, caller, name, "ok", result.keyIds ?? [], result.stateHash ?? null);
       const now = mutation ? ((await tx.account(userId)) ?? account) : account;
@@ -134,14 +170,28 @@ export function createDispatcher(ctx: ServerContext, onFault: (error: unknown) =
   }
 
   /** A failure is an event too; a stale state is also the final answer to its request id. */
-  async function fail(name: SessionOperation, head: FrameHead, fault: Fault, keyIds: readonly KeyId[], hash: Uint8Array, address: string): Promise<Done> {
+  async function fail(
+    name: SessionOperation,
+    head: FrameHead,
+    fault: Fault,
+    keyIds: readonly KeyId[],
+    hash: Uint8Array,
+    address: string,
+  ): Promise<Done> {
     const body = String(faultReply(fault).body);
     return ctx.store.transaction(async (tx) => {
       const account = await enter(tx, head);
       const caller = { account, sessionId: head.sessionId, requestId: head.requestId, address, bodyHash: hash };
       if (fault.code === "stale") {
         const { userId } = account;
-        await tx.putRequest({ userId, requestId: head.requestId, bodyHash: hash, operation: name, status: "stale", reply: body });
+        await tx.putRequest({
+          userId,
+          requestId: head.requestId,
+          bodyHash: hash,
+          operation: name,
+          status: "stale",
+          reply: body,
+        });
       }
       const audit = await record(tx, caller, name, fault.code, keyIds, null);
       return { account, audit, ok: false, body, fault };
@@ -168,7 +218,13 @@ export function createDispatcher(ctx: ServerContext, onFault: (error: unknown) =
     } catch (error) {
       if (!(error instanceof Fault)) onFault(error);
       const fault = asFault(error);
-      if (fault.code === "session_invalid" || fault.code === "replayed" || fault.code === "unavailable" || fault.code === "storage") throw fault;
+      if (
+        fault.code === "session_invalid" ||
+        fault.code === "replayed" ||
+        fault.code === "unavailable" ||
+        fault.code === "storage"
+      )
+        throw fault;
       done = await fail(name, head, fault, namedKeys(input), hash, address);
     } finally {
       plain.fill(0);
@@ -224,4 +280,3 @@ function namedKeys(input: unknown): KeyId[] {
   }
   return [];
 }
-

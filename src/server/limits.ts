@@ -40,10 +40,17 @@ export function addressBucket(address: string): string {
   const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address)?.[1];
   if (mapped) return `address:${mapped}`;
   if (!address.includes(":")) return `address:${address}`;
+  const hex = /^(?:0*:){2,5}ffff:([0-9a-f]{1,4}):([0-9a-f]{1,4})$/i.exec(address);
+  if (hex) {
+    const halves = [hex[1] ?? "", hex[2] ?? ""].map((group) => Number.parseInt(group, 16));
+    return `address:${halves.flatMap((half) => [half >>> 8, half & 255]).join(".")}`;
+  }
   const [left = "", right = ""] = address.toLowerCase().split("%")[0]?.split("::") ?? [];
   const head = left === "" ? [] : left.split(":");
   const tail = right === "" ? [] : right.split(":");
-  const zeros = address.includes("::") ? Array.from({ length: Math.max(0, 8 - head.length - tail.length) }, () => "0") : [];
+  const zeros = address.includes("::")
+    ? Array.from({ length: Math.max(0, 8 - head.length - tail.length) }, () => "0")
+    : [];
   const groups = [...head, ...zeros, ...tail].slice(0, 4).map((group) => Number.parseInt(group, 16).toString(16));
   return `address:${groups.join(":")}::/64`;
 }

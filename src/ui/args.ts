@@ -11,7 +11,7 @@ interface Flag extends Described {
   readonly short?: string;
 }
 
-/** What the frame asks at a terminal if a required value is missing; default: the description. */
+/** What the frame asks at a terminal if the value is missing, which makes a flag required; default: the description. */
 interface Asked {
   readonly ask?: string;
 }
@@ -70,7 +70,11 @@ export type FlagArg = BooleanArg | StringArg | IntegerArg | DurationArg | TimeAr
 export type Arg = FlagArg | PositionalArg | PositionalsArg;
 export type Args = Readonly<Record<string, Arg>>;
 
-type Certain<A, V> = A extends { readonly required: true } | { readonly default: string | number } ? V : V | null;
+type Certain<A, V> = A extends { readonly required: false }
+  ? V | null
+  : A extends { readonly required: true } | { readonly ask: string } | { readonly default: string | number }
+    ? V
+    : V | null;
 
 /** What a command receives for one declared argument: absent single values are null, absent flags false, lists []. */
 export type ValueOf<A extends Arg> = A extends BooleanArg
@@ -107,6 +111,13 @@ export function placeholder(key: string, arg: Arg): string {
 /** True for arguments given as `--name`. */
 export function isFlag(arg: Arg): arg is FlagArg {
   return arg.type !== "positional" && arg.type !== "positionals";
+}
+
+/** True for single values that must be there: asked for, or the command exits 2. */
+export function isRequired(arg: Arg): boolean {
+  if (arg.type === "positional") return arg.required !== false;
+  if (arg.type === "string") return arg.required ?? arg.ask !== undefined;
+  return "required" in arg && arg.required === true;
 }
 
 /** True for flags that are followed by a value. */

@@ -1,18 +1,10 @@
 import { Fault } from "../errors.ts";
-import { placeholder } from "./args.ts";
-import {
-  type Command,
-  type Context,
-  type Group,
-  isGroup,
-  parse,
-  type Resolved,
-  resolve,
-  type StandardInput,
-} from "./command.ts";
+import { flagName, isFlag, placeholder } from "./args.ts";
+import { type Command, type Context, type Group, isGroup, type StandardInput } from "./command.ts";
 import { loadSettings, type Settings } from "./config.ts";
 import { commandText, describeCommand, describeGroup, findNode, groupText } from "./help.ts";
 import { createOutput, type Output, type Result, result } from "./output.ts";
+import { parse, type Resolved, resolve } from "./parse.ts";
 import { directories } from "./paths.ts";
 import { createTerminal, type Terminal } from "./terminal.ts";
 import type { ColorMode } from "./text.ts";
@@ -116,9 +108,11 @@ async function askMissing(
   for (const key of missing) {
     const arg = command.args[key];
     if (arg === undefined) throw new Fault("internal", "a missing argument is not declared");
-    const label =
-      arg.type === "positional" ? placeholder(key, arg) : `--${key.replace(/[A-Z]/g, (c) => `-${c.toLowerCase()}`)}`;
-    const otherwise = { needed: label, fix: ["keyhold help", ...path].join(" ") };
+    const name = placeholder(key, arg);
+    const flag = `--${flagName(key)}`;
+    const otherwise = isFlag(arg)
+      ? { needed: flag, fix: `${flag} ${name}` }
+      : { needed: name, fix: ["keyhold", ...path, name].join(" ") };
     if (arg.type === "enum") {
       complete[key] = await term.select(
         arg.description,

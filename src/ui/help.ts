@@ -1,6 +1,6 @@
 import { Fault } from "../errors.ts";
-import { type Arg, type Args, flagName, isFlag, placeholder, takesValue } from "./args.ts";
-import { type Command, type Entry, type Group, isGroup, isRequired } from "./command.ts";
+import { type Arg, type Args, flagName, isFlag, isRequired, placeholder, takesValue } from "./args.ts";
+import { type Command, type Entry, type Group, isGroup } from "./command.ts";
 import { GLOBAL_ARGS } from "./flags.ts";
 import { nearest, paint } from "./text.ts";
 

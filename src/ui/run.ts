@@ -74,13 +74,22 @@ function executable(file: string): "yes" | "no" | "absent" {
 }
 
 /**
- * Becomes the command: the child replaces this process and keeps its terminal, descriptors, process id and signals.
+ * Becomes the command: the child replaces this process and keeps its terminal, standard streams and process id; its
+ * signals are as by default. Descriptors above 2, such as that of `--password-fd`, do not reach it.
  * Where a process cannot be replaced (Windows) the child runs beside it, with signals forwarded.
  *
  * @returns Only if the command could not be started, or with the child's exit code (128+n for signal n).
+ * @throws Fault bad_input for a variable with a NUL byte.
  */
 export async function become(command: readonly string[], env: Record<string, string>): Promise<number | CannotRun> {
   const [name = "", ...args] = command;
+  const nul = Object.entries(env).find(([variable, value]) => `${variable}${value}`.includes("\0"));
+  if (nul !== undefined) {
+    // The system ends a variable at its first NUL: the child would silently get less.
+    throw new Fault("bad_input", `the value for the variable ${nul[0]} has a NUL byte`, {
+      hint: "use --encoding base64url",
+    });
+  }
   const file = findCommand(name, env["PATH"] ?? env["Path"]);
   if (typeof file !== "string") return file;
   if (process.platform === "win32" || typeof process.execve !== "function") return await runBeside(file, args, env);

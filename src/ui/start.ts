@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import { Fault } from "../errors.ts";
 import { scrubEnvironment } from "../wire/environment.ts";
 import type { Group } from "./command.ts";
@@ -21,6 +22,7 @@ export async function start(root: Group, internal: InternalEntries): Promise<nev
   let onTerminate: ((signal: NodeJS.Signals) => void) | null = null;
 
   for (const [signal, number] of Object.entries(SIGNALS) as [keyof typeof SIGNALS, number][]) {
+    if (signal === "SIGHUP" && hangupIgnored()) continue;
     process.on(signal, () => {
       const handler = onTerminate;
       onTerminate = null;
@@ -61,4 +63,15 @@ export async function start(root: Group, internal: InternalEntries): Promise<nev
   }
   runCleanups();
   process.exit(code);
+}
+
+/** True under `nohup` and the like, where a handler of ours would end what is meant to go on. */
+function hangupIgnored(): boolean {
+  if (process.platform !== "linux") return false;
+  try {
+    const mask = /^SigIgn:\s*([0-9a-f]+)$/m.exec(readFileSync("/proc/self/status", "utf8"))?.[1] ?? "0";
+    return (BigInt(`0x${mask}`) & 1n) === 1n;
+  } catch {
+    return false;
+  }
 }

@@ -2,7 +2,7 @@ import { openSync } from "node:fs";
 import { ReadStream, WriteStream } from "node:tty";
 import { Fault } from "../errors.ts";
 import type { Output } from "./output.ts";
-import { atExit, closeQuietly } from "./process.ts";
+import { atExit, closeQuietly, writeAll } from "./process.ts";
 import { plain } from "./text.ts";
 
 /** How a failure to ask is reported: what is missing and which flag gives it without a prompt. */
@@ -57,6 +57,7 @@ export function createTerminal(options: TerminalOptions): Terminal {
   const { out, env, signal } = options;
   const device = options.device ?? "/dev/tty";
   const forbidden = forbiddenBy(options);
+  const open = opener(device);
 
   const ask = async <T>(
     otherwise: Otherwise,
@@ -68,8 +69,9 @@ export function createTerminal(options: TerminalOptions): Terminal {
       throw new Fault(code, `${otherwise.needed} is needed`, { why, hint: otherwise.fix });
     }
     const clack = await import("@clack/prompts");
-    return await withStreams(device, signal, async (streams) => {
-      const answer = await question(clack, streams);
+    const opened = open();
+    return await withTerminal(opened, async () => {
+      const answer = await question(clack, { input: opened.input, output: opened.output, signal });
       if (clack.isCancel(answer)) throw new Fault("interrupted", "cancelled", { hint: "nothing was done" });
       return answer as T;
     });
@@ -134,6 +136,9 @@ interface Streams {
   readonly output: WriteStream;
   readonly signal: AbortSignal;
 }
+interface Opened extends Omit<Streams, "signal"> {
+  readonly outputFd: number;
+}
 
 function forbiddenBy({ noInput, env }: TerminalOptions): string | null {
   if (noInput) return "--no-input forbids questions";
@@ -151,22 +156,31 @@ function canOpen(device: string): boolean {
   }
 }
 
-/** Opens the terminal for one question and leaves it as it was, whatever happens. */
-async function withStreams<T>(device: string, signal: AbortSignal, work: (streams: Streams) => Promise<T>): Promise<T> {
-  const input = new ReadStream(openSync(device, "r"));
-  const output = new WriteStream(openSync(device, "w"));
+/** Opens the terminal once: under Bun a second stream on it gets no input, since the first one's read is pending. */
+function opener(device: string): () => Opened {
+  let opened: Opened | null = null;
+  return () => {
+    if (opened === null) {
+      const outputFd = openSync(device, "w");
+      opened = { input: new ReadStream(openSync(device, "r")), output: new WriteStream(outputFd), outputFd };
+    }
+    return opened;
+  };
+}
+
+/** Leaves the terminal as it was after one question, whatever happens. */
+async function withTerminal<T>(opened: Opened, work: () => Promise<T>): Promise<T> {
   const restore = () => {
-    input.setRawMode(false);
-    output.write(SHOW_CURSOR);
+    opened.input.setRawMode(false);
+    writeAll(opened.outputFd, new TextEncoder().encode(SHOW_CURSOR));
   };
   const forget = atExit(restore);
   try {
-    return await work({ input, output, signal });
+    return await work();
   } finally {
     forget();
     restore();
-    input.destroy();
-    output.end();
+    opened.input.pause();
   }
 }
 

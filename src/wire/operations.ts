@@ -1,5 +1,5 @@
-import { DEFAULTS } from "../protocol/defaults.ts";
 import type { IncarnationId, KeyId, RequestId, SessionId, UserId } from "../ids.ts";
+import { DEFAULTS } from "../protocol/defaults.ts";
 import { bodyHash } from "../protocol/state.ts";
 import { bool, bytes, type Codec, id, type Json, list, nullable, oneOf, struct, text, u53, uint } from "./codec.ts";
 import {
@@ -234,7 +234,11 @@ export const loginReply = struct({
   auditLink: hash32,
 });
 
-export const errorBody = struct({ code: text({ max: 64 }), message: text({ max: 1_024 }), retryAfterMs: nullable(u53) });
+export const errorBody = struct({
+  code: text({ max: 64 }),
+  message: text({ max: 1_024 }),
+  retryAfterMs: nullable(u53),
+});
 
 /**
  * First line of a sealed reply's plaintext: the account's position and whether the second line is an output or

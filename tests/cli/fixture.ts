@@ -2,7 +2,7 @@ import { Fault } from "../../src/errors.ts";
 import { defineCommand, type Group } from "../../src/ui/command.ts";
 import { NEW_PASSWORD_ARGS, VALUE_ARGS } from "../../src/ui/flags.ts";
 import { result } from "../../src/ui/output.ts";
-import { choosePassword, chooseNewPassword, needPassword, readValue } from "../../src/ui/password.ts";
+import { chooseNewPassword, choosePassword, needPassword, readValue } from "../../src/ui/password.ts";
 import { become, childEnvironment } from "../../src/ui/run.ts";
 import { start } from "../../src/ui/start.ts";
 
@@ -28,13 +28,26 @@ const root: Group = {
   summary: "fixture",
   commands: {
     echo: { summary: "shows its arguments", load: async () => echo },
+    login: {
+      summary: "asks for what is missing",
+      load: async () =>
+        defineCommand({
+          args: {
+            server: { type: "string", hint: "URL", description: "the server", ask: "Which server" },
+            mode: { type: "enum", options: ["open", "closed"], required: true, description: "the mode" },
+          },
+          run: async (args) => result(args, () => args.server),
+        }),
+    },
     password: {
       summary: "reads a password",
-      load: async () => defineCommand({ args: {}, run: async (_args, ctx) => result(text(await needPassword(ctx)), () => "read") }),
+      load: async () =>
+        defineCommand({ args: {}, run: async (_args, ctx) => result(text(await needPassword(ctx)), () => "read") }),
     },
     choose: {
       summary: "chooses a password",
-      load: async () => defineCommand({ args: {}, run: async (_args, ctx) => result(text(await choosePassword(ctx)), () => "chosen") }),
+      load: async () =>
+        defineCommand({ args: {}, run: async (_args, ctx) => result(text(await choosePassword(ctx)), () => "chosen") }),
     },
     rekey: {
       summary: "takes the old password and a new one",
@@ -130,12 +143,14 @@ const root: Group = {
       load: async () =>
         defineCommand({
           args: {},
-          run: async () => result({ queued: true }, () => "queued", { exit: 10, requestId: "00112233445566778899aabbccddeeff" }),
+          run: async () =>
+            result({ queued: true }, () => "queued", { exit: 10, requestId: "00112233445566778899aabbccddeeff" }),
         }),
     },
     many: {
       summary: "prints many lines",
-      load: async () => defineCommand({ args: {}, run: async (_args, { out }) => out.bytes("a line of text\n".repeat(200_000)) }),
+      load: async () =>
+        defineCommand({ args: {}, run: async (_args, { out }) => out.bytes("a line of text\n".repeat(200_000)) }),
     },
   },
 };

@@ -79,7 +79,8 @@ export interface Dialogue {
 
 /**
  * Runs shell text on a real pty, its stdout captured apart. Each step waits for `expect` in what is shown since the
- * last step, then types `type`, or acts.
+ * last step, then types `type`, or acts on the process
+ * that `text` announced as `pid N.`
  */
 export async function onTerminal(
   text: string,
@@ -126,7 +127,11 @@ export async function onTerminal(
         await Bun.sleep(60);
         child.terminal?.write(type);
       }
-      act?.(child.pid);
+      if (act !== undefined) {
+        const pid = /pid (\d+)\./.exec(shown)?.[1];
+        if (pid === undefined) throw new Error(`no "pid N." was shown: ${JSON.stringify(shown)}`);
+        act(Number(pid));
+      }
     }
     await ended;
     const file = Bun.file(outFile);

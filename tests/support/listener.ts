@@ -5,7 +5,7 @@ import { createServer, type Server, type TLSSocket } from "node:tls";
 import type { IncarnationId } from "../../src/ids.ts";
 import { identityFromSeed, type ServerIdentity } from "../../src/server/directory.ts";
 import { issueLeaf, type TlsFiles } from "../../src/server/tls.ts";
-import { signStatement, type Statement } from "../../src/wire/statement.ts";
+import { type Statement, signStatement } from "../../src/wire/statement.ts";
 
 /** Real randomness for tests of whole parts. */
 export const random = (length: number): Uint8Array => crypto.getRandomValues(new Uint8Array(length));
@@ -44,8 +44,8 @@ export function statementOf(identity: ServerIdentity, changed: Partial<Statement
 export interface RawServer {
   readonly url: string;
   readonly port: number;
-  /** Application bytes received on all connections. */
-  received(): string;
+  /** Application bytes received on all connections, once every one of them has ended. */
+  received(): Promise<string>;
   connections(): number;
   close(): void;
 }
@@ -58,25 +58,42 @@ export async function rawTlsServer(
 ): Promise<RawServer> {
   let received = "";
   let connections = 0;
+  let ended = 0;
+  let wake: () => void = () => undefined;
+  const end = () => {
+    ended += 1;
+    wake();
+  };
   const sockets = new Set<TLSSocket>();
   const server: Server = createServer({ cert: tls.certPem, key: tls.keyPem, ...options }, (socket) => {
-    connections += 1;
     sockets.add(socket);
     socket.on("error", () => undefined);
-    socket.on("close", () => sockets.delete(socket));
+    socket.on("close", () => {
+      sockets.delete(socket);
+      end();
+    });
     socket.once("data", () => reply(socket));
     socket.on("data", (chunk) => {
       received += chunk.toString("latin1");
     });
   });
-  server.on("tlsClientError", () => undefined);
+  server.on("connection", () => {
+    connections += 1;
+  });
+  server.on("tlsClientError", end);
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   const address = server.address();
   const port = typeof address === "object" && address ? address.port : 0;
   return {
     url: `https://127.0.0.1:${port}`,
     port,
-    received: () => received,
+    received: async () => {
+      while (ended < connections)
+        await new Promise<void>((resolve) => {
+          wake = resolve;
+        });
+      return received;
+    },
     connections: () => connections,
     close: () => {
       for (const socket of sockets) socket.destroy();

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { createPublicKey, hash } from "node:crypto";
-import { pinOf, parsePin } from "../../src/wire/pin.ts";
 import { signerFromSeed, spkiOf } from "../../src/crypto/identity.ts";
+import { parsePin, pinOf } from "../../src/wire/pin.ts";
 
 describe("pin", () => {
   const { publicKey } = signerFromSeed(new Uint8Array(32).fill(7));
@@ -17,10 +17,15 @@ describe("pin", () => {
     expect(pinOf(publicKey)).not.toBe(pinOf(signerFromSeed(new Uint8Array(32).fill(8)).publicKey));
   });
 
-  test.each(["", "sha256:", "sha1:abc", `sha256:${"A".repeat(42)}B`, `sha256:${"A".repeat(44)}`, `SHA256:${"A".repeat(43)}`, ` sha256:${"A".repeat(43)}`])(
-    "%p is refused",
-    (text) => {
-      expect(() => parsePin(text)).toThrow(expect.objectContaining({ code: "bad_input" }));
-    },
-  );
+  test.each([
+    "",
+    "sha256:",
+    "sha1:abc",
+    `sha256:${"A".repeat(42)}B`,
+    `sha256:${"A".repeat(44)}`,
+    `SHA256:${"A".repeat(43)}`,
+    ` sha256:${"A".repeat(43)}`,
+  ])("%p is refused", (text) => {
+    expect(() => parsePin(text)).toThrow(expect.objectContaining({ code: "bad_input" }));
+  });
 });

@@ -1,10 +1,10 @@
 import { afterEach, beforeAll, describe, expect, test } from "bun:test";
 import { createServer as createTcp } from "node:net";
 import type { TLSSocket } from "node:tls";
-import { type RunningServer, startServer } from "../../src/server.ts";
 import type { ServerIdentity } from "../../src/server/directory.ts";
 import { silentLog } from "../../src/server/log.ts";
 import { authorityOf, type TlsFiles } from "../../src/server/tls.ts";
+import { type RunningServer, startServer } from "../../src/server.ts";
 import { encodeJson } from "../../src/wire/codec.ts";
 import { operations } from "../../src/wire/operations.ts";
 import { pinOf } from "../../src/wire/pin.ts";
@@ -25,7 +25,10 @@ beforeAll(async () => {
   pin = pinOf(identity.publicKey);
 });
 
-async function serve(tls: TlsFiles | "plaintext", statement: Statement = statementOf(identity)): Promise<RunningServer> {
+async function serve(
+  tls: TlsFiles | "plaintext",
+  statement: Statement = statementOf(identity),
+): Promise<RunningServer> {
   const body = encodeJson(operations["server.statement"].output, statement);
   const server = await startServer({
     listen: { host: "127.0.0.1", port: 0 },
@@ -70,13 +73,13 @@ describe("first contact", () => {
     const server = await raw(await loopbackLeaf(await newIdentity()));
     await expect(connect(server.url)).rejects.toMatchObject({ code: "pin_mismatch", exit: 7 });
     expect(server.connections()).toBeGreaterThan(0);
-    expect(server.received()).toBe("");
+    expect(await server.received()).toBe("");
   });
 
   test("the recorder does see bytes once the pin fits", async () => {
     const server = await raw(await loopbackLeaf(identity), (socket) => socket.end());
     await expect(connect(server.url)).rejects.toMatchObject({ code: "unreachable" });
-    expect(server.received()).toContain("POST /v1/op/server.statement");
+    expect(await server.received()).toContain("POST /v1/op/server.statement");
   });
 
   test("nothing is sent when the pinned authority is shown with a foreign leaf", async () => {
@@ -87,7 +90,7 @@ describe("first contact", () => {
       code: "tls_refused",
       why: "it is not signed by the pinned identity",
     });
-    expect(server.received()).toBe("");
+    expect(await server.received()).toBe("");
   });
 
   test("nothing is sent when a leaf itself has the pinned key without being an authority", async () => {
@@ -116,7 +119,7 @@ describe("first contact", () => {
       code: "tls_refused",
       why: "the certificate with the pinned key is not an authority",
     });
-    expect(server.received()).toBe("");
+    expect(await server.received()).toBe("");
   });
 
   test.each([
@@ -127,7 +130,7 @@ describe("first contact", () => {
   ])("%s is refused with the reason, before anything is sent", async (_what, options, why) => {
     const server = await raw(await loopbackLeaf(identity, options));
     await expect(connect(server.url)).rejects.toMatchObject({ code: "tls_refused", exit: 7, why });
-    expect(server.received()).toBe("");
+    expect(await server.received()).toBe("");
   });
 
   test.each([
@@ -139,13 +142,13 @@ describe("first contact", () => {
       code: "tls_refused",
       why,
     });
-    expect(server.received()).toBe("");
+    expect(await server.received()).toBe("");
   });
 
   test("a kept authority does not let another server through", async () => {
     const server = await raw(await loopbackLeaf(await newIdentity()));
     await expect(connect(server.url, { caPem: await caPem(identity) })).rejects.toMatchObject({ code: "pin_mismatch" });
-    expect(server.received()).toBe("");
+    expect(await server.received()).toBe("");
   });
 
   test("a kept authority with another key than the pin is refused before connecting", async () => {
@@ -161,7 +164,7 @@ describe("first contact", () => {
     const server = await raw(await loopbackLeaf(identity), undefined, { maxVersion: "TLSv1.2" });
     await expect(connect(server.url)).rejects.toMatchObject({ code: "tls_refused", why: "it does not speak TLS 1.3" });
     await expect(connect(server.url, { caPem: await caPem(identity) })).rejects.toMatchObject({ code: "tls_refused" });
-    expect(server.received()).toBe("");
+    expect(await server.received()).toBe("");
   });
 
   test("an older statement than one seen before is refused", async () => {
@@ -186,7 +189,9 @@ describe("public mode", () => {
   test("an operator's certificate with another server's statement is a pin mismatch", async () => {
     const operator = await newIdentity();
     const server = await serve(await loopbackLeaf(operator), statementOf(await newIdentity()));
-    await expect(connect(server.url, { tlsCaPem: await caPem(operator) })).rejects.toMatchObject({ code: "pin_mismatch" });
+    await expect(connect(server.url, { tlsCaPem: await caPem(operator) })).rejects.toMatchObject({
+      code: "pin_mismatch",
+    });
   });
 
   test("an operator's expired certificate is refused as such", async () => {

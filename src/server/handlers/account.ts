@@ -39,7 +39,12 @@ export const addDevice: SessionHandler<"account.device.add"> = async (ctx, tx, c
   const known = new Set(before.devices.map((device) => device.id));
   const added = input.settings.devices.filter((device) => !known.has(device.id));
   const kept = before.devices.every((device) => input.settings.devices.some((other) => other.id === device.id));
-  if (added.length !== 1 || !kept || added[0]?.id !== input.state.state.deviceId || !sameButDevices(before, input.settings)) {
+  if (
+    added.length !== 1 ||
+    !kept ||
+    added[0]?.id !== input.state.state.deviceId ||
+    !sameButDevices(before, input.settings)
+  ) {
     throw new Fault("bad_input", "adding a device changes nothing else");
   }
   const output = await advanceState(ctx, tx, caller, input.state, input.settings);

@@ -1,12 +1,11 @@
 import { open, seal } from "../../crypto/aead.ts";
-import { wipe } from "../../crypto/bytes.ts";
+import { equalBytes, wipe } from "../../crypto/bytes.ts";
 import { sha256 } from "../../crypto/kdf.ts";
 import { Fault } from "../../errors.ts";
 import { newId, type SessionId } from "../../ids.ts";
-import { loginReplyKey } from "../../protocol/channel.ts";
-import { WINDOW_BYTES } from "../../protocol/channel.ts";
+import { loginReplyKey, WINDOW_BYTES } from "../../protocol/channel.ts";
 import type { LoginStateRow, Tx } from "../../storage/store.ts";
-import { decodeJson, encodeJson, struct, text, bytes } from "../../wire/codec.ts";
+import { bytes, decodeJson, encodeJson, struct, text } from "../../wire/codec.ts";
 import { loginReply, requestHash } from "../../wire/operations.ts";
 import { type Candidate, candidate, credentialIdOf, sealSessionKey } from "../accounts.ts";
 import { appendEvent } from "../audit.ts";
@@ -52,12 +51,41 @@ async function countGuess(
   return { bucket, addressBucket: place };
 }
 
+/**
+ * Above the limit, one counted entry a window (docs/protocol.md §6): it stands for itself and for those that the
+ * window before left uncounted. The statements are the same for known and unknown names.
+ */
+async function noteRefused(ctx: ServerContext, tx: Tx, credentialId: Uint8Array): Promise<void> {
+  const { userId, account } = await candidate(ctx, tx, credentialId);
+  const bucket = `refused:${credentialId.toHex()}`;
+  const nowMs = ctx.now();
+  const row = await tx.limit(bucket);
+  if (row && nowMs - row.updatedAtMs < ctx.limits.loginBackoffMaxMs) {
+    await tx.putLimit({ ...row, count: row.count + 1 });
+    return;
+  }
+  await tx.putLimit({ bucket, count: 0, blockedUntilMs: 0, updatedAtMs: nowMs });
+  await appendEvent(ctx, tx, {
+    userId,
+    action: "session.login",
+    status: "rate_limited",
+    count: 1 + (row?.count ?? 0),
+    shadow: account === undefined,
+  });
+}
+
 /** First half of a login: KE2 for known, unknown and disabled accounts alike (docs/protocol.md §3.3). */
 export const startLogin: AnonymousHandler<"session.login.start"> = async (ctx, remote, input) => {
   const credentialId = credentialIdOf(ctx, input.account);
-  const { known, buckets } = await ctx.store.transaction(async (tx) => {
+  const counted = ctx.store.transaction(async (tx) => {
     const known = await candidate(ctx, tx, credentialId);
     return { known, buckets: await countGuess(ctx, tx, credentialId, known, input.deviceToken, remote.address) };
+  });
+  const { known, buckets } = await counted.catch(async (error: unknown) => {
+    if (error instanceof Fault && error.code === "rate_limited") {
+      await ctx.store.transaction((tx) => noteRefused(ctx, tx, credentialId));
+    }
+    throw error;
   });
   const { setup } = ctx.keys.opaque;
   const made = await ctx.pool.run({
@@ -87,21 +115,43 @@ export const startLogin: AnonymousHandler<"session.login.start"> = async (ctx, r
 /** The one answer to whatever is wrong with a login. */
 const refusal = () => new Fault("login_failed", "cannot log in: the account name or the password is wrong");
 
+/** The session key, or why there is none: whatever it is, the guess was made and belongs in the log. */
+async function proveLogin(
+  ctx: ServerContext,
+  taken: LoginStateRow,
+  finish: Uint8Array,
+): Promise<{ sessionKey: Uint8Array | null; fault: Fault }> {
+  if (taken.expiresAtMs < ctx.now()) return { sessionKey: null, fault: refusal() };
+  try {
+    const plain = open(ctx.keys.sealing, halfContext(taken), taken.sealed);
+    const { state, account: name } = decodeJson(half, plain);
+    wipe(plain);
+    const { sessionKey } = await ctx.pool.run({ kind: "login-finish", state, account: name, finish });
+    wipe(state);
+    return { sessionKey, fault: refusal() };
+  } catch (error) {
+    if (error instanceof Fault) return { sessionKey: null, fault: error };
+    throw error;
+  }
+}
+
 /** Second half: proves the password, opens a session and hands out the sealed account (docs/protocol.md §3.3). */
 export const finishLogin: AnonymousHandler<"session.login"> = async (ctx, _remote, input) => {
   const bodyHash = requestHash("session.login", input);
-  const taken = await ctx.store.transaction((tx) => tx.takeLoginState(input.sessionId));
-  if (!taken || taken.bucket === REGISTRATION || taken.expiresAtMs < ctx.now()) throw refusal();
-  const plain = open(ctx.keys.sealing, halfContext(taken), taken.sealed);
-  const { state, account: name } = decodeJson(half, plain);
-  wipe(plain);
-  const { sessionKey } = await ctx.pool.run({ kind: "login-finish", state, account: name, finish: input.finish });
-  wipe(state);
+  const taken = await ctx.store.transaction(async (tx) => {
+    const row = await tx.takeLoginState(input.sessionId);
+    // thrown inside, so that a reservation stays
+    if (!row || row.bucket === REGISTRATION) throw refusal();
+    return row;
+  });
+  const { sessionKey, fault } = await proveLogin(ctx, taken, input.finish);
   const done = await ctx.store.transaction(async (tx) => {
     const account = await tx.account(taken.userId);
     const event = { userId: taken.userId, action: "session.login", requestId: input.requestId, bodyHash };
-    if (sessionKey === null || !account || account.disabled || account.recordVersion !== taken.recordVersion) {
-      await appendEvent(ctx, tx, { ...event, status: "login_failed", shadow: account === undefined });
+    // the row's account id is not under its seal, the credential id is
+    const same = account !== undefined && equalBytes(account.credentialId, taken.credentialId);
+    if (sessionKey === null || !same || account.disabled || account.recordVersion !== taken.recordVersion) {
+      await appendEvent(ctx, tx, { ...event, status: fault.code, shadow: account === undefined });
       return undefined;
     }
     await tx.dropLimit(taken.bucket);
@@ -125,7 +175,7 @@ export const finishLogin: AnonymousHandler<"session.login"> = async (ctx, _remot
     const audit = await appendEvent(ctx, tx, { ...event, status: "ok", session: taken.sessionId });
     return { account, session, audit };
   });
-  if (!done || sessionKey === null) throw refusal();
+  if (!done || sessionKey === null) throw fault;
   const reply = encodeJson(loginReply, {
     userId: done.account.userId,
     expiresAtMs: done.session.expiresAtMs,
@@ -135,7 +185,12 @@ export const finishLogin: AnonymousHandler<"session.login"> = async (ctx, _remot
     auditLink: done.audit.link,
   });
   const key = loginReplyKey(sessionKey, ctx.keys.identity, taken.sessionId);
-  const sealed = seal(key, { kind: "login-reply", sessionId: taken.sessionId }, new TextEncoder().encode(reply), ctx.random);
+  const sealed = seal(
+    key,
+    { kind: "login-reply", sessionId: taken.sessionId },
+    new TextEncoder().encode(reply),
+    ctx.random,
+  );
   wipe(sessionKey, key);
   return { sealed };
 };

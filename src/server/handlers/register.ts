@@ -2,9 +2,9 @@ import { equalBytes } from "../../crypto/bytes.ts";
 import { sha256 } from "../../crypto/kdf.ts";
 import { Fault } from "../../errors.ts";
 import { newId, type SessionId, type UserId } from "../../ids.ts";
+import { auditLink } from "../../protocol/audit.ts";
 import { settingsHash, stateHash, stateSignaturesHold } from "../../protocol/state.ts";
 import type { Tx } from "../../storage/store.ts";
-import { auditLink } from "../../protocol/audit.ts";
 import { requestHash } from "../../wire/operations.ts";
 import { credentialIdOf, sealAccountName } from "../accounts.ts";
 import { appendEvent } from "../audit.ts";
@@ -86,15 +86,23 @@ export const finishRegistration: AnonymousHandler<"account.register"> = async (c
     const known = await tx.accountByCredential(credentialId);
     const before = known ? await tx.request(known.userId, input.requestId) : undefined;
     if (known && before && equalBytes(before.bodyHash, hash)) {
-      return { revision: 1, stateHash: stateHash(state), auditSeq: 1, auditLink: await firstLink(tx, known.userId) };
+      const [first] = await tx.statesSince(known.userId, 0, 1);
+      if (!first) throw new Fault("internal", "an account has no first state");
+      return {
+        revision: 1,
+        stateHash: stateHash(first.state),
+        auditSeq: 1,
+        auditLink: await firstLink(tx, known.userId),
+      };
     }
     const invite = await usableInvite(ctx, tx, input.invite);
-    if (known) throw nameTaken();
+    // before the name is looked at: without a reservation of one's own nothing is learnt about it
     const reserved = await tx.takeLoginState(state.userId as string as SessionId);
     const fits = reserved?.bucket === REGISTRATION && equalBytes(reserved.credentialId, credentialId);
     if (!reserved || !fits || reserved.expiresAtMs < ctx.now()) {
       throw new Fault("timed_out", "cannot register: the registration took too long", { hint: "start again" });
     }
+    if (known) throw nameTaken();
     const inserted = await tx.insertAccount({
       userId: state.userId,
       credentialId,

@@ -16,7 +16,10 @@ export const reserveSecrets: SessionHandler<"secret.reserve"> = async (ctx, tx, 
   const { userId } = caller.account;
   const before = await tx.reservationsOf(userId, caller.requestId);
   if (before.length > 0) return { output: { items: before.map(({ keyId, random }) => ({ keyId, random })) } };
-  const items = Array.from({ length: input.count }, () => ({ keyId: newId<KeyId>(ctx.random), random: ctx.random(32) }));
+  const items = Array.from({ length: input.count }, () => ({
+    keyId: newId<KeyId>(ctx.random),
+    random: ctx.random(32),
+  }));
   for (const item of items) {
     await tx.putReservation({ userId, requestId: caller.requestId, createdAtMs: ctx.now(), ...item });
   }

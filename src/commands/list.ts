@@ -1,0 +1,75 @@
+import type { Listed } from "../client/api.ts";
+import { Fault } from "../errors.ts";
+import { defineCommand } from "../ui/command.ts";
+import { type Output, type Result, result } from "../ui/output.ts";
+import { withClient } from "../ui/session.ts";
+import { table } from "../ui/table.ts";
+import { infoData } from "./secretargs.ts";
+
+/** Flags of commands that list pages. */
+export const PAGE_ARGS = {
+  limit: { type: "integer", min: 1, max: 100_000, description: "at most so many items" },
+  cursor: { type: "string", hint: "CURSOR", description: "go on after the page whose `next` this is" },
+} as const;
+
+/** One page of a list that is known whole; the cursor is the number of items before it. */
+export function page<T>(
+  items: readonly T[],
+  limit: number | null,
+  cursor: string | null,
+): { items: readonly T[]; next: string | null } {
+  if (cursor !== null && !/^\d{1,9}$/.test(cursor))
+    throw new Fault("bad_input", "this is not a cursor", { hint: "pass the `next` of the page before" });
+  const start = cursor === null ? 0 : Number(cursor);
+  const end = limit === null ? items.length : start + limit;
+  return { items: items.slice(start, end), next: end < items.length ? String(end) : null };
+}
+
+function shown(listed: Listed, out: Output, limit: number | null, cursor: string | null): Result {
+  const part = page(listed.items, limit, cursor);
+  const data = { items: part.items.map(infoData), next: part.next, from: listed.from, syncedAt: listed.syncedAt };
+  const rows = part.items.map((info) => [
+    info.name,
+    info.type,
+    String(info.version),
+    info.tags.join(","),
+    info.updatedAt.slice(0, 16),
+    info.where,
+  ]);
+  return result(
+    data,
+    () => (rows.length === 0 ? "" : table(["NAME", "TYPE", "VERSION", "TAGS", "UPDATED", "WHERE"], rows, out.width)),
+    {
+      requestId: listed.requestId,
+    },
+  );
+}
+
+const FILTERS = {
+  tag: { type: "string", hint: "TAG", description: "only those with this tag" },
+  fresh: { type: "boolean", description: "insist on the server's answer" },
+  ...PAGE_ARGS,
+} as const;
+
+export const listCommand = defineCommand({
+  args: { prefix: { type: "positional", required: false, description: "only names that start with this" }, ...FILTERS },
+  examples: [
+    ["keyhold list", "all secrets"],
+    ["keyhold list db/ --tag prod", "those below db/ with a tag"],
+  ],
+  run: async (args, ctx) =>
+    withClient(ctx, async (client) => {
+      const asking = client.list({ prefix: args.prefix, search: null, tag: args.tag, fresh: args.fresh });
+      return shown(await ctx.term.step("Listing", asking), ctx.out, args.limit, args.cursor);
+    }),
+});
+
+export const searchCommand = defineCommand({
+  args: { text: { type: "positional", description: "looked for in names and tags", ask: "Search for" }, ...FILTERS },
+  examples: [["keyhold search prod", "names and tags that hold the text"]],
+  run: async (args, ctx) =>
+    withClient(ctx, async (client) => {
+      const asking = client.list({ prefix: null, search: args.text, tag: args.tag, fresh: args.fresh });
+      return shown(await ctx.term.step("Searching", asking), ctx.out, args.limit, args.cursor);
+    }),
+});

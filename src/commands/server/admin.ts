@@ -1,0 +1,209 @@
+import { availableParallelism } from "node:os";
+import { resolve } from "node:path";
+import { Fault } from "../../errors.ts";
+import type { ControlHandlers } from "../../server/control.ts";
+import { initialised } from "../../server/directory.ts";
+import { openKeyServer } from "../../server/keyserver.ts";
+import { silentLog } from "../../server/log.ts";
+import { type Context, defineCommand } from "../../ui/command.ts";
+import { result } from "../../ui/output.ts";
+import { table } from "../../ui/table.ts";
+import { plain } from "../../ui/text.ts";
+import { VERSION } from "../../version.ts";
+import { type ControlInput, type ControlName, type ControlOutput, callControl } from "../../wire/control.ts";
+
+const DIR = { dir: { type: "string", hint: "DIR", description: "the server's directory" } } as const;
+
+async function directoryOf(ctx: Context, given: string | null): Promise<string> {
+  return resolve((await ctx.settings()).get("dir", given) ?? ctx.dirs.server);
+}
+
+/** Opens the directory in this process, for the time of one piece of work. */
+async function alone<T>(ctx: Context, dir: string, work: (handlers: ControlHandlers) => Promise<T>): Promise<T> {
+  const settings = await ctx.settings();
+  const server = await openKeyServer({
+    dir,
+    database: settings.get("database", null),
+    registration: settings.get("registration", null) ?? "invite",
+    version: VERSION,
+    log: silentLog,
+    opaqueWorkers: Math.min(1, availableParallelism()),
+  });
+  try {
+    return await work(server.administration({ url: () => "(not running)", requests: () => 0 }));
+  } finally {
+    await server.close();
+  }
+}
+
+/** Asks the running server; without one, takes the directory's lock and does it here. */
+async function administer<N extends ControlName>(
+  ctx: Context,
+  given: string | null,
+  name: N,
+  input: ControlInput<N>,
+): Promise<ControlOutput<N>> {
+  const dir = await directoryOf(ctx, given);
+  if (!initialised(dir))
+    throw new Fault("not_found", `there is no server in ${JSON.stringify(dir)}`, {
+      hint: "keyhold serve --dir DIR, or keyhold server init --dir DIR",
+    });
+  try {
+    return await callControl(dir, name, input);
+  } catch (error) {
+    if (!(error instanceof Fault) || error.code !== "unreachable") throw error;
+  }
+  return alone(ctx, dir, (handlers) => handlers[name](input));
+}
+
+export const serverInit = defineCommand({
+  args: DIR,
+  examples: [["keyhold server init --dir /srv/keyhold", "make keys and database without running"]],
+  run: async (args, ctx) => {
+    const dir = await directoryOf(ctx, args.dir);
+    const fresh = !initialised(dir);
+    const { pin } = await alone(ctx, dir, (handlers) => handlers.status({}));
+    return result(
+      { dir, pin, created: fresh },
+      () => `${fresh ? "made" : "is there already:"} ${plain(dir)}\npin  ${pin}`,
+    );
+  },
+});
+
+export const serverStatus = defineCommand({
+  args: DIR,
+  examples: [["keyhold server status", "figures of the server"]],
+  run: async (args, ctx) => {
+    const status = await administer(ctx, args.dir, "status", {});
+    const data = { ...status, startedAt: new Date(status.startedAtMs).toISOString(), startedAtMs: undefined };
+    return result(data, () =>
+      [
+        `url           ${status.url}`,
+        `pin           ${status.pin}`,
+        `version       ${status.version}   (${status.engine})`,
+        `registration  ${status.registration}`,
+        `accounts      ${status.accounts}   (${status.disabled} disabled)`,
+        `sessions      ${status.sessions}`,
+        `invites       ${status.invites}`,
+        `requests      ${status.requests}`,
+      ].join("\n"),
+    );
+  },
+});
+
+export const serverCheck = defineCommand({
+  args: DIR,
+  details: "Verifies the database, every account's signed state, its secrets, its log and its sealed rows.",
+  examples: [["keyhold server check", "exit 8 if anything is wrong"]],
+  run: async (args, ctx) => {
+    const found = await ctx.term.step("Checking", administer(ctx, args.dir, "check", {}));
+    if (!found.ok) {
+      const wrong = found.items.filter((item) => !item.ok).map((item) => `${item.name}: ${item.detail ?? "wrong"}`);
+      throw new Fault("integrity", "the server's data was altered", {
+        why: wrong.join("; "),
+        hint: "restore a backup; do not go on with this data",
+      });
+    }
+    return result(found, () => `all of ${found.items.length} checks hold`);
+  },
+});
+
+export const inviteCreate = defineCommand({
+  args: { ...DIR, expires: { type: "duration", description: "how long it is valid (default 7d)" } },
+  examples: [["keyhold server invite create", "a code for one registration, shown once"]],
+  run: async (args, ctx) => {
+    const made = await administer(ctx, args.dir, "invite.create", { expiresMs: args.expires });
+    const expiresAt = new Date(made.expiresAtMs).toISOString();
+    return result({ code: made.code, expiresAt }, () => `${made.code}   (until ${expiresAt}; for one registration)`);
+  },
+});
+
+export const inviteList = defineCommand({
+  args: DIR,
+  examples: [["keyhold server invite list", "open, used and expired codes"]],
+  run: async (args, ctx) => {
+    const { items } = await administer(ctx, args.dir, "invite.list", {});
+    const shown = items.map((one) => ({
+      hint: one.hint,
+      createdAt: new Date(one.createdAtMs).toISOString(),
+      expiresAt: new Date(one.expiresAtMs).toISOString(),
+      state: one.state,
+    }));
+    const rows = shown.map((one) => [`${one.hint}-…`, one.state, one.createdAt, one.expiresAt]);
+    return result({ items: shown, next: null }, () => table(["CODE", "STATE", "MADE", "EXPIRES"], rows, ctx.out.width));
+  },
+});
+
+export const inviteRevoke = defineCommand({
+  args: { code: { type: "positional", description: "the code, or its first four characters", ask: "Code" }, ...DIR },
+  examples: [["keyhold server invite revoke 4F7K", "make a code void"]],
+  run: async (args, ctx) => {
+    const done = await administer(ctx, args.dir, "invite.revoke", { code: args.code });
+    return result(done, () => "revoked");
+  },
+});
+
+export const userList = defineCommand({
+  args: DIR,
+  examples: [["keyhold server user list", "the accounts"]],
+  run: async (args, ctx) => {
+    const items: ControlOutput<"user.list">["items"][number][] = [];
+    for (let after: ControlInput<"user.list">["after"] = null; ; ) {
+      const page: ControlOutput<"user.list"> = await administer(ctx, args.dir, "user.list", { after });
+      items.push(...page.items);
+      if (page.next === null) break;
+      after = page.next;
+    }
+    const shown = items.map((one) => ({
+      account: one.account,
+      userId: one.userId,
+      createdAt: new Date(one.createdAtMs).toISOString(),
+      disabled: one.disabled,
+      sessions: one.sessions,
+      devices: one.devices,
+    }));
+    const rows = shown.map((one) => [
+      one.account,
+      one.disabled ? "disabled" : "",
+      String(one.sessions),
+      String(one.devices),
+      one.createdAt,
+    ]);
+    return result({ items: shown, next: null }, () =>
+      table(["ACCOUNT", "", "SESSIONS", "DEVICES", "SINCE"], rows, ctx.out.width),
+    );
+  },
+});
+
+const ACCOUNT = {
+  account: { type: "positional", description: "name of the account", ask: "Account" },
+  ...DIR,
+} as const;
+
+export const userDisable = defineCommand({
+  args: ACCOUNT,
+  examples: [["keyhold server user disable eve", "close the account's sessions and refuse its logins"]],
+  run: async (args, ctx) => {
+    const done = await administer(ctx, args.dir, "user.disable", { account: args.account });
+    return result({ ...done, disabled: true }, () => `disabled ${plain(args.account)}`);
+  },
+});
+
+export const userEnable = defineCommand({
+  args: ACCOUNT,
+  examples: [["keyhold server user enable eve", "let the account log in again"]],
+  run: async (args, ctx) => {
+    const done = await administer(ctx, args.dir, "user.enable", { account: args.account });
+    return result({ ...done, disabled: false }, () => `enabled ${plain(args.account)}`);
+  },
+});
+
+export const userRemove = defineCommand({
+  args: ACCOUNT,
+  examples: [["keyhold server user remove eve --yes", "erase the account and all of its secrets"]],
+  run: async (args, ctx) => {
+    await ctx.term.confirm(`Erase the account ${plain(args.account)} with all its secrets?`);
+    const done = await administer(ctx, args.dir, "user.remove", { account: args.account });
+    return result({ ...done, removed: true }, () => `removed ${plain(args.account)}`);
+  },
+});

@@ -1,0 +1,117 @@
+import { agentSocket, lockAgent } from "../client/agent.ts";
+import { rekeyLocal, vaultPath } from "../client/home.ts";
+import { backupVault, checkVault, restoreVault } from "../client/vaultcare.ts";
+import { wipe } from "../crypto/bytes.ts";
+import { defineCommand } from "../ui/command.ts";
+import { NEW_PASSWORD_ARGS } from "../ui/flags.ts";
+import { result } from "../ui/output.ts";
+import { chooseNewPassword, needPassword } from "../ui/password.ts";
+import { homeOf, kdfOf, profileOf, surroundings } from "../ui/session.ts";
+import { plain } from "../ui/text.ts";
+
+export const vaultStatus = defineCommand({
+  args: {},
+  examples: [["keyhold vault status", "where the vault lies, and its cost of opening"]],
+  run: async (_args, ctx) => {
+    const profile = await profileOf(ctx);
+    const path = vaultPath(homeOf(ctx), profile);
+    const facts = checkVault(path);
+    return result({ profile: profile.name, path, ...facts }, () =>
+      [
+        `path        ${plain(path)}`,
+        `generation  ${facts.generation}`,
+        `size        ${facts.bytes} bytes`,
+        `Argon2id    ${facts.memoryKib / 1_024} MiB, ${facts.passes} passes`,
+      ].join("\n"),
+    );
+  },
+});
+
+export const vaultCheck = defineCommand({
+  args: {},
+  examples: [["keyhold vault check", "open the vault and verify everything in it"]],
+  run: async (_args, ctx) => {
+    const profile = await profileOf(ctx);
+    const password = await needPassword(ctx);
+    try {
+      const { openOffline } = await import("../client/home.ts");
+      const opening = openOffline(homeOf(ctx), { ...profile, kdf: kdfOf(ctx, profile) }, password, surroundings(ctx));
+      const client = await ctx.term.step("Checking", opening);
+      const { vault } = await client.status();
+      await client.close();
+      return result(
+        { ok: true, secrets: vault.secrets, path: vault.path },
+        () => `the vault is whole: ${vault.secrets} secrets`,
+      );
+    } finally {
+      wipe(password);
+    }
+  },
+});
+
+export const vaultRekey = defineCommand({
+  args: NEW_PASSWORD_ARGS,
+  examples: [["keyhold vault rekey", "a new password for a vault without a server"]],
+  run: async (args, ctx) => {
+    const profile = await profileOf(ctx);
+    const old = await needPassword(ctx, "Password now");
+    try {
+      const next = await chooseNewPassword(ctx, args);
+      try {
+        const rekeying = rekeyLocal(
+          homeOf(ctx),
+          { ...profile, kdf: kdfOf(ctx, profile) },
+          { old, next },
+          surroundings(ctx),
+        );
+        await ctx.term.step("Changing the password", rekeying);
+        await lockAgent(agentSocket(ctx.dirs.runtime, profile.name));
+        return result({ profile: profile.name, rekeyed: true }, () => "the vault takes the new password");
+      } finally {
+        wipe(next);
+      }
+    } finally {
+      wipe(old);
+    }
+  },
+});
+
+export const vaultBackup = defineCommand({
+  args: {
+    out: {
+      type: "string",
+      hint: "FILE",
+      required: true,
+      description: "new file, 0600; encrypted like the vault itself",
+      ask: "File to write",
+    },
+  },
+  examples: [["keyhold vault backup --out vault.bak", "a copy that the password opens"]],
+  run: async (args, ctx) => {
+    const profile = await profileOf(ctx);
+    const facts = backupVault(vaultPath(homeOf(ctx), profile), args.out);
+    return result({ out: args.out, ...facts }, () => `copied generation ${facts.generation} to ${args.out}`);
+  },
+});
+
+export const vaultRestore = defineCommand({
+  args: { file: { type: "positional", description: "backup to put back", ask: "Backup file" } },
+  examples: [["keyhold vault restore vault.bak", "put a backup in the vault's place"]],
+  run: async (args, ctx) => {
+    const profile = await profileOf(ctx);
+    await ctx.term.confirm(
+      "Replace the vault by this backup? What was written since is lost unless the server has it.",
+    );
+    await lockAgent(agentSocket(ctx.dirs.runtime, profile.name));
+    const password = await needPassword(ctx, "Password of the backup");
+    try {
+      const restoring = restoreVault(vaultPath(homeOf(ctx), profile), args.file, password, {
+        allowTestKdf: kdfOf(ctx, profile) === "test",
+      });
+      const facts = await ctx.term.step("Restoring", restoring);
+      return result(facts, () => `restored as generation ${facts.generation}`);
+    } finally {
+      wipe(password);
+    }
+  },
+});

@@ -1,0 +1,171 @@
+import { Fault } from "../errors.ts";
+import type { UserId } from "../ids.ts";
+import type { AccountRow, InviteRow, Tx } from "../storage/store.ts";
+import { credentialIdOf, openAccountName } from "./accounts.ts";
+import { appendEvent } from "./audit.ts";
+import { checkServer } from "./check.ts";
+import type { ServerContext } from "./context.ts";
+import type { ControlHandlers } from "./control.ts";
+import { inviteHash } from "./handlers/register.ts";
+import { sessionAlive } from "./handlers/session.ts";
+
+/** Crockford's base 32: no I, L, O, U. */
+const ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+const GROUPS = 5;
+
+/** A registration code of 100 random bits, as people can read it out: `4F7K-…`. */
+function newCode(ctx: ServerContext): string {
+  const letters = [...ctx.random(GROUPS * 4)].map((byte) => ALPHABET[byte & 31] ?? "0");
+  return Array.from({ length: GROUPS }, (_, i) => letters.slice(i * 4, i * 4 + 4).join("")).join("-");
+}
+
+/** Makes a one-time registration code; only its hash is stored. */
+export async function createInvite(
+  ctx: ServerContext,
+  expiresMs: number | null,
+): Promise<{ code: string; hint: string; expiresAtMs: number }> {
+  const code = newCode(ctx);
+  const nowMs = ctx.now();
+  const row: InviteRow = {
+    codeHash: inviteHash(code),
+    createdAtMs: nowMs,
+    expiresAtMs: nowMs + (expiresMs ?? ctx.limits.inviteMs),
+    usedAtMs: null,
+    conflicts: 0,
+    hint: code.slice(0, 4),
+  };
+  await ctx.store.transaction((tx) => tx.putInvite(row));
+  return { code, hint: row.hint, expiresAtMs: row.expiresAtMs };
+}
+
+function stateOf(ctx: ServerContext, row: InviteRow): "open" | "used" | "expired" | "void" {
+  if (row.usedAtMs !== null) return "used";
+  if (row.expiresAtMs <= ctx.now()) return "expired";
+  return row.conflicts >= ctx.limits.inviteConflicts ? "void" : "open";
+}
+
+async function named(ctx: ServerContext, tx: Tx, account: string): Promise<AccountRow> {
+  const row = await tx.accountByCredential(credentialIdOf(ctx, account));
+  if (!row) throw new Fault("not_found", "there is no such account", { hint: "keyhold server user list" });
+  return row;
+}
+
+async function setDisabled(
+  ctx: ServerContext,
+  account: string,
+  disabled: boolean,
+): Promise<{ account: string; userId: UserId }> {
+  return ctx.store.transaction(async (tx) => {
+    const row = await named(ctx, tx, account.normalize("NFC"));
+    await tx.setDisabled(row.userId, disabled);
+    if (disabled) await tx.closeSessionsOf(row.userId, null);
+    const action = disabled ? "server.user.disable" : "server.user.enable";
+    await appendEvent(ctx, tx, { userId: row.userId, action, status: "ok" });
+    return { account: openAccountName(ctx, row), userId: row.userId };
+  });
+}
+
+/** What the running process knows of itself. */
+export interface Running {
+  readonly version: string;
+  readonly url: () => string;
+  readonly pin: string;
+  readonly startedAtMs: number;
+  readonly requests: () => number;
+}
+
+const USERS = 500;
+
+/** The administrator's operations over one server (docs/operations.md). */
+export function administration(ctx: ServerContext, running: Running): ControlHandlers {
+  return {
+    async status() {
+      return ctx.store.transaction(async (tx) => {
+        let accounts = 0;
+        let disabled = 0;
+        let sessions = 0;
+        for (let after: UserId | null = null; ; ) {
+          const page: readonly AccountRow[] = await tx.accounts(after, USERS);
+          for (const row of page) {
+            accounts += 1;
+            if (row.disabled) disabled += 1;
+            sessions += (await tx.sessionsOf(row.userId)).filter((one) => sessionAlive(ctx, one)).length;
+          }
+          const last = page.at(-1);
+          if (!last || page.length < USERS) break;
+          after = last.userId;
+        }
+        const invites = (await tx.invites()).filter((row) => stateOf(ctx, row) === "open").length;
+        return {
+          pid: process.pid,
+          version: running.version,
+          url: running.url(),
+          pin: running.pin,
+          startedAtMs: running.startedAtMs,
+          registration: ctx.registration,
+          engine: ctx.store.engine,
+          incarnation: ctx.incarnation,
+          accounts,
+          disabled,
+          sessions,
+          invites,
+          requests: running.requests(),
+        };
+      });
+    },
+    check: () => checkServer(ctx),
+    "invite.create": ({ expiresMs }) => createInvite(ctx, expiresMs),
+    async "invite.list"() {
+      const rows = await ctx.store.transaction((tx) => tx.invites());
+      return {
+        items: rows.map((row) => ({
+          hint: row.hint,
+          createdAtMs: row.createdAtMs,
+          expiresAtMs: row.expiresAtMs,
+          state: stateOf(ctx, row),
+        })),
+      };
+    },
+    async "invite.revoke"({ code }) {
+      return ctx.store.transaction(async (tx) => {
+        const given = code.toUpperCase();
+        const rows = await tx.invites();
+        const hash = inviteHash(given);
+        const found = rows.filter((row) => row.codeHash === hash || row.hint === given);
+        if (found.length === 0 || !found[0])
+          throw new Fault("not_found", "there is no such invite", { hint: "keyhold server invite list" });
+        if (found.length > 1) throw new Fault("ambiguous", "more than one invite starts like this");
+        await tx.removeInvite(found[0].codeHash);
+        return { revoked: 1 };
+      });
+    },
+    async "user.list"({ after }) {
+      return ctx.store.transaction(async (tx) => {
+        const rows = await tx.accounts(after, USERS + 1);
+        const items = [];
+        for (const row of rows.slice(0, USERS)) {
+          const open = (await tx.sessionsOf(row.userId)).filter((one) => sessionAlive(ctx, one));
+          items.push({
+            account: openAccountName(ctx, row),
+            userId: row.userId,
+            createdAtMs: row.createdAtMs,
+            disabled: row.disabled,
+            sessions: open.length,
+            devices: row.settings.devices.length,
+          });
+        }
+        return { items, next: rows.length > USERS ? (items.at(-1)?.userId ?? null) : null };
+      });
+    },
+    "user.disable": ({ account }) => setDisabled(ctx, account, true),
+    "user.enable": ({ account }) => setDisabled(ctx, account, false),
+    async "user.remove"({ account }) {
+      return ctx.store.transaction(async (tx) => {
+        const row = await named(ctx, tx, account.normalize("NFC"));
+        const name = openAccountName(ctx, row);
+        await tx.removeAccount(row.userId);
+        return { account: name, userId: row.userId };
+      });
+    },
+  };
+}

@@ -1,0 +1,101 @@
+import { join } from "node:path";
+import { agentClient, agentFacts, agentSocket } from "../client/agent.ts";
+import type { KeyholdClient } from "../client/api.ts";
+import type { Home, Kdf } from "../client/home.ts";
+import type { Surroundings } from "../client/model.ts";
+import { defaultProfile, type Profile, readProfile } from "../client/profile.ts";
+import { wipe } from "../crypto/bytes.ts";
+import { Fault } from "../errors.ts";
+import type { Context } from "./command.ts";
+import { askPassword, givenPassword } from "./password.ts";
+import { plain } from "./text.ts";
+
+/** What commands that work on a profile need of the context. */
+export type SessionContext = Pick<Context, "out" | "term" | "flags" | "env" | "dirs" | "stdin" | "settings">;
+
+/** Where this user's profiles and vaults lie. */
+export function homeOf(ctx: Pick<Context, "dirs">): Home {
+  return { profiles: join(ctx.dirs.config, "profiles"), vaults: join(ctx.dirs.data, "vaults") };
+}
+
+/** The profile's name that flag, environment or files ask for; null for the default one. */
+export async function wantedProfile(ctx: SessionContext): Promise<string | null> {
+  return (await ctx.settings()).get("profile", ctx.flags.profile);
+}
+
+/** The cost of key derivation that this command runs with; the cheap one says that it is insecure. */
+export function kdfOf(ctx: SessionContext, profile: Profile | null): Kdf {
+  const kdf = ctx.flags.kdf === "test" || profile?.kdf === "test" ? "test" : "default";
+  if (kdf === "test") ctx.out.warn("insecure: --kdf test makes the password easy to guess");
+  return kdf;
+}
+
+/** Clock, randomness and notices of this process. */
+export function surroundings(ctx: SessionContext): Surroundings {
+  return {
+    now: Date.now,
+    random: (length) => crypto.getRandomValues(new Uint8Array(length)),
+    notice: (text) => ctx.out.notice(plain(text)),
+  };
+}
+
+/** The profile to work on. @throws Fault not_logged_in when there is none */
+export async function profileOf(ctx: SessionContext): Promise<Profile> {
+  const home = homeOf(ctx);
+  const wanted = await wantedProfile(ctx);
+  const name = wanted ?? defaultProfile(home.profiles) ?? "default";
+  const profile = readProfile(home.profiles, name);
+  if (profile?.userId !== null || profile?.server === null) {
+    if (profile) return profile;
+  }
+  throw new Fault(
+    "not_logged_in",
+    wanted === null ? "there is no account or vault here yet" : `there is no profile "${wanted}"`,
+    {
+      hint: "keyhold register --server URL --pin PIN --account NAME   (or: keyhold init --local)",
+    },
+  );
+}
+
+/**
+ * A client by the given password, else the running agent, else a password asked for (docs/cli.md §2).
+ *
+ * @param read The given password, where the caller has read it already; wiped here.
+ */
+export async function openClient(ctx: SessionContext, read?: Uint8Array): Promise<KeyholdClient> {
+  const profile = await profileOf(ctx);
+  const given = read ?? (await givenPassword(ctx));
+  if (profile.loggedOut) {
+    wipe(given ?? undefined);
+    throw new Fault("not_logged_in", "you are logged out", { hint: "keyhold login" });
+  }
+  const socket = agentSocket(ctx.dirs.runtime, profile.name);
+  if (given === null && (await agentFacts(socket)) !== undefined) {
+    return agentClient(socket, (text) => ctx.out.notice(plain(text)));
+  }
+  const password = given ?? (await askPassword(ctx));
+  try {
+    const { openProfile } = await import("../client/home.ts");
+    const opening = openProfile(homeOf(ctx), { ...profile, kdf: kdfOf(ctx, profile) }, password, surroundings(ctx), {
+      keep: false,
+    });
+    const opened = await ctx.term.step("Checking the password", opening);
+    return opened.client;
+  } finally {
+    wipe(password);
+  }
+}
+
+/** Runs work with a client and closes it. */
+export async function withClient<T>(
+  ctx: SessionContext,
+  work: (client: KeyholdClient) => Promise<T>,
+  read?: Uint8Array,
+): Promise<T> {
+  const client = await openClient(ctx, read);
+  try {
+    return await work(client);
+  } finally {
+    await client.close();
+  }
+}

@@ -1,0 +1,359 @@
+import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { expect } from "bun:test";
+import type { KeyholdClient, StoreInput } from "../../src/client/api.ts";
+import { createClient } from "../../src/client/client.ts";
+import { logIn } from "../../src/client/login.ts";
+import { decodeModel } from "../../src/client/model.ts";
+import type { Open } from "../../src/client/opened.ts";
+import type { HeadSummary, Link, Session } from "../../src/client/session.ts";
+import { readVaultFile } from "../../src/client/vaultfile.ts";
+import { Fault, type ErrorCode } from "../../src/errors.ts";
+import type { UserId } from "../../src/ids.ts";
+import { type ChannelKeys, channelKeys, frameHead, openReply, openRequest, sealReply } from "../../src/protocol/channel.ts";
+import { openVaultWithKey } from "../../src/protocol/vault.ts";
+import { openSessionKey } from "../../src/server/accounts.ts";
+import type { Reply } from "../../src/server/dispatch.ts";
+import { type Codec, decodeJson, encodeJson } from "../../src/wire/codec.ts";
+import {
+  errorBody,
+  type InputOf,
+  operations,
+  type OutputOf,
+  replyHead,
+  type SessionOperation,
+} from "../../src/wire/operations.ts";
+import { type Middle, passwordOf, random, startTestServer, type TestDevice, type TestServer, testSurroundings } from "./harness.ts";
+
+/**
+ * A fully malicious server: the honest one, and before it somebody who holds all of its keys and its database, so that
+ * every reply can be opened, edited and sealed again as the server itself would.
+ */
+export interface Villain {
+  server: TestServer;
+  /** Runs before each request reaches the honest server; null: honest. */
+  attack: Middle | null;
+  readonly link: Link;
+  /** Operations that reached the honest server, with the frames or bodies as they came. */
+  readonly seen: { operation: string; body: Uint8Array }[];
+  /** Plays `attack` while `work` runs, then is honest again. */
+  during<T>(attack: Middle, work: () => Promise<T>): Promise<T>;
+  close(): Promise<void>;
+}
+
+const bytesOf = (body: Uint8Array | string): Uint8Array =>
+  typeof body === "string" ? new TextEncoder().encode(body) : body;
+
+/** Starts one. */
+export async function startVillain(options: Parameters<typeof startTestServer>[0] = {}): Promise<Villain> {
+  const server = await startTestServer({
+    ...options,
+    limits: { loginFreeFailures: 10_000, loginFreeFailuresPerAddress: 10_000, ...options.limits },
+  });
+  return villainOver(server);
+}
+
+export function villainOver(first: TestServer): Villain {
+  const base = first.link();
+  const villain: Villain = {
+    server: first,
+    attack: null,
+    seen: [],
+    link: {
+      identity: base.identity,
+      statementNumber: base.statementNumber,
+      opaqueKeys: base.opaqueKeys,
+      async post(operation, contentType, body) {
+        const forward = (name: string, bytes: Uint8Array): Promise<Reply> => {
+          villain.seen.push({ operation: name, body: bytes });
+          return villain.server.dispatcher.handle(name, contentType, bytes, { address: "127.0.0.1" });
+        };
+        const { attack } = villain;
+        const reply = await (attack ? attack(operation, bytesOf(body), forward) : forward(operation, bytesOf(body)));
+        return { status: reply.status, contentType: reply.contentType, body: bytesOf(reply.body) };
+      },
+    },
+    async during(attack, work) {
+      villain.attack = attack;
+      try {
+        return await work();
+      } finally {
+        villain.attack = null;
+      }
+    },
+    close: () => villain.server.close(),
+  };
+  return villain;
+}
+
+/** The keys of the session that a frame belongs to, as the server knows them. */
+export async function keysOfFrame(villain: Villain, frame: Uint8Array): Promise<ChannelKeys & { userId: UserId }> {
+  const { ctx, store } = villain.server;
+  const { sessionId } = frameHead(frame);
+  const row = await store.transaction((tx) => tx.session(sessionId));
+  if (!row) throw new Error("no such session");
+  const keys = channelKeys(openSessionKey(ctx, row), ctx.keys.identity, row.userId, sessionId);
+  return { ...keys, userId: row.userId };
+}
+
+/** What a session operation's reply says, opened. */
+interface Opened<N extends SessionOperation> {
+  readonly operation: N;
+  readonly request: InputOf<N>;
+  readonly userId: UserId;
+  head: HeadSummary;
+}
+
+type Edits = {
+  readonly [N in SessionOperation]?: (output: OutputOf<N>, call: Opened<N>) => OutputOf<N> | Promise<OutputOf<N>>;
+};
+
+/** Edits successful replies by operation; with `head` also the position that every reply shows. */
+export function editing(
+  villain: Villain,
+  edits: Edits,
+  head?: (head: HeadSummary, userId: UserId) => HeadSummary | Promise<HeadSummary>,
+): Middle {
+  return async (operation, frame, forward) => {
+    if (!Object.hasOwn(operations, operation) || operations[operation as SessionOperation].auth !== "session") {
+      return forward(operation, frame);
+    }
+    const name = operation as SessionOperation;
+    const keys = await keysOfFrame(villain, frame);
+    const at = frameHead(frame);
+    const reply = await forward(operation, frame);
+    if (reply.contentType !== "application/octet-stream") return reply;
+    const plain = openReply(keys, at, name, frame, bytesOf(reply.body));
+    const cut = plain.indexOf(10);
+    const summary = decodeJson(replyHead, plain.subarray(0, cut));
+    const call = {
+      operation: name,
+      request: decodeJson(operations[name].input as Codec<unknown>, openRequest(keys, at, name, frame)),
+      userId: keys.userId,
+      head: head ? await head(summary.head, keys.userId) : summary.head,
+    };
+    let text = new TextDecoder().decode(plain.subarray(cut + 1));
+    const edit = edits[name] as ((output: unknown, call: unknown) => unknown) | undefined;
+    if (edit && summary.ok) {
+      const output = decodeJson(operations[name].output as Codec<unknown>, plain.subarray(cut + 1));
+      text = encodeJson(operations[name].output as Codec<unknown>, await edit(output, call));
+    }
+    return sealed(keys, at, name, frame, encodeJson(replyHead, { head: call.head, ok: summary.ok }), text);
+  };
+}
+
+function sealed(
+  keys: ChannelKeys,
+  at: ReturnType<typeof frameHead>,
+  name: string,
+  frame: Uint8Array,
+  first: string,
+  second: string,
+): Reply {
+  const body = sealReply(keys, at, name, frame, new TextEncoder().encode(`${first}\n${second}`), random);
+  return { status: 200, contentType: "application/octet-stream", body, outcome: "ok" };
+}
+
+/** Answers one operation without executing it: sealed, from the account's true position unless told otherwise. */
+export function inventing<N extends SessionOperation>(
+  villain: Villain,
+  name: N,
+  make: (
+    request: InputOf<N>,
+    head: HeadSummary,
+  ) => { output: OutputOf<N>; head?: HeadSummary } | { error: ErrorCode; head?: HeadSummary },
+): Middle {
+  return async (operation, frame, forward) => {
+    if (operation !== name) return forward(operation, frame);
+    const keys = await keysOfFrame(villain, frame);
+    const at = frameHead(frame);
+    const request = decodeJson(operations[name].input as Codec<unknown>, openRequest(keys, at, name, frame));
+    const account = await villain.server.store.transaction((tx) => tx.account(keys.userId));
+    if (!account) throw new Error("no such account");
+    const head = {
+      revision: account.state.state.revision,
+      stateHash: account.stateHash,
+      auditSeq: account.audit.seq,
+      auditLink: account.audit.link,
+    };
+    const made = make(request as InputOf<N>, head);
+    const first = encodeJson(replyHead, { head: made.head ?? head, ok: "output" in made });
+    const second =
+      "output" in made
+        ? encodeJson(operations[name].output as Codec<unknown>, made.output)
+        : encodeJson(errorBody, { code: made.error, message: "so says the server", retryAfterMs: null });
+    return sealed(keys, at, name, frame, first, second);
+  };
+}
+
+/** Seals whatever text as the reply to one operation, after executing it. */
+export function babbling(villain: Villain, name: SessionOperation, make: (honest: string) => Uint8Array | string): Middle {
+  return async (operation, frame, forward) => {
+    if (operation !== name) return forward(operation, frame);
+    const keys = await keysOfFrame(villain, frame);
+    const at = frameHead(frame);
+    const reply = await forward(operation, frame);
+    const plain = new TextDecoder().decode(openReply(keys, at, name, frame, bytesOf(reply.body)));
+    const body = sealReply(keys, at, name, frame, bytesOf(make(plain)), random);
+    return { status: 200, contentType: "application/octet-stream", body, outcome: "ok" };
+  };
+}
+
+/** A typed error in clear, as anybody on the way into the server can make it. */
+export function unsealed(code: string, status = 400): Reply {
+  const body = encodeJson(errorBody, { code, message: "so says the server", retryAfterMs: null });
+  return { status, contentType: "application/json", body, outcome: code };
+}
+
+/** Expects a Fault of this code; gives it back. */
+export async function rejected(work: Promise<unknown>, ...codes: ErrorCode[]): Promise<Fault> {
+  let result: unknown;
+  try {
+    result = await work;
+  } catch (error) {
+    if (!(error instanceof Fault)) throw error;
+    expect(codes as string[]).toContain(error.code);
+    return error;
+  }
+  throw new Error(`was accepted: ${JSON.stringify(result)}`);
+}
+
+/** The vault file's bytes. */
+export const onDisk = (device: Pick<TestDevice, "open">): string => readFileSync(device.open.box.path).toHex();
+
+/** The head and roots that the vault file on disk pins, opened with the vault's own key. */
+export function pinOnDisk(device: Pick<TestDevice, "open">): { revision: number; rootHex: string; auditSeq: number } {
+  const { box } = device.open;
+  const opened = openVaultWithKey(readVaultFile(box.path) ?? new Uint8Array(0), box.vault.key);
+  const { bound } = decodeModel(opened.body);
+  if (!bound) throw new Error("not bound");
+  const { revision, root } = bound.head.state;
+  return { revision, rootHex: root.toHex(), auditSeq: bound.witnessed.seq };
+}
+
+/** Expects that `work` fails with integrity (exit 8), leaves the vault file byte for byte, and that honesty helps. */
+export async function detected(villain: Villain, device: TestDevice, attack: Middle, work: () => Promise<unknown>): Promise<Fault> {
+  const before = onDisk(device);
+  const fault = await villain.during(attack, () => rejected(work(), "integrity"));
+  expect(fault.exit).toBe(8);
+  expect(onDisk(device)).toBe(before);
+  await device.client.sync();
+  await device.client.list({ prefix: null, search: null, tag: null, fresh: true });
+  return fault;
+}
+
+/** Gives up at the first failure instead of trying for ten seconds. */
+export function impatient(device: Pick<TestDevice, "open">): void {
+  let now = Date.now();
+  Object.assign(device.open.around, { now: () => (now += 20_000) });
+}
+
+const text = (value: string): Uint8Array => new TextEncoder().encode(value);
+
+/** A store with defaults. */
+export const storing = (name: string, value: string | Uint8Array, more: Partial<StoreInput> = {}): StoreInput => ({
+  name,
+  type: null,
+  value: typeof value === "string" ? text(value) : value,
+  tags: [],
+  where: null,
+  ...more,
+});
+
+/** A get with defaults: revealed. */
+export const asking = (name: string, more: Partial<Parameters<KeyholdClient["get"]>[0]> = {}) => ({
+  name,
+  version: null,
+  reveal: true,
+  fresh: false,
+  save: false,
+  ...more,
+});
+
+export const EVERYTHING = { prefix: null, search: null, tag: null, fresh: true } as const;
+
+/** The value of a secret as text. */
+export async function valueOf(client: KeyholdClient, name: string, version: number | null = null): Promise<string> {
+  const got = await client.get(asking(name, { version, fresh: true }));
+  return new TextDecoder().decode(got.value ?? new Uint8Array(0));
+}
+
+/** Opens a device's vault again as a new process would, with a new session or none. */
+export async function reopened(
+  link: Link | null,
+  device: Pick<TestDevice, "open">,
+  account: string,
+  password: string,
+): Promise<{ client: KeyholdClient; open: Open; notices: string[]; session: Session | null }> {
+  const { box } = device.open;
+  const notices: string[] = [];
+  const around = testSurroundings(notices);
+  const url = "https://127.0.0.1:1";
+  const login = link
+    ? await logIn(link, { url, kdf: "test", deviceToken: null }, account, passwordOf(password), around)
+    : null;
+  const opened = openVaultWithKey(readVaultFile(box.path) ?? new Uint8Array(0), box.vault.key);
+  const open: Open = {
+    box: { path: box.path, vault: opened.vault, model: decodeModel(opened.body) },
+    session: login?.session ?? null,
+    around,
+  };
+  const client = createClient(open, { profile: "test", server: { url, pin: "" } }, async () => undefined);
+  return { client, open, notices, session: open.session };
+}
+
+/** A server on disk that can be wound back: the villain swaps the whole database. */
+export interface TimeMachine {
+  readonly villain: Villain;
+  /** Copies the database as it is now. */
+  snapshot(): Promise<string>;
+  /** Serves a copy from now on (the copy itself stays as it is). */
+  serve(snapshot: string): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** Starts one in a directory of its own. */
+export async function startTimeMachine(): Promise<TimeMachine> {
+  const directory = mkdtempSync(join(tmpdir(), "keyhold-time-"));
+  let count = 0;
+  const fresh = (): string => {
+    const path = join(directory, String(count++), "keyhold.db");
+    mkdirSync(dirname(path), { mode: 0o700 });
+    return path;
+  };
+  let path = fresh();
+  const limits = { loginFreeFailures: 10_000, loginFreeFailuresPerAddress: 10_000 };
+  const server = await startTestServer({ path, limits });
+  const { keys, incarnation } = server.ctx;
+  const villain = villainOver(server);
+  const copy = (from: string): string => {
+    const to = fresh();
+    for (const file of readdirSync(dirname(from))) {
+      if (/\.db(-wal)?$/.test(file)) copyFileSync(join(dirname(from), file), join(dirname(to), file));
+    }
+    return to;
+  };
+  const start = async (at: string): Promise<void> => {
+    path = at;
+    villain.server = await startTestServer({ path, keys, limits });
+    Object.assign(villain.server.ctx, { incarnation });
+  };
+  return {
+    villain,
+    async snapshot() {
+      await villain.server.close();
+      const made = copy(path);
+      await start(path);
+      return made;
+    },
+    async serve(snapshot) {
+      await villain.server.close();
+      await start(copy(snapshot));
+    },
+    async close() {
+      await villain.server.close();
+      rmSync(directory, { recursive: true, force: true });
+    },
+  };
+}
