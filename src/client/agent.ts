@@ -99,9 +99,20 @@ export async function runAgent(input: AgentInput): Promise<{ readonly ended: Pro
   const ended = done.promise.then(async () => {
     clearInterval(timer);
     await listener.stop();
+    await closeSession(client);
     await client.close();
   });
   return { ended };
+}
+
+const CLOSE_MS = 2_000;
+
+/** A locked session is of no use to anybody; a server that is away forgets it after the idle time. */
+async function closeSession(client: KeyholdClient): Promise<void> {
+  const closing = client.closeSession({ sessionId: null, all: false }).catch((error: unknown) => {
+    if (!(error instanceof Fault)) throw error;
+  });
+  await Promise.race([closing, new Promise((resolve) => setTimeout(resolve, CLOSE_MS))]);
 }
 
 const CALL_MS = 120_000;

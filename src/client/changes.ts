@@ -72,6 +72,18 @@ export function findSecret(model: Model, given: string, options: { removed?: boo
   return byId[0];
 }
 
+/**
+ * The secret of a whole key id, whatever other secrets are called.
+ *
+ * @throws Fault not_found
+ */
+export function secretOf(model: Model, keyId: KeyId, options: { removed?: boolean } = {}): Secret {
+  const found = model.secrets.get(keyId);
+  const { status } = found?.leaf ?? {};
+  if (found && (status === "live" || (options.removed && status === "removed"))) return found;
+  throw noSuchSecret();
+}
+
 const timeOf = (secret: Secret): number => secret.meta?.updatedAtMs ?? 0;
 
 function ambiguous(found: readonly Secret[]): Fault {
@@ -123,6 +135,11 @@ export function checkedPublicKey(type: SecretType, value: Uint8Array): Uint8Arra
   return publicKeyOf(type, value);
 }
 
+/** The server offers the id of a secret that exists as a new one: the old one would be overwritten. */
+export function reservedTwice(): Fault {
+  return new Fault("integrity", "the server reserved the id of another secret");
+}
+
 /** A change that gives a secret its first or next value. */
 export function valueChange(
   model: Model,
@@ -133,6 +150,7 @@ export function valueChange(
   keep: boolean,
   random: RandomSource,
 ): Change {
+  if (!before && model.secrets.has(keyId)) throw reservedTwice();
   const version = (before?.leaf.version ?? 0) + 1;
   const sealed = sealValue(model.keys.record, { userId: model.owner, keyId, version, type: meta.type }, value, random);
   return { leaf: nextLeaf(model, keyId, before, meta, version, sha256(sealed), "live", random), sealed, keep };

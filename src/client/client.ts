@@ -180,6 +180,7 @@ export function createClient(open: Open, place: Place, end: () => Promise<void>)
       if (closed) return;
       await tail;
       closed = true;
+      await end();
       open.session?.forget();
       closeVault(open.box.vault);
       wipe(
@@ -188,7 +189,6 @@ export function createClient(open: Open, place: Place, end: () => Promise<void>)
         open.box.model.keys.index,
         open.box.model.keys.identity,
       );
-      await end();
     },
   };
 }

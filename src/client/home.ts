@@ -5,7 +5,6 @@ import { equalBytes, wipe } from "../crypto/bytes.ts";
 import type { Argon2Cost } from "../crypto/kdf.ts";
 import { Fault } from "../errors.ts";
 import { newId, type RequestId, type SessionId, type UserId } from "../ids.ts";
-import { wrapAccountKey } from "../protocol/account.ts";
 import { KDF } from "../protocol/defaults.ts";
 import {
   createVault,
@@ -19,10 +18,9 @@ import { parsePin } from "../wire/pin.ts";
 import type { KeyholdClient } from "./api.ts";
 import { createClient } from "./client.ts";
 import { commitSettings } from "./commit.ts";
-import { acceptedCosts, connect, type LoggedIn, logIn } from "./login.ts";
+import { connect, type LoggedIn, logIn } from "./login.ts";
 import { bind, decodeModel, type Model, newModel, type Surroundings } from "./model.ts";
 import { accountNameOf } from "./names.ts";
-import { startOpaque } from "./opaque.ts";
 import { type Open, online } from "./opened.ts";
 import {
   asProfileName,
@@ -139,7 +137,9 @@ export async function registerAccount(
     );
   } catch (error) {
     // the earlier try may have been committed without our knowing: then the password proves it
-    if (!unfinished || !(error instanceof Fault) || error.code !== "exists") throw error;
+    if (!(error instanceof Fault) || error.code !== "exists") throw error;
+    if (!unfinished)
+      throw new Fault("exists", error.message, { hint: "choose another name; for a further device: keyhold login" });
     const done = await loginNewDevice(home, { ...input, profile: name }, around);
     await done.client.close();
     return { account, userId: done.userId, profile: name, requestId: done.requestId };
@@ -309,86 +309,8 @@ async function followPassword(
   around.notice("the account's password was changed on another device: this vault now takes the new one");
 }
 
-/**
- * Changes the password of account and vault: a fresh login with the old one, then record, wrapped key and signed
- * settings in one transaction; other sessions are closed (docs/protocol.md §5.1).
- *
- * @throws Fault login_failed, rate_limited, unreachable
- */
-export async function changePassword(
-  home: Home,
-  profile: Profile,
-  passwords: { readonly old: Uint8Array; readonly next: Uint8Array },
-  around: Surroundings,
-): Promise<{ requestId: RequestId }> {
-  const { server, account } = profile;
-  if (!server || !account) throw new Fault("bad_input", "this profile has no account", { hint: "keyhold vault rekey" });
-  const { link } = await connect(server, around);
-  const how = { url: server.url, kdf: profile.kdf, deviceToken: profile.deviceToken };
-  const done = await logIn(link, how, account, passwords.old, around);
-  wipe(done.exportKey);
-  const box = openBox(home, profile, done.accountKey);
-  const open: Open = { box, session: done.session, around };
-  const exchange = await startOpaque("register", passwords.next);
-  try {
-    const requestId = await online(open, true, async () => {
-      const { output } = await done.session.call("account.password.start", { request: exchange.request });
-      const made = await exchange.finish(
-        account,
-        [output.response],
-        acceptedCosts([output.ksf], server.url, profile.kdf),
-      );
-      if (!made?.record) throw new Fault("internal", "the new password was refused locally");
-      const { record, exportKey } = made;
-      return withVault(box, around, async (held) => {
-        const changed = await commitSettings(
-          box.model,
-          held,
-          done.session,
-          around,
-          "account.password",
-          (before, revision) => ({
-            record,
-            settings: {
-              ...before,
-              ...wrapAccountKey(exportKey, done.userId, revision, done.accountKey, around.random),
-            },
-          }),
-        );
-        wipe(exportKey);
-        if (box.model.bound) box.model.bound.keyedRevision = box.model.bound.settings.credentialRevision;
-        await held.rekey(passwords.next, vaultCost(profile.kdf));
-        return changed;
-      });
-    });
-    await closeQuietly(done);
-    return { requestId };
-  } finally {
-    exchange.end();
-    wipe(done.accountKey);
-  }
-}
-
-/** Gives a vault without a server a new password. @throws Fault wrong_password, bad_input */
-export async function rekeyLocal(
-  home: Home,
-  profile: Profile,
-  passwords: { readonly old: Uint8Array; readonly next: Uint8Array },
-  around: Surroundings,
-): Promise<void> {
-  if (profile.server) {
-    throw new Fault("bad_input", "account and vault share one password", { hint: "keyhold account password" });
-  }
-  const opened = await openVaultWithPassword(vaultBytes(home, profile), passwords.old, {
-    allowTestKdf: profile.kdf === "test",
-  });
-  const box: VaultBox = { path: vaultPath(home, profile), vault: opened.vault, model: decodeModel(opened.body) };
-  wipe(opened.body);
-  await withVault(box, around, (held) => held.rekey(passwords.next, vaultCost(profile.kdf)));
-}
-
 /** An ended command's own session; a server that is away by now forgets it after the idle time. */
-async function closeQuietly(done: LoggedIn): Promise<void> {
+export async function closeQuietly(done: LoggedIn): Promise<void> {
   try {
     await done.session.call("session.close", { sessionId: null, all: false });
   } catch (error) {
@@ -396,7 +318,8 @@ async function closeQuietly(done: LoggedIn): Promise<void> {
   }
 }
 
-function vaultBytes(home: Home, profile: Profile): Uint8Array {
+/** The vault file of a profile. @throws Fault not_found */
+export function vaultBytes(home: Home, profile: Profile): Uint8Array {
   const bytes = readVaultFile(vaultPath(home, profile));
   if (bytes) return bytes;
   throw new Fault("not_found", `the vault of profile "${profile.name}" is gone`, {
@@ -404,7 +327,8 @@ function vaultBytes(home: Home, profile: Profile): Uint8Array {
   });
 }
 
-function openBox(home: Home, profile: Profile, accountKey: Uint8Array): VaultBox {
+/** Opens a profile's vault by its account key. @throws Fault wrong_password, corrupt */
+export function openBox(home: Home, profile: Profile, accountKey: Uint8Array): VaultBox {
   const opened = openVaultWithAccountKey(vaultBytes(home, profile), accountKey);
   try {
     return { path: vaultPath(home, profile), vault: opened.vault, model: decodeModel(opened.body) };

@@ -1,10 +1,12 @@
 import type { RandomSource } from "../crypto/bytes.ts";
+import { Fault } from "../errors.ts";
 import type { KeyId, UserId } from "../ids.ts";
 import { DEFAULTS } from "../protocol/defaults.ts";
 import type { LeafRecord } from "../protocol/leaf.ts";
 import { openMeta, sealMeta } from "../protocol/secret.ts";
 import { SECRET_TYPES } from "../protocol/secrettype.ts";
 import { bytes, decodeJson, encodeJson, list, nullable, type Of, oneOf, struct, text, u53 } from "../wire/codec.ts";
+import { META_MAX } from "../wire/records.ts";
 
 const metaCodec = struct({
   name: text({ min: 1, max: DEFAULTS.nameBytes }),
@@ -19,7 +21,7 @@ const metaCodec = struct({
 /** What the owner knows of a secret and the server does not (docs/protocol.md §5.3). */
 export type Meta = Of<typeof metaCodec>;
 
-/** Seals metadata for one leaf. */
+/** Seals metadata for one leaf. @throws Fault bad_input for what could not be read again */
 export function encryptMeta(
   indexKey: Uint8Array,
   owner: UserId,
@@ -28,7 +30,11 @@ export function encryptMeta(
   meta: Meta,
   random: RandomSource,
 ): Uint8Array {
-  return sealMeta(indexKey, owner, keyId, serial, new TextEncoder().encode(encodeJson(metaCodec, meta)), random);
+  const plain = new TextEncoder().encode(encodeJson(metaCodec, meta));
+  decodeJson(metaCodec, plain);
+  const sealed = sealMeta(indexKey, owner, keyId, serial, plain, random);
+  if (sealed.length > META_MAX) throw new Fault("bad_input", "name and tags of a secret are too long together");
+  return sealed;
 }
 
 /** Opens a leaf's metadata; null once purged. @throws Fault integrity */

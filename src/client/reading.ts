@@ -3,11 +3,11 @@ import { Fault } from "../errors.ts";
 import type { KeyId, RequestId } from "../ids.ts";
 import { type LeafRecord, leafHash, leafMetaFits } from "../protocol/leaf.ts";
 import type { Got, VersionInfo } from "./api.ts";
-import { findSecret, infoOf, isForeignId, noSuchSecret, openChecked } from "./changes.ts";
+import { findSecret, infoOf, isForeignId, noSuchSecret, openChecked, secretOf } from "./changes.ts";
 import { decryptMeta } from "./meta.ts";
 import type { Secret } from "./model.ts";
 import { type Online, type Open, online, save } from "./opened.ts";
-import type { Session } from "./session.ts";
+import { isSealed, type Session } from "./session.ts";
 import { synchronise } from "./sync.ts";
 
 /** Takes in what the server has and this device has not, if the last answer said so. */
@@ -16,6 +16,25 @@ async function catchUp(open: Open, at: Online): Promise<boolean> {
   await synchronise(open.box.model, at.session, open.around);
   await save(open);
   return true;
+}
+
+/**
+ * Reads secrets that the signed account holds: `not_found` is then no answer, unless the account has moved on.
+ *
+ * @throws Fault integrity when the server withholds one
+ */
+export async function withheld<T>(open: Open, at: Online | null, work: () => Promise<T>): Promise<T> {
+  for (let attempt = 0; ; attempt++) {
+    try {
+      return await work();
+    } catch (error) {
+      if (!at || !(error instanceof Fault) || error.code !== "not_found" || !isSealed(error)) throw error;
+      if (attempt < 3 && (await catchUp(open, at))) continue;
+      throw new Fault("integrity", "the server withholds a secret that the signed account holds", {
+        ...(error.requestId === undefined ? {} : { requestId: error.requestId }),
+      });
+    }
+  }
 }
 
 /** Asks the server for one value of this account. */
@@ -52,16 +71,19 @@ export async function leavesOf(
   if (!session) throw new Fault("unreachable", "older versions lie on the server");
   const leaves: LeafRecord[] = [];
   let requestId: RequestId | null = null;
-  for (let more = true; more; ) {
+  for (let more = true; more && leaves.length < secret.leaf.serial; ) {
     const answer = await session.call("secret.history", {
       keyId: secret.leaf.keyId,
-      afterSerial: leaves.at(-1)?.serial ?? 0,
+      afterSerial: leaves.length,
     });
     requestId ??= answer.requestId;
-    leaves.push(...answer.output.leaves);
+    for (const leaf of answer.output.leaves) {
+      if (leaf.serial !== leaves.length + 1) throw otherHistory();
+      leaves.push(leaf);
+    }
     more = answer.output.more && answer.output.leaves.length > 0;
   }
-  const { leaf } = findSecret(open.box.model, secret.leaf.keyId, { removed: true });
+  const { leaf } = secretOf(open.box.model, secret.leaf.keyId, { removed: true });
   const until = leaves.filter(({ serial }) => serial <= leaf.serial);
   const linked = until.every((one, i) => {
     const next = until[i + 1];
@@ -71,9 +93,13 @@ export async function leavesOf(
     );
   });
   if (!linked || until.length !== leaf.serial) {
-    throw new Fault("integrity", "the server's history of a secret is not the one that was signed");
+    throw otherHistory();
   }
   return { leaves: until, requestId };
+}
+
+function otherHistory(): Fault {
+  return new Fault("integrity", "the server's history of a secret is not the one that was signed");
 }
 
 /** The leaf that gave a version its value. */
@@ -122,7 +148,7 @@ async function lookUp(open: Open, name: string, at: Online | null): Promise<Secr
   } catch (error) {
     if (!at || !(error instanceof Fault) || error.code !== "not_found") throw error;
     // a whole id is asked for as it is, so that the log has the attempt; the answer is the same for all that fail
-    if (isForeignId(model, name)) await at.session.call("secret.get", { keys: [{ keyId: name as KeyId, version: 1 }] });
+    if (isForeignId(model, name)) await askForeign(at.session, name as KeyId);
     const { changed, answer } = await synchronise(model, at.session, open.around, "secret.list");
     if (changed > 0) await save(open);
     try {
@@ -136,41 +162,60 @@ async function lookUp(open: Open, name: string, at: Online | null): Promise<Secr
   }
 }
 
+async function askForeign(session: Session, keyId: KeyId): Promise<void> {
+  try {
+    await session.call("secret.get", { keys: [{ keyId, version: 1 }] });
+  } catch (error) {
+    if (!isSealed(error) || !(error instanceof Fault) || error.code !== "not_found") throw error;
+    const { requestId } = error;
+    throw new Fault("not_found", "no such secret", {
+      hint: "keyhold list",
+      ...(requestId === undefined ? {} : { requestId }),
+    });
+  }
+}
+
 /** Retrieves one secret (docs/client.md). */
 export function getSecret(
   open: Open,
   input: { name: string; version: number | null; reveal: boolean; fresh: boolean; save: boolean },
 ): Promise<Got> {
-  return online(open, input.fresh, async (at) => {
-    for (let attempt = 0; ; attempt++) {
-      const secret = await lookUp(open, input.name, at);
-      const version = input.version ?? secret.leaf.version;
-      const read = await readVersion(open, secret, version, secret.place === "local" ? null : at);
-      // the answer itself may tell that another device wrote meanwhile: then look again
-      if (at && secret.place === "server" && (await catchUp(open, at)) && attempt < 3) {
-        wipe(read.value);
-        continue;
-      }
-      if (input.save && secret.place === "server" && version === secret.leaf.version && at) {
-        await keepCopy(open, secret.leaf.keyId, at.session);
-      }
-      const now = findSecret(open.box.model, secret.leaf.keyId);
-      const from = secret.place === "server" && at ? "server" : "vault";
-      if (!input.reveal) wipe(read.value);
-      return {
-        info: infoOf(now),
-        version,
-        value: input.reveal ? read.value : null,
-        requestId: read.requestId,
-        from,
-        syncedAt: syncedAt(open),
-      };
+  return online(open, input.fresh, (at) => withheld(open, at, () => getOnce(open, input, at)));
+}
+
+async function getOnce(
+  open: Open,
+  input: { name: string; version: number | null; reveal: boolean; save: boolean },
+  at: Online | null,
+): Promise<Got> {
+  for (let attempt = 0; ; attempt++) {
+    const secret = await lookUp(open, input.name, at);
+    const version = input.version ?? secret.leaf.version;
+    const read = await readVersion(open, secret, version, secret.place === "local" ? null : at);
+    // the answer itself may tell that another device wrote meanwhile: then look again
+    if (at && secret.place === "server" && (await catchUp(open, at)) && attempt < 3) {
+      wipe(read.value);
+      continue;
     }
-  });
+    if (input.save && secret.place === "server" && version === secret.leaf.version && at) {
+      await keepCopy(open, secret.leaf.keyId, at.session);
+    }
+    const now = secretOf(open.box.model, secret.leaf.keyId);
+    const from = secret.place === "server" && at ? "server" : "vault";
+    if (!input.reveal) wipe(read.value);
+    return {
+      info: infoOf(now),
+      version,
+      value: input.reveal ? read.value : null,
+      requestId: read.requestId,
+      from,
+      syncedAt: syncedAt(open),
+    };
+  }
 }
 
 async function keepCopy(open: Open, keyId: KeyId, session: Session): Promise<void> {
-  const secret = findSecret(open.box.model, keyId);
+  const secret = secretOf(open.box.model, keyId);
   if (secret.place !== "server") return;
   const { sealed } = await fetchSealed(session, "secret.get", [{ keyId, version: secret.leaf.version }]);
   const value = sealed[0];
@@ -184,40 +229,46 @@ export function getManySecrets(
   open: Open,
   input: { refs: readonly { name: string; version: number | null }[]; fresh: boolean; purpose: "get" | "export" },
 ): Promise<readonly Got[]> {
-  return online(open, input.fresh, async (at) => {
-    const secrets: Secret[] = [];
-    for (const ref of input.refs) secrets.push(await lookUp(open, ref.name, at));
-    const batch = new Map<number, { keyId: KeyId; version: number }>();
+  return online(open, input.fresh, (at) => withheld(open, at, () => getManyOnce(open, input, at)));
+}
+
+async function getManyOnce(
+  open: Open,
+  input: { refs: readonly { name: string; version: number | null }[]; purpose: "get" | "export" },
+  at: Online | null,
+): Promise<readonly Got[]> {
+  const secrets: Secret[] = [];
+  for (const ref of input.refs) secrets.push(await lookUp(open, ref.name, at));
+  const batch = new Map<number, { keyId: KeyId; version: number }>();
+  for (const [i, secret] of secrets.entries()) {
+    const version = input.refs[i]?.version ?? secret.leaf.version;
+    if (at && secret.place === "server" && version === secret.leaf.version)
+      batch.set(i, { keyId: secret.leaf.keyId, version });
+  }
+  const operation = input.purpose === "export" ? "secret.export" : "secret.get";
+  const fetched = at && batch.size > 0 ? await fetchSealed(at.session, operation, [...batch.values()]) : null;
+  const order = [...batch.keys()];
+  const got: Got[] = [];
+  try {
     for (const [i, secret] of secrets.entries()) {
       const version = input.refs[i]?.version ?? secret.leaf.version;
-      if (at && secret.place === "server" && version === secret.leaf.version)
-        batch.set(i, { keyId: secret.leaf.keyId, version });
+      const sealed = fetched?.sealed[order.indexOf(i)];
+      const read =
+        order.includes(i) && sealed
+          ? {
+              value: openChecked(open.box.model, secret.leaf, infoOf(secret).type, sealed),
+              requestId: fetched.requestId,
+            }
+          : await readVersion(open, secret, version, secret.place === "local" ? null : at);
+      const from = secret.place === "server" && at ? "server" : "vault";
+      got.push({ info: infoOf(secret), version, ...read, from, syncedAt: syncedAt(open) });
     }
-    const operation = input.purpose === "export" ? "secret.export" : "secret.get";
-    const fetched = at && batch.size > 0 ? await fetchSealed(at.session, operation, [...batch.values()]) : null;
-    const order = [...batch.keys()];
-    const got: Got[] = [];
-    try {
-      for (const [i, secret] of secrets.entries()) {
-        const version = input.refs[i]?.version ?? secret.leaf.version;
-        const sealed = fetched?.sealed[order.indexOf(i)];
-        const read =
-          order.includes(i) && sealed
-            ? {
-                value: openChecked(open.box.model, secret.leaf, infoOf(secret).type, sealed),
-                requestId: fetched.requestId,
-              }
-            : await readVersion(open, secret, version, secret.place === "local" ? null : at);
-        const from = secret.place === "server" && at ? "server" : "vault";
-        got.push({ info: infoOf(secret), version, ...read, from, syncedAt: syncedAt(open) });
-      }
-    } catch (error) {
-      for (const one of got) wipe(one.value ?? undefined);
-      throw error;
-    }
-    if (at) await catchUp(open, at);
-    return got;
-  });
+  } catch (error) {
+    for (const one of got) wipe(one.value ?? undefined);
+    throw error;
+  }
+  if (at) await catchUp(open, at);
+  return got;
 }
 
 /** When the vault last heard from the server, or null without one. */
@@ -231,20 +282,26 @@ export function historyOf(
   open: Open,
   input: { name: string },
 ): Promise<{ items: readonly VersionInfo[]; requestId: RequestId | null }> {
-  return online(open, false, async (at) => {
-    const secret = findSecret(open.box.model, input.name, { removed: true });
-    const { leaves, requestId } = await leavesOf(open, secret, at?.session ?? null);
-    const { model } = open.box;
-    const items = leaves.map((leaf) => {
-      const meta = decryptMeta(model.keys.index, model.owner, leaf);
-      return {
-        version: leaf.version,
-        status: leaf.status,
-        updatedAt: meta ? new Date(meta.updatedAtMs).toISOString() : null,
-        name: meta?.name ?? null,
-        current: leaf.serial === secret.leaf.serial,
-      };
-    });
-    return { items, requestId };
+  return online(open, false, (at) => withheld(open, at, () => historyOnce(open, input.name, at)));
+}
+
+async function historyOnce(
+  open: Open,
+  name: string,
+  at: Online | null,
+): Promise<{ items: readonly VersionInfo[]; requestId: RequestId | null }> {
+  const secret = findSecret(open.box.model, name, { removed: true });
+  const { leaves, requestId } = await leavesOf(open, secret, at?.session ?? null);
+  const { model } = open.box;
+  const items = leaves.map((leaf) => {
+    const meta = decryptMeta(model.keys.index, model.owner, leaf);
+    return {
+      version: leaf.version,
+      status: leaf.status,
+      updatedAt: meta ? new Date(meta.updatedAtMs).toISOString() : null,
+      name: meta?.name ?? null,
+      current: leaf.serial === secret.leaf.serial,
+    };
   });
+  return { items, requestId };
 }

@@ -12,6 +12,7 @@ import {
   replyHead,
   type SessionOperation,
 } from "../wire/operations.ts";
+import { decodeReply } from "../wire/transport.ts";
 import type { Surroundings } from "./model.ts";
 
 /** Sends one request to the server that the profile pins. */
@@ -55,7 +56,27 @@ export interface Session {
   forget(): void;
 }
 
-/** The typed error in a reply's body. */
+/** What a server may say of a session's request in clear; whatever concerns the account itself it must seal. */
+const CLEAR: ReadonlySet<string> = new Set([
+  "session_invalid",
+  "replayed",
+  "rate_limited",
+  "unavailable",
+  "storage",
+  "internal",
+  "bad_input",
+  "too_large",
+  "unsupported",
+  "unreachable",
+]);
+
+function clearFault(body: Uint8Array, requestId: RequestId): Fault {
+  const fault = faultOf(body, requestId);
+  if (CLEAR.has(fault.code)) return fault;
+  return new Fault("integrity", "the server sent in clear what it must seal", { why: fault.code, requestId });
+}
+
+/** The typed error in a reply's body; its text is reduced to printable characters. */
 export function faultOf(body: Uint8Array, requestId?: RequestId): Fault {
   let error: Of<typeof errorBody>;
   try {
@@ -63,7 +84,7 @@ export function faultOf(body: Uint8Array, requestId?: RequestId): Fault {
   } catch {
     return new Fault("unreachable", "what answered is not a keyhold server");
   }
-  return new Fault(isErrorCode(error.code) ? error.code : "internal", error.message, {
+  return new Fault(isErrorCode(error.code) ? error.code : "internal", error.message.replace(UNPRINTABLE, "?"), {
     ...(error.retryAfterMs === null ? {} : { retryAfterMs: error.retryAfterMs }),
     ...(requestId === undefined ? {} : { requestId }),
   });
@@ -77,7 +98,16 @@ export function isSealed(error: unknown): boolean {
 }
 
 /** Failures after which the same request may be sent again. */
-const RETRIED: ReadonlySet<string> = new Set(["unreachable", "timed_out", "unavailable", "outcome_unknown"]);
+const RETRIED: ReadonlySet<string> = new Set([
+  "unreachable",
+  "timed_out",
+  "unavailable",
+  "outcome_unknown",
+  // a connection that broke can deliver a frame twice: the next frame asks again
+  "replayed",
+]);
+
+const UNPRINTABLE = /[^\p{L}\p{M}\p{N}\p{P}\p{S} ]/gu;
 
 const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
@@ -96,10 +126,10 @@ export function createSession(
     const head = { sessionId: opened.sessionId, sequence, requestId };
     const frame = sealRequest(keys, head, operation, body, around.random);
     const reply = await link.post(operation, "application/octet-stream", frame);
-    if (reply.contentType !== "application/octet-stream") throw faultOf(reply.body, requestId);
+    if (reply.contentType !== "application/octet-stream") throw clearFault(reply.body, requestId);
     const plain = openReply(keys, head, operation, frame, reply.body);
     const cut = plain.indexOf(10);
-    const summary = decodeJson(replyHead, plain.subarray(0, Math.max(0, cut)));
+    const summary = decodeReply(replyHead, plain.subarray(0, Math.max(0, cut)));
     session.onHead(summary.head);
     const rest = plain.subarray(cut + 1);
     if (!summary.ok) {
@@ -107,7 +137,7 @@ export function createSession(
       sealedFaults.add(fault);
       throw fault;
     }
-    const output = decodeJson(operations[operation].output as Codec<unknown>, rest);
+    const output = decodeReply(operations[operation].output as Codec<unknown>, rest);
     return { output, head: summary.head, requestId };
   }
 

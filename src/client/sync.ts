@@ -2,6 +2,7 @@ import { equalBytes } from "../crypto/bytes.ts";
 import { Fault } from "../errors.ts";
 import { idBytes, type KeyId } from "../ids.ts";
 import { openDeviceName } from "../protocol/account.ts";
+import { DEFAULTS } from "../protocol/defaults.ts";
 import { type LeafRecord, leafHash, leafMetaFits } from "../protocol/leaf.ts";
 import { type Settings, type SignedState, settingsHash, stateHash, stateSignaturesHold } from "../protocol/state.ts";
 import { boundOf, type Model, pinnedHash, putServerLeaf, type Surroundings } from "./model.ts";
@@ -42,6 +43,9 @@ interface Collected {
   readonly last: Answer<unknown>;
 }
 
+/** Far above what a vault holds; ends a synchronisation with a server that invents revisions. */
+const LEAVES_MAX = 1_000_000;
+
 async function collect(session: Session, operation: "state.sync" | "secret.list", since: number): Promise<Collected> {
   const leaves: LeafRecord[] = [];
   let after: KeyId | null = null;
@@ -57,6 +61,9 @@ async function collect(session: Session, operation: "state.sync" | "secret.list"
       after = leaf.keyId;
       leaves.push(leaf);
     }
+    // each change of the account touches a bounded number of secrets
+    const possible = (answer.head.revision - since) * DEFAULTS.changesPerRequest;
+    if (leaves.length > Math.min(possible, LEAVES_MAX)) throw tampered("it sends pages without end");
     const { states, settings } = answer.output;
     if (!answer.output.more) {
       if (!settings) throw tampered("it withholds the account's settings");
@@ -115,7 +122,7 @@ export async function synchronise(
   session: Session,
   around: Surroundings,
   operation: "state.sync" | "secret.list" = "state.sync",
-): Promise<{ changed: number; answer: Answer<unknown> }> {
+): Promise<{ changed: number; answer: Answer<unknown>; states: readonly SignedState[] }> {
   for (let attempt = 0; ; attempt++) {
     const bound = boundOf(model);
     const got = await collect(session, operation, bound.head.state.revision);
@@ -125,8 +132,8 @@ export async function synchronise(
       bound.head = newest;
       bound.settings = got.settings;
       bound.syncedAtMs = around.now();
-      checkHead(model, got.last.head);
-      return { changed: got.leaves.length, answer: got.last };
+      if (checkHead(model, got.last.head)) throw tampered("it withholds changes that its own answer names");
+      return { changed: got.leaves.length, answer: got.last, states: got.states };
     }
     // pages read while another device wrote do not fit together: once more, from the start
     if (attempt === 3) throw tampered("its secrets do not give the root that the owner signed");

@@ -15,6 +15,8 @@ import {
   metaChange,
   newMeta,
   noSuchSecret,
+  reservedTwice,
+  secretOf,
   typeOfValue,
   valueChange,
 } from "./changes.ts";
@@ -23,7 +25,7 @@ import { decryptMeta, type Meta } from "./meta.ts";
 import { type Model, putLocalLeaf, type Secret } from "./model.ts";
 import { secretName, secretTags } from "./names.ts";
 import { type Open, online } from "./opened.ts";
-import { leafOfVersion, leavesOf, readVersion } from "./reading.ts";
+import { leafOfVersion, leavesOf, readVersion, withheld } from "./reading.ts";
 import type { Session } from "./session.ts";
 import { synchronise } from "./sync.ts";
 import { type HeldVault, withVault } from "./vaultbox.ts";
@@ -86,7 +88,7 @@ async function writeLocal(open: Open, held: HeldVault, build: Build): Promise<nu
 }
 
 async function written(open: Open, keyId: KeyId, requestId: RequestId | null): Promise<Written> {
-  return { info: infoOf(findSecret(open.box.model, keyId)), requestId };
+  return { info: infoOf(secretOf(open.box.model, keyId)), requestId };
 }
 
 /**
@@ -103,6 +105,8 @@ async function reserve(open: Open, place: Place, count: number): Promise<readonl
     const { output } = await session.call("secret.reserve", { count });
     if (output.items.length !== count) throw new Fault("integrity", "the server reserved another number of ids");
     if (at?.moved()) await synchronise(open.box.model, session, open.around);
+    const ids = new Set(output.items.map(({ keyId }) => keyId));
+    if (ids.size !== count || [...ids].some((keyId) => open.box.model.secrets.has(keyId))) throw reservedTwice();
     return output.items;
   });
 }
@@ -210,7 +214,7 @@ async function change(
 ): Promise<{ secret: Secret; requestId: RequestId | null }> {
   const known = await seek(open, name, status === "purged");
   const requestId = await write(open, known.place, operation, (model) => {
-    const secret = findSecret(model, known.leaf.keyId, { removed: status === "purged" });
+    const secret = secretOf(model, known.leaf.keyId, { removed: status === "purged" });
     if (secret.meta === null) throw noSuchSecret();
     return [metaChange(model, secret, edit(model, secret, secret.meta), status, open.around.random)];
   });
@@ -260,13 +264,16 @@ export async function removeSecret(open: Open, input: { name: string; purge: boo
 export async function restoreSecret(open: Open, input: { name: string; version: number }): Promise<Written> {
   const known = await seek(open, input.name, true);
   const value = await online(open, known.place === "server", (at) =>
-    readVersion(open, known, input.version, known.place === "local" ? null : at),
+    withheld(open, at, () => {
+      const secret = secretOf(open.box.model, known.leaf.keyId, { removed: true });
+      return readVersion(open, secret, input.version, secret.place === "local" ? null : at);
+    }),
   );
   try {
     const type = await typeOfVersion(open, known, input.version);
     const publicKey = checkedPublicKey(type, value.value);
     const requestId = await write(open, known.place, "secret.restore", (model) => {
-      const secret = findSecret(model, known.leaf.keyId, { removed: true });
+      const secret = secretOf(model, known.leaf.keyId, { removed: true });
       if (secret.meta === null) throw noSuchSecret();
       const other = liveNamed(model, secret.meta.name);
       if (other && other.leaf.keyId !== secret.leaf.keyId) throw taken();

@@ -1,5 +1,5 @@
 import { agentSocket, lockAgent } from "../client/agent.ts";
-import { changePassword } from "../client/home.ts";
+import { changePassword } from "../client/password.ts";
 import { wipe } from "../crypto/bytes.ts";
 import { asId, type SessionId } from "../ids.ts";
 import { defineCommand } from "../ui/command.ts";

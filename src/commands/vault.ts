@@ -1,5 +1,6 @@
 import { agentSocket, lockAgent } from "../client/agent.ts";
-import { rekeyLocal, vaultPath } from "../client/home.ts";
+import { vaultPath } from "../client/home.ts";
+import { rekeyLocal } from "../client/password.ts";
 import { backupVault, checkVault, restoreVault } from "../client/vaultcare.ts";
 import { wipe } from "../crypto/bytes.ts";
 import { defineCommand } from "../ui/command.ts";

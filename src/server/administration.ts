@@ -1,6 +1,7 @@
 import { Fault } from "../errors.ts";
 import type { UserId } from "../ids.ts";
 import type { AccountRow, InviteRow, Tx } from "../storage/store.ts";
+import type { ControlOutput } from "../wire/control.ts";
 import { credentialIdOf, openAccountName } from "./accounts.ts";
 import { appendEvent } from "./audit.ts";
 import { checkServer } from "./check.ts";
@@ -142,7 +143,7 @@ export function administration(ctx: ServerContext, running: Running): ControlHan
     async "user.list"({ after }) {
       return ctx.store.transaction(async (tx) => {
         const rows = await tx.accounts(after, USERS + 1);
-        const items = [];
+        const items: ControlOutput<"user.list">["items"][number][] = [];
         for (const row of rows.slice(0, USERS)) {
           const open = (await tx.sessionsOf(row.userId)).filter((one) => sessionAlive(ctx, one));
           items.push({

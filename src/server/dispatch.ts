@@ -95,13 +95,14 @@ export function createDispatcher(ctx: ServerContext, onFault: (error: unknown) =
   }
 
   /** Session, replay window and account in the caller's transaction: nothing happens without them. */
-  async function enter(tx: Tx, head: FrameHead): Promise<AccountRow> {
+  async function enter(tx: Tx, head: FrameHead, userId: UserId): Promise<AccountRow> {
     const row = await tx.session(head.sessionId);
-    if (!row || !sessionAlive(ctx, row)) throw SESSION_OVER();
+    // the keys that opened the frame are of this account: a row that was moved meanwhile serves no other
+    if (!row || row.userId !== userId || !sessionAlive(ctx, row)) throw SESSION_OVER();
     const used = useSequence(row, head.sequence);
     if (!used) throw new Fault("replayed", "this frame was used before");
     await tx.touchSession(head.sessionId, { lastUsedMs: ctx.now(), ...used });
-    const account = await tx.account(row.userId);
+    const account = await tx.account(userId);
     if (!account || account.disabled) throw SESSION_OVER();
     return account;
   }
@@ -133,12 +134,13 @@ export function createDispatcher(ctx: ServerContext, onFault: (error: unknown) =
   async function attempt<N extends SessionOperation>(
     name: N,
     head: FrameHead,
+    userId: UserId,
     input: unknown,
     hash: Uint8Array,
     address: string,
   ): Promise<Done> {
     return ctx.store.transaction(async (tx) => {
-      const account = await enter(tx, head);
+      const account = await enter(tx, head, userId);
       const caller: Caller = { account, sessionId: head.sessionId, requestId: head.requestId, address, bodyHash: hash };
       const { mutation, output } = operations[name] as { mutation: boolean; output: Codec<unknown> };
       if (mutation) {
@@ -152,7 +154,6 @@ export function createDispatcher(ctx: ServerContext, onFault: (error: unknown) =
       const run = sessionHandlers[name] as unknown as SessionHandler<SessionOperation>;
       const result = (await run(ctx, tx, caller, input as never)) as HandlerResult<unknown>;
       const body = encodeJson(output, result.output);
-      const { userId } = account;
       if (mutation) {
         await tx.putRequest({
           userId,
@@ -173,6 +174,7 @@ export function createDispatcher(ctx: ServerContext, onFault: (error: unknown) =
   async function fail(
     name: SessionOperation,
     head: FrameHead,
+    userId: UserId,
     fault: Fault,
     keyIds: readonly KeyId[],
     hash: Uint8Array,
@@ -180,10 +182,9 @@ export function createDispatcher(ctx: ServerContext, onFault: (error: unknown) =
   ): Promise<Done> {
     const body = String(faultReply(fault).body);
     return ctx.store.transaction(async (tx) => {
-      const account = await enter(tx, head);
+      const account = await enter(tx, head, userId);
       const caller = { account, sessionId: head.sessionId, requestId: head.requestId, address, bodyHash: hash };
       if (fault.code === "stale") {
-        const { userId } = account;
         await tx.putRequest({
           userId,
           requestId: head.requestId,
@@ -200,7 +201,7 @@ export function createDispatcher(ctx: ServerContext, onFault: (error: unknown) =
 
   async function inSession(name: SessionOperation, frame: Uint8Array, address: string): Promise<Reply> {
     const head = frameHead(frame);
-    const { keys } = await keysOf(head.sessionId);
+    const { userId, keys } = await keysOf(head.sessionId);
     let plain: Uint8Array;
     try {
       plain = openRequest(keys, head, name, frame);
@@ -214,7 +215,7 @@ export function createDispatcher(ctx: ServerContext, onFault: (error: unknown) =
     try {
       input = decodeJson(operations[name].input as Codec<unknown>, plain);
       hash = requestHash(name, input as never);
-      done = await attempt(name, head, input, hash, address);
+      done = await attempt(name, head, userId, input, hash, address);
     } catch (error) {
       if (!(error instanceof Fault)) onFault(error);
       const fault = asFault(error);
@@ -225,7 +226,7 @@ export function createDispatcher(ctx: ServerContext, onFault: (error: unknown) =
         fault.code === "storage"
       )
         throw fault;
-      done = await fail(name, head, fault, namedKeys(input), hash, address);
+      done = await fail(name, head, userId, fault, namedKeys(input), hash, address);
     } finally {
       plain.fill(0);
     }

@@ -31,6 +31,8 @@ export async function advanceState(
     equalBytes(state.requestHash, caller.bodyHash) &&
     equalBytes(state.settingsHash, settingsHash(current)) &&
     state.auditSeq <= account.audit.seq &&
+    // every change of a secret moves the root, and nothing else does
+    equalBytes(state.root, account.state.state.root) === (settings !== null) &&
     (settings === null || equalBytes(settings.identity, account.settings.identity)) &&
     stateSignaturesHold(signed, current);
   if (!sound) throw new Fault("bad_input", "the signed state does not fit the request");

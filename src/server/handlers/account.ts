@@ -7,28 +7,43 @@ import type { Caller, ServerContext, SessionHandler } from "../context.ts";
 import { spend } from "../limits.ts";
 import { advanceState } from "../state.ts";
 
-/** True when two settings differ in nothing but their devices. */
-function sameButDevices(a: Settings, b: Settings): boolean {
-  const nullable = (x: Uint8Array | null, y: Uint8Array | null) =>
-    x === null || y === null ? x === y : equalBytes(x, y);
+const same = (a: Uint8Array | null, b: Uint8Array | null): boolean =>
+  a === null || b === null ? a === b : equalBytes(a, b);
+
+/** True when what opens with the password is the same. */
+function keepsPassword(a: Settings, b: Settings): boolean {
   return (
-    equalBytes(a.wrappedAccountKey, b.wrappedAccountKey) &&
-    equalBytes(a.masterCommitment, b.masterCommitment) &&
-    equalBytes(a.wrappedIdentity, b.wrappedIdentity) &&
-    equalBytes(a.credentialTag, b.credentialTag) &&
-    a.credentialRevision === b.credentialRevision &&
-    nullable(a.kit, b.kit) &&
-    nullable(a.kitWrapped, b.kitWrapped)
+    same(a.wrappedAccountKey, b.wrappedAccountKey) &&
+    same(a.masterCommitment, b.masterCommitment) &&
+    same(a.credentialTag, b.credentialTag) &&
+    a.credentialRevision === b.credentialRevision
   );
 }
 
-/** True when the devices are the same ones in the same order. */
-function settingsKeepDevices(a: Settings, b: Settings): boolean {
+/** True when identity and recovery kit are the same. */
+function keepsIdentity(a: Settings, b: Settings): boolean {
   return (
-    a.devices.length === b.devices.length &&
+    same(a.identity, b.identity) &&
+    same(a.wrappedIdentity, b.wrappedIdentity) &&
+    same(a.kit, b.kit) &&
+    same(a.kitWrapped, b.kitWrapped)
+  );
+}
+
+/** True when `b` lists the devices of `a` unchanged in the same order, and `added` more after them. */
+function keepsDevices(a: Settings, b: Settings, added: number): boolean {
+  return (
+    b.devices.length === a.devices.length + added &&
     a.devices.every((device, i) => {
       const other = b.devices[i];
-      return other !== undefined && device.id === other.id && equalBytes(device.publicKey, other.publicKey);
+      return (
+        other !== undefined &&
+        device.id === other.id &&
+        same(device.publicKey, other.publicKey) &&
+        same(device.name, other.name) &&
+        same(device.tokenHash, other.tokenHash) &&
+        device.addedAtMs === other.addedAtMs
+      );
     })
   );
 }
@@ -36,17 +51,15 @@ function settingsKeepDevices(a: Settings, b: Settings): boolean {
 /** Adds the one device that signs the state; all others stay as they are. */
 export const addDevice: SessionHandler<"account.device.add"> = async (ctx, tx, caller, input) => {
   const before = caller.account.settings;
-  const known = new Set(before.devices.map((device) => device.id));
-  const added = input.settings.devices.filter((device) => !known.has(device.id));
-  const kept = before.devices.every((device) => input.settings.devices.some((other) => other.id === device.id));
-  if (
-    added.length !== 1 ||
-    !kept ||
-    added[0]?.id !== input.state.state.deviceId ||
-    !sameButDevices(before, input.settings)
-  ) {
-    throw new Fault("bad_input", "adding a device changes nothing else");
-  }
+  const { settings } = input;
+  const added = settings.devices.at(-1)?.id;
+  const sound =
+    keepsPassword(before, settings) &&
+    keepsIdentity(before, settings) &&
+    keepsDevices(before, settings, 1) &&
+    added === input.state.state.deviceId &&
+    before.devices.every(({ id }) => id !== added);
+  if (!sound) throw new Fault("bad_input", "adding a device changes nothing else");
   const output = await advanceState(ctx, tx, caller, input.state, input.settings);
   return { output, stateHash: output.stateHash };
 };
@@ -73,9 +86,9 @@ export const changePassword: SessionHandler<"account.password"> = async (ctx, tx
   await demandFreshLogin(ctx, tx, caller);
   const { account } = caller;
   const sound =
-    settingsKeepDevices(account.settings, input.settings) &&
-    input.settings.credentialRevision === input.state.state.revision &&
-    equalBytes(account.settings.wrappedIdentity, input.settings.wrappedIdentity);
+    keepsDevices(account.settings, input.settings, 0) &&
+    keepsIdentity(account.settings, input.settings) &&
+    input.settings.credentialRevision === input.state.state.revision;
   if (!sound) throw new Fault("bad_input", "a password change changes nothing else");
   const output = await advanceState(ctx, tx, caller, input.state, input.settings);
   await tx.replaceRecord(account.userId, input.record, ctx.keys.opaque.id);

@@ -1,0 +1,26 @@
+/**
+ * The local client API for calling applications (docs/client.md): open a session, generate, store, retrieve, import,
+ * export, audit, close. Import it as `keyhold/client`, in Bun. The command line uses nothing else.
+ */
+
+export { type ErrorCode, Fault } from "../errors.ts";
+export type { PlainItem } from "../formats/index.ts";
+export { formatNamed, sniffFormat } from "../formats/index.ts";
+export { agentClient, agentFacts, agentSocket } from "./agent.ts";
+export type * from "./api.ts";
+export {
+  type AccountInput,
+  type Home,
+  initLocal,
+  type Kdf,
+  type LoggedInClient,
+  loginNewDevice,
+  loginProfile,
+  openOffline,
+  openProfile,
+  realSurroundings,
+  registerAccount,
+  type ServerInput,
+} from "./home.ts";
+export { changePassword } from "./password.ts";
+export { listProfiles, type Profile, readProfile } from "./profile.ts";

@@ -1,0 +1,91 @@
+import { wipe } from "../crypto/bytes.ts";
+import { Fault } from "../errors.ts";
+import type { RequestId } from "../ids.ts";
+import { wrapAccountKey } from "../protocol/account.ts";
+import { openVaultWithPassword } from "../protocol/vault.ts";
+import { commitSettings } from "./commit.ts";
+import { closeQuietly, type Home, openBox, vaultBytes, vaultCost, vaultPath } from "./home.ts";
+import { acceptedCosts, connect, logIn } from "./login.ts";
+import { decodeModel, type Surroundings } from "./model.ts";
+import { startOpaque } from "./opaque.ts";
+import { type Open, online } from "./opened.ts";
+import type { Profile } from "./profile.ts";
+import { type VaultBox, withVault } from "./vaultbox.ts";
+
+/**
+ * Changes the password of account and vault: a fresh login with the old one, then record, wrapped key and signed
+ * settings in one transaction; other sessions are closed (docs/protocol.md §5.1).
+ *
+ * @throws Fault login_failed, rate_limited, unreachable
+ */
+export async function changePassword(
+  home: Home,
+  profile: Profile,
+  passwords: { readonly old: Uint8Array; readonly next: Uint8Array },
+  around: Surroundings,
+): Promise<{ requestId: RequestId }> {
+  const { server, account } = profile;
+  if (!server || !account) throw new Fault("bad_input", "this profile has no account", { hint: "keyhold vault rekey" });
+  const { link } = await connect(server, around);
+  const how = { url: server.url, kdf: profile.kdf, deviceToken: profile.deviceToken };
+  const done = await logIn(link, how, account, passwords.old, around);
+  wipe(done.exportKey);
+  const box = openBox(home, profile, done.accountKey);
+  const open: Open = { box, session: done.session, around };
+  const exchange = await startOpaque("register", passwords.next);
+  try {
+    const requestId = await online(open, true, async () => {
+      const { output } = await done.session.call("account.password.start", { request: exchange.request });
+      const made = await exchange.finish(
+        account,
+        [output.response],
+        acceptedCosts([output.ksf], server.url, profile.kdf),
+      );
+      if (!made?.record) throw new Fault("internal", "the new password was refused locally");
+      const { record, exportKey } = made;
+      return withVault(box, around, async (held) => {
+        const changed = await commitSettings(
+          box.model,
+          held,
+          done.session,
+          around,
+          "account.password",
+          (before, revision) => ({
+            record,
+            settings: {
+              ...before,
+              ...wrapAccountKey(exportKey, done.userId, revision, done.accountKey, around.random),
+            },
+          }),
+        );
+        wipe(exportKey);
+        if (box.model.bound) box.model.bound.keyedRevision = box.model.bound.settings.credentialRevision;
+        await held.rekey(passwords.next, vaultCost(profile.kdf));
+        return changed;
+      });
+    });
+    await closeQuietly(done);
+    return { requestId };
+  } finally {
+    exchange.end();
+    wipe(done.accountKey);
+  }
+}
+
+/** Gives a vault without a server a new password. @throws Fault wrong_password, bad_input */
+export async function rekeyLocal(
+  home: Home,
+  profile: Profile,
+  passwords: { readonly old: Uint8Array; readonly next: Uint8Array },
+  around: Surroundings,
+): Promise<void> {
+  if (profile.server) {
+    throw new Fault("bad_input", "account and vault share one password", { hint: "keyhold account password" });
+  }
+  const opened = await openVaultWithPassword(vaultBytes(home, profile), passwords.old, {
+    allowTestKdf: profile.kdf === "test",
+  });
+  const box: VaultBox = { path: vaultPath(home, profile), vault: opened.vault, model: decodeModel(opened.body) };
+  wipe(opened.body);
+  await withVault(box, around, (held) => held.rekey(passwords.next, vaultCost(profile.kdf)));
+}
