@@ -111,8 +111,9 @@ export async function registerAccount(
   const name = asProfileName(input.profile);
   const account = accountNameOf(input.account);
   const before = readProfile(home.profiles, name);
-  const unfinished = before !== null && before.userId === null && before.account === account;
-  if (!unfinished) refuseExisting(home, name);
+  const cutShort = before !== null && before.server !== null && before.userId === null;
+  if (!cutShort) refuseExisting(home, name);
+  const unfinished = cutShort && before.account === account;
   const { link, server } = await connect(profileServer(input.server), around);
   const device = newDevice(hostname(), around);
   const base: Profile = {

@@ -25,8 +25,3 @@ const TEXT_TYPES: ReadonlySet<string> = new Set(["password", "passphrase", "pin"
 export function isTextType(type: SecretType): boolean {
   return TEXT_TYPES.has(type);
 }
-
-/** True for a known type. */
-export function isSecretType(text: string): text is SecretType {
-  return (SECRET_TYPES as readonly string[]).includes(text);
-}

@@ -219,6 +219,7 @@ export function createDispatcher(ctx: ServerContext, onFault: (error: unknown) =
     } catch (error) {
       if (!(error instanceof Fault)) onFault(error);
       const fault = asFault(error);
+      if (fault.code === "session_invalid") cache.delete(head.sessionId);
       if (
         fault.code === "session_invalid" ||
         fault.code === "replayed" ||

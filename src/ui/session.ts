@@ -45,9 +45,9 @@ export async function profileOf(ctx: SessionContext): Promise<Profile> {
   const wanted = await wantedProfile(ctx);
   const name = wanted ?? defaultProfile(home.profiles) ?? "default";
   const profile = readProfile(home.profiles, name);
-  if (profile?.userId !== null || profile?.server === null) {
-    if (profile) return profile;
-  }
+  // a registration that was cut short left a profile without an account
+  const unfinished = profile !== null && profile.server !== null && profile.userId === null;
+  if (profile && !unfinished) return profile;
   throw new Fault(
     "not_logged_in",
     wanted === null ? "there is no account or vault here yet" : `there is no profile "${wanted}"`,
