@@ -1,12 +1,13 @@
 import { equalBytes } from "../crypto/bytes.ts";
 import { Fault } from "../errors.ts";
-import type { RequestId } from "../ids.ts";
+import type { KeyId, RequestId } from "../ids.ts";
 import { type AuditHead, auditLink, continueAudit, type SaltedEntry } from "../protocol/audit.ts";
 import { DEFAULTS } from "../protocol/defaults.ts";
 import { type SignedState, stateHash } from "../protocol/state.ts";
+import { isOperation, operations } from "../wire/operations.ts";
 import type { AuditItem, AuditQuery, Verified } from "./api.ts";
 import { findSecret } from "./changes.ts";
-import { boundOf, type Model, pinnedHash } from "./model.ts";
+import { type Bound, boundOf, type Model, pinnedHash } from "./model.ts";
 import { type Open, online, save } from "./opened.ts";
 import type { Session } from "./session.ts";
 import { synchronise } from "./sync.ts";
@@ -45,15 +46,17 @@ export function listAudit(
     if (!at) throw new Fault("unreachable", "the log lies on the server");
     const operation = query.purpose === "export" ? "audit.export" : "audit.list";
     const keyId = query.name === null ? null : findSecret(open.box.model, query.name, { removed: true }).leaf.keyId;
-    const items: AuditItem[] = [];
+    const found: SaltedEntry[] = [];
     let requestId: RequestId | null = null;
     let after = cursorOf(query.cursor);
+    let next: string | null = null;
     for (;;) {
       const limit = Math.min(
         DEFAULTS.auditPage,
-        query.limit === null ? DEFAULTS.auditPage : query.limit - items.length,
+        query.limit === null ? DEFAULTS.auditPage : query.limit - found.length,
       );
-      const { output, requestId: made } = await at.session.call(operation, {
+      const filter = { ...query, keyId };
+      const answer = await at.session.call(operation, {
         after,
         limit,
         keyId,
@@ -62,13 +65,53 @@ export function listAudit(
         untilMs: query.untilMs,
         requestId: query.requestId,
       });
-      requestId ??= made;
-      items.push(...output.entries.map((entry) => itemOf(open.box.model, entry)));
-      after = output.entries.at(-1)?.entry.seq ?? after;
-      if (!output.more || output.entries.length === 0) return { items, next: null, requestId };
-      if (query.limit !== null && items.length >= query.limit) return { items, next: String(after), requestId };
+      requestId ??= answer.requestId;
+      const { entries, more } = answer.output;
+      for (const item of entries) {
+        const { entry } = item;
+        const fits = entry.seq > after && entry.seq <= answer.head.auditSeq && entry.userId === open.box.model.owner;
+        if (!fits || !asked(item, filter)) throw broken(`entry ${entry.seq} does not belong into this answer`);
+        after = entry.seq;
+      }
+      if (entries.length > limit) throw broken("it sends more entries than were asked for");
+      found.push(...entries);
+      if (!more || entries.length === 0) break;
+      if (query.limit !== null && found.length >= query.limit) {
+        next = String(after);
+        break;
+      }
     }
+    if (at.moved()) await synchronise(open.box.model, at.session, open.around);
+    await checkSigned(at.session, open.box.model, found);
+    return { items: found.map((item) => itemOf(open.box.model, item)), next, requestId };
   });
+}
+
+/** True when an entry is one that the filter lets through. */
+function asked({ entry }: SaltedEntry, filter: Omit<AuditQuery, "name"> & { keyId: KeyId | null }): boolean {
+  return (
+    (filter.keyId === null || entry.keyId === filter.keyId) &&
+    (filter.action === null || entry.action === filter.action) &&
+    (filter.requestId === null || entry.requestId === filter.requestId) &&
+    (filter.fromMs === null || entry.atMs >= filter.fromMs) &&
+    (filter.untilMs === null || entry.atMs <= filter.untilMs)
+  );
+}
+
+/** Holds each entry that claims the owner's signature to the signed states, so that none is shown as signed wrongly. */
+async function checkSigned(session: Session, model: Model, entries: readonly SaltedEntry[]): Promise<void> {
+  if (entries.every(({ entry }) => entry.stateHash === null)) return;
+  const states = new Map<string, SignedState>();
+  for (const signed of await statesAfter(session, model, 0, new Uint8Array(32))) {
+    states.set(stateHash(signed.state).toHex(), signed);
+  }
+  for (const item of entries) {
+    const { stateHash: named, seq } = item.entry;
+    const signed = named === null ? undefined : states.get(named.toHex());
+    if (named !== null && (!signed || !records(item, signed))) {
+      throw broken(`entry ${seq} names a change that the owner did not sign`);
+    }
+  }
 }
 
 const broken = (why: string) =>
@@ -77,96 +120,170 @@ const broken = (why: string) =>
     hint: "keep an export of it; trust this server no more",
   });
 
-/** All states after a revision, linked to the one before and ending at the pinned one. */
+/** All states after a revision up to the pinned one, each linked to the next: so the owner signed them all. */
 async function statesAfter(session: Session, model: Model, revision: number, link: Uint8Array): Promise<SignedState[]> {
   const states: SignedState[] = [];
+  const { head } = boundOf(model);
   let before = link;
-  for (let more = true; more; ) {
-    const { output } = await session.call("state.sync", {
-      since: revision + states.length,
-      after: null,
-      what: "states",
-    });
+  while (revision + states.length < head.state.revision) {
+    const since = revision + states.length;
+    const { output } = await session.call("state.sync", { since, after: null, what: "states" });
+    if (output.states.length === 0) throw broken(`the signed state of revision ${since + 1} is withheld`);
     for (const signed of output.states) {
-      const next = signed.state.revision === revision + states.length + 1 && equalBytes(signed.state.previous, before);
-      if (!next) throw broken(`the signed states break at revision ${revision + states.length + 1}`);
+      const at = revision + states.length + 1;
+      if (at > head.state.revision) break;
+      if (signed.state.revision !== at || !equalBytes(signed.state.previous, before)) {
+        throw broken(`the signed states break at revision ${at}`);
+      }
       before = stateHash(signed.state);
       states.push(signed);
     }
-    more = output.more && output.states.length > 0;
   }
-  const bound = boundOf(model);
-  const pinned = states.find(({ state }) => state.revision === bound.head.state.revision);
-  if (pinned && !equalBytes(stateHash(pinned.state), pinnedHash(bound))) throw broken("the signed states are forked");
+  if (states.length > 0 && !equalBytes(before, stateHash(head.state))) throw broken("the signed states are forked");
   return states;
 }
 
+/** True for the entry of a change that the owner signed with this state. */
+function records({ entry }: SaltedEntry, { state }: SignedState): boolean {
+  return (
+    entry.status === "ok" &&
+    entry.requestId === state.requestId &&
+    entry.stateHash !== null &&
+    equalBytes(entry.stateHash, stateHash(state)) &&
+    equalBytes(entry.bodyHash, state.requestHash)
+  );
+}
+
+/** Places through which the chain must pass: what answers showed, and what other devices signed that they verified. */
+function marksOf(bound: Bound, states: readonly SignedState[]): Map<number, Uint8Array> {
+  const marks = new Map<number, Uint8Array>();
+  const add = ({ seq, link }: AuditHead) => {
+    const known = marks.get(seq);
+    if (known && !equalBytes(known, link)) throw broken(`devices were shown different logs: entry ${seq}`);
+    marks.set(seq, link);
+  };
+  add(bound.witnessed);
+  add(bound.verified);
+  for (const { state } of states) {
+    if (state.deviceId !== bound.deviceId) add({ seq: state.auditSeq, link: state.auditLink });
+  }
+  // position 0 is the beginning of every log
+  marks.delete(0);
+  return marks;
+}
+
+/** Matches entries with the states that the owner signed, in order: none too many, none too few. */
+function matching(states: readonly SignedState[]) {
+  let signed = 0;
+  let keys = new Set<string | null>();
+  let action = "";
+  return {
+    matched: () => signed,
+    /** `unknown`: it names a state after the last known one. */
+    take(item: SaltedEntry): "ok" | "unknown" {
+      const { entry } = item;
+      const { seq } = entry;
+      if (entry.stateHash === null) {
+        const claims = entry.status === "ok" && isOperation(entry.action) && operations[entry.action].mutation;
+        if (claims) throw broken(`entry ${seq} claims a change without the owner's signature`);
+        return "ok";
+      }
+      const before = states[signed - 1];
+      // a batch writes an entry for each secret under the same state
+      if (before && equalBytes(entry.stateHash, stateHash(before.state))) {
+        if (!records(item, before) || entry.action !== action || keys.has(entry.keyId)) {
+          throw broken(`entry ${seq} names a change that the owner did not sign`);
+        }
+        keys.add(entry.keyId);
+        return "ok";
+      }
+      const expected = states[signed];
+      if (!expected) return "unknown";
+      if (!records(item, expected)) throw broken(`entry ${seq} names a change that the owner did not sign`);
+      signed += 1;
+      keys = new Set([entry.keyId]);
+      ({ action } = entry);
+      return "ok";
+    },
+  };
+}
+
+const WHOLE = { keyId: null, action: null, fromMs: null, untilMs: null, requestId: null } as const;
+
 /**
  * Verifies the log from what was verified before: the chain has no gap, edit or fork, passes through every position
- * that answers showed, and holds exactly the changes that the owner signed (docs/protocol.md §6.2).
+ * that answers showed or other devices signed, and holds exactly the changes that the owner signed
+ * (docs/protocol.md §6.2).
  */
 export function verifyAudit(open: Open): Promise<Verified> {
   return online(open, true, async (at) => {
     if (!at) throw new Fault("unreachable", "the log lies on the server");
-    const { model } = open.box;
-    const { session } = at;
-    await synchronise(model, session, open.around);
-    const bound = boundOf(model);
-    const { verified, witnessed } = bound;
-    const marks: AuditHead[] = [{ ...witnessed }];
-    const revisionHash = verified.revision === 0 ? new Uint8Array(32) : await pinAt(session, verified.revision);
-    const states = await statesAfter(session, model, verified.revision, revisionHash);
-    let head: AuditHead = { seq: verified.seq, link: verified.link };
-    let signed = 0;
-    let requestId: RequestId | null = null;
-    for (let more = true; more; ) {
-      const answer = await session.call("audit.verify", {
-        after: head.seq,
-        limit: DEFAULTS.auditPage,
-        keyId: null,
-        action: null,
-        fromMs: null,
-        untilMs: null,
-        requestId: null,
-      });
-      requestId ??= answer.requestId;
-      const { entries } = answer.output;
-      const result = continueAudit(head, bound.userId, entries);
-      if (!result.ok) throw broken(`entry ${result.broken.seq}: ${result.broken.reason}`);
-      for (const item of entries) {
-        for (const mark of marks) {
-          if (mark.seq === item.entry.seq && !equalBytes(mark.link, auditLink(item))) {
-            throw broken(`entry ${mark.seq} is not the one that an answer named`);
-          }
-        }
-        if (item.entry.stateHash === null) continue;
-        const expected = states[signed];
-        // a batch writes an entry for each secret under the same state
-        const before = states[signed - 1];
-        if (before && equalBytes(item.entry.stateHash, stateHash(before.state))) continue;
-        if (!expected || !equalBytes(item.entry.stateHash, stateHash(expected.state))) {
-          throw broken(`entry ${item.entry.seq} names a change that the owner did not sign`);
-        }
-        signed += 1;
-      }
-      head = result.head;
-      more = answer.output.more && entries.length > 0;
+    for (let attempt = 0; ; attempt++) {
+      await synchronise(open.box.model, at.session, open.around);
+      const done = await verifyOnce(open, at.session);
+      if (done) return done;
+      if (attempt === 3) throw new Fault("unavailable", "other devices change the account faster than it is verified");
     }
-    if (head.seq < witnessed.seq)
-      throw broken(`it ends at entry ${head.seq}, but entry ${witnessed.seq} was receipted`);
-    if (verified.revision + signed < bound.head.state.revision) throw broken("a signed change has no entry");
-    const verifiedFrom = verified.seq;
-    bound.verified = { seq: head.seq, link: head.link, revision: verified.revision + signed };
-    const { verified: now } = bound;
-    await save(open, (newest) => {
-      if (newest.bound && newest.bound.verified.seq < now.seq) newest.bound.verified = now;
-    });
-    return { size: head.seq, headHex: head.link.toHex(), verifiedFrom, ok: true, requestId };
   });
 }
 
+/** One run against the pinned state; null when the account moved on meanwhile. */
+async function verifyOnce(open: Open, session: Session): Promise<Verified | null> {
+  const { model } = open.box;
+  const bound = boundOf(model);
+  const { verified } = bound;
+  const { revision } = bound.head.state;
+  const first = verified.revision === 0 ? new Uint8Array(32) : await pinAt(session, model, verified.revision);
+  const states = await statesAfter(session, model, verified.revision, first);
+  const marks = marksOf(bound, states);
+  const farthest = Math.max(0, ...marks.keys());
+  const match = matching(states);
+  let head = startOf(verified, marks);
+  let requestId: RequestId | null = null;
+  let until = Number.MAX_SAFE_INTEGER;
+  for (let more = true; more && head.seq < until; ) {
+    const answer = await session.call("audit.verify", { ...WHOLE, after: head.seq, limit: DEFAULTS.auditPage });
+    if (requestId === null) {
+      ({ requestId } = answer);
+      until = answer.head.auditSeq;
+    }
+    const { entries } = answer.output;
+    const result = continueAudit(head, bound.userId, entries);
+    if (!result.ok) throw broken(`entry ${result.broken.seq}: ${result.broken.reason}`);
+    if (result.head.seq > answer.head.auditSeq) throw broken("it holds entries that no answer names");
+    for (const item of entries) {
+      const { seq } = item.entry;
+      const mark = marks.get(seq);
+      if (mark && !equalBytes(mark, auditLink(item))) throw broken(`entry ${seq} is not the one that was seen before`);
+      if (seq <= verified.seq || match.take(item) === "ok") continue;
+      await synchronise(model, session, open.around);
+      if (boundOf(model).head.state.revision > revision) return null;
+      throw broken(`entry ${seq} names a change that the owner did not sign`);
+    }
+    ({ head } = result);
+    more = answer.output.more && entries.length > 0;
+  }
+  if (head.seq < farthest) throw broken(`it ends at entry ${head.seq}, but entry ${farthest} was seen`);
+  if (match.matched() < states.length) throw broken("a signed change has no entry");
+  const now = { seq: head.seq, link: head.link, revision };
+  bound.verified = now;
+  await save(open, (newest) => {
+    if (newest.bound && newest.bound.verified.seq < now.seq) newest.bound.verified = now;
+  });
+  return { size: head.seq, headHex: head.link.toHex(), verifiedFrom: verified.seq, ok: true, requestId };
+}
+
+/** The lowest place from which all marks lie ahead: what was verified, or what another device signed before it. */
+function startOf(verified: AuditHead, marks: ReadonlyMap<number, Uint8Array>): AuditHead {
+  let start: AuditHead = { seq: verified.seq, link: verified.link };
+  for (const [seq, link] of marks) if (seq < start.seq) start = { seq, link };
+  return start;
+}
+
 /** Hash of the state at a revision, which later states must link to. */
-async function pinAt(session: Session, revision: number): Promise<Uint8Array> {
+async function pinAt(session: Session, model: Model, revision: number): Promise<Uint8Array> {
+  const bound = boundOf(model);
+  if (revision === bound.head.state.revision) return pinnedHash(bound);
   const { output } = await session.call("state.sync", { since: revision - 1, after: null, what: "states" });
   const first = output.states[0];
   if (!first || first.state.revision !== revision) throw broken(`the state of revision ${revision} is withheld`);

@@ -47,10 +47,10 @@ export interface Place {
  */
 export function createClient(open: Open, place: Place, end: () => Promise<void>): KeyholdClient {
   let tail: Promise<unknown> = Promise.resolve();
-  let closed = false;
+  let closing: Promise<void> | null = null;
 
   function queued<T>(work: () => Promise<T>): Promise<T> {
-    if (closed) return Promise.reject(new Fault("locked", "this client was closed"));
+    if (closing !== null) return Promise.reject(new Fault("locked", "this client was closed"));
     const next = tail.then(work, work);
     tail = next.catch(() => undefined);
     return next;
@@ -117,9 +117,10 @@ export function createClient(open: Open, place: Place, end: () => Promise<void>)
             };
           const before = open.box.model.bound?.head.state.revision;
           const { answer } = await synchronise(open.box.model, at.session, open.around, "secret.list");
+          const items = listed(open.box.model, input);
           if (open.box.model.bound?.head.state.revision !== before) await save(open);
           return {
-            items: listed(open.box.model, input),
+            items,
             requestId: answer.requestId,
             from: "server" as const,
             syncedAt: syncedAt(open),
@@ -176,19 +177,21 @@ export function createClient(open: Open, place: Place, end: () => Promise<void>)
         }),
       ),
     status: () => queued(status),
-    async close() {
-      if (closed) return;
-      await tail;
-      closed = true;
-      await end();
-      open.session?.forget();
-      closeVault(open.box.vault);
-      wipe(
-        open.box.model.accountKey,
-        open.box.model.keys.record,
-        open.box.model.keys.index,
-        open.box.model.keys.identity,
-      );
+    close() {
+      closing ??= finish();
+      return closing;
     },
   };
+
+  async function finish(): Promise<void> {
+    await tail;
+    try {
+      await end();
+    } finally {
+      open.session?.forget();
+      closeVault(open.box.vault);
+      const { accountKey, keys } = open.box.model;
+      wipe(accountKey, keys.record, keys.index, keys.identity);
+    }
+  }
 }

@@ -13,8 +13,8 @@ import {
   requestHash,
 } from "../wire/operations.ts";
 import { boundOf, type Model, pinnedHash, putServerLeaf, type Surroundings, signersOf } from "./model.ts";
-import { isSealed, type Session } from "./session.ts";
-import { synchronise } from "./sync.ts";
+import { type Answer, isSealed, type Session } from "./session.ts";
+import { checkHead, synchronise } from "./sync.ts";
 import type { HeldVault } from "./vaultbox.ts";
 
 /** One change of a secret: its next leaf, and the sealed value where there is a new one. */
@@ -72,7 +72,7 @@ async function send<N extends Mutation>(
   operation: N,
   requestId: RequestId,
   input: InputOf<N>,
-): Promise<Uint8Array> {
+): Promise<Answer<unknown>> {
   const body = encodeJson(operations[operation].input as never, input as never);
   const plain = new TextEncoder().encode(encodeJson(pendingCodec, { operation, requestId, body }));
   try {
@@ -90,14 +90,24 @@ async function deliver<N extends Mutation>(
   operation: N,
   requestId: RequestId,
   input: InputOf<N>,
-): Promise<Uint8Array> {
+): Promise<Answer<unknown>> {
   try {
-    const { output } = await session.call(operation, input, requestId);
-    return (output as { stateHash: Uint8Array }).stateHash;
+    return await session.call(operation, input, requestId);
   } catch (error) {
     if (isSealed(error)) await held.dropPending();
     else if (error instanceof Fault) throw unknownOutcome(error, requestId);
     throw error;
+  }
+}
+
+/** Holds an acknowledgement to the state that was sent: by its own words, and by the position beside them. */
+function checkReceipt({ state }: SignedState, { output, head }: Answer<unknown>): void {
+  const hash = stateHash(state);
+  const named = equalBytes((output as { stateHash: Uint8Array }).stateHash, hash);
+  const shown =
+    head.revision > state.revision || (head.revision === state.revision && equalBytes(head.stateHash, hash));
+  if (!named || !shown) {
+    throw new Fault("integrity", "the server acknowledged another change than the one that was sent");
   }
 }
 
@@ -108,6 +118,14 @@ function unknownOutcome(fault: Fault, requestId: RequestId): Fault {
     ...(fault.retryAfterMs === undefined ? {} : { retryAfterMs: fault.retryAfterMs }),
     requestId,
   });
+}
+
+/**
+ * True for a refusal in clear that sending the very same request again cannot change. Were it a lie, the change would
+ * stand in the account's signed chain and come in with the next synchronisation.
+ */
+function refusedForGood(error: unknown): boolean {
+  return error instanceof Fault && ["bad_input", "too_large", "unsupported", "method_not_allowed"].includes(error.code);
 }
 
 /** Finishes what an earlier process sent without learning the outcome, then catches up. */
@@ -122,16 +140,39 @@ export async function settlePending(
   const { operation, requestId, body } = decodeJson(pendingCodec, plain);
   wipe(plain);
   const input = operations[operation].input.decode(JSON.parse(body), "");
+  const { state } = input;
+  let receipt: Answer<unknown> | null = null;
   try {
-    await deliver(held, session, operation, requestId, input as never);
+    receipt = await deliver(held, session, operation, requestId, input as never);
+    checkReceipt(state, receipt);
     around.notice(`an earlier change was completed (${operation})`);
   } catch (error) {
-    if (!isSealed(error)) throw error;
+    if (!isSealed(error) && !refusedForGood(error)) throw error;
     around.notice(`an earlier change was not made (${operation}): ${error instanceof Fault ? error.code : "failed"}`);
   }
-  await synchronise(model, session, around);
+  const { states } = await synchronise(model, session, around);
+  if (receipt !== null && !holdsState(model, states, state)) {
+    throw new Fault("integrity", "the server acknowledged a change that it does not show");
+  }
   await held.save();
   await held.dropPending();
+}
+
+/** True when a state stands in the account's chain, as far as it was just seen. */
+function holdsState(model: Model, states: readonly SignedState[], wanted: SignedState): boolean {
+  const { revision } = wanted.state;
+  const { head } = boundOf(model);
+  const there = [...states, head].find(({ state }) => state.revision === revision);
+  return there ? equalBytes(stateHash(there.state), stateHash(wanted.state)) : revision < head.state.revision;
+}
+
+/** Catches up after `stale`: the account must have moved on, and not by the very change that was refused. */
+async function rebase(model: Model, session: Session, around: Surroundings, refused: SignedState): Promise<void> {
+  const { states } = await synchronise(model, session, around);
+  const hash = stateHash(refused.state);
+  if (states.length === 0 || states.some(({ state }) => equalBytes(stateHash(state), hash))) {
+    throw new Fault("integrity", "the server called a change stale that was not");
+  }
 }
 
 const REBASES = 5;
@@ -159,17 +200,18 @@ export async function commitChanges(
     const body = { changes: changes.map(({ leaf, sealed }) => ({ leaf, sealed })) };
     const hash = requestHash(operation, { ...body, state: boundOf(model).head });
     const state = nextState(model, requestId, hash, map.root(), boundOf(model).settings);
-    let acknowledged: Uint8Array;
+    let receipt: Answer<unknown>;
     try {
-      acknowledged = await send(held, session, operation, requestId, { ...body, state });
+      receipt = await send(held, session, operation, requestId, { ...body, state });
+      checkReceipt(state, receipt);
     } catch (error) {
       const lost = error instanceof Fault && error.code === "stale" && isSealed(error);
       if (!lost || attempt === REBASES) throw error;
-      await synchronise(model, session, around);
+      await rebase(model, session, around, state);
       continue;
     }
     for (const { leaf, sealed, keep } of changes) putServerLeaf(model, leaf, keep ? sealed : null);
-    await accept(model, held, state, boundOf(model).settings, acknowledged, around);
+    await accept(model, held, state, boundOf(model).settings, receipt, around);
     return requestId;
   }
 }
@@ -179,16 +221,14 @@ async function accept(
   held: HeldVault,
   state: SignedState,
   settings: Settings,
-  acknowledged: Uint8Array,
+  receipt: Answer<unknown>,
   around: Surroundings,
 ): Promise<void> {
-  if (!equalBytes(acknowledged, stateHash(state.state))) {
-    throw new Fault("integrity", "the server acknowledged another change than the one that was sent");
-  }
   const bound = boundOf(model);
   bound.head = state;
   bound.settings = settings;
   bound.syncedAtMs = around.now();
+  checkHead(model, receipt.head);
   await held.save();
   await held.dropPending();
 }
@@ -210,16 +250,17 @@ export async function commitSettings<N extends "account.device.add" | "account.p
     const { settings } = body as unknown as { settings: Settings };
     const hash = requestHash(operation as OperationName, { ...body, state: bound.head } as never);
     const state = nextState(model, requestId, hash, model.map.root(), settings);
-    let acknowledged: Uint8Array;
+    let receipt: Answer<unknown>;
     try {
-      acknowledged = await send(held, session, operation, requestId, { ...body, state } as unknown as InputOf<N>);
+      receipt = await send(held, session, operation, requestId, { ...body, state } as unknown as InputOf<N>);
+      checkReceipt(state, receipt);
     } catch (error) {
       const lost = error instanceof Fault && error.code === "stale" && isSealed(error);
       if (!lost || attempt === REBASES) throw error;
-      await synchronise(model, session, around);
+      await rebase(model, session, around, state);
       continue;
     }
-    await accept(model, held, state, settings, acknowledged, around);
+    await accept(model, held, state, settings, receipt, around);
     return requestId;
   }
 }

@@ -7,12 +7,12 @@ import { unwrapAccountKey } from "../protocol/account.ts";
 import { channelKeys, loginReplyKey } from "../protocol/channel.ts";
 import { DEFAULTS, KDF } from "../protocol/defaults.ts";
 import { settingsHash, stateSignaturesHold } from "../protocol/state.ts";
-import { decodeJson, encodeJson, type Of } from "../wire/codec.ts";
+import { encodeJson, type Of } from "../wire/codec.ts";
 import { isLoopback, parseServerUrl } from "../wire/http.ts";
 import { type InputOf, loginReply, type OperationName, type OutputOf, operations } from "../wire/operations.ts";
-import { connectServer, postOperation } from "../wire/transport.ts";
+import { connectServer, decodeReply, postOperation } from "../wire/transport.ts";
 import type { Surroundings } from "./model.ts";
-import { startOpaque } from "./opaque.ts";
+import { type Finished, type OpaqueExchange, startOpaque } from "./opaque.ts";
 import type { ProfileServer } from "./profile.ts";
 import { createSession, faultOf, type Link, type Session } from "./session.ts";
 
@@ -56,7 +56,7 @@ export async function callClear<N extends OperationName>(
   const shape = operations[operation];
   const reply = await link.post(operation, "application/json", encodeJson(shape.input as never, input as never));
   if (reply.status !== 200) throw faultOf(reply.body);
-  return decodeJson(shape.output as never, reply.body) as OutputOf<N>;
+  return decodeReply(shape.output as never, reply.body) as OutputOf<N>;
 }
 
 /**
@@ -85,6 +85,21 @@ export function acceptedCosts(
     });
   }
   return bounded;
+}
+
+/** Finishes an OPAQUE exchange. @throws Fault integrity when the server's message is none */
+export async function finishOpaque(
+  exchange: OpaqueExchange,
+  account: string,
+  responses: readonly Uint8Array[],
+  costs: readonly Argon2Cost[],
+): Promise<Finished | undefined> {
+  try {
+    return await exchange.finish(account, responses, costs);
+  } catch (error) {
+    if (!(error instanceof Fault) || error.code !== "bad_input") throw error;
+    throw new Fault("integrity", "the server's OPAQUE message is malformed", { why: error.message });
+  }
 }
 
 /** A finished login: the session, and the account as the server showed it, opened with the password. */
@@ -125,7 +140,12 @@ export async function logIn(
     });
     const requestId = newId<RequestId>(around.random);
     const { sessionId } = started;
-    const done = await exchange.finish(account, started.responses, acceptedCosts(started.ksf, server.url, server.kdf));
+    const done = await finishOpaque(
+      exchange,
+      account,
+      started.responses,
+      acceptedCosts(started.ksf, server.url, server.kdf),
+    );
     if (!done?.finish || !done.sessionKey) {
       await reportFailure(link, requestId, sessionId);
       throw loginFailed();
@@ -140,7 +160,7 @@ export async function logIn(
       setup: done.setup,
     });
     const key = loginReplyKey(done.sessionKey, link.identity, sessionId);
-    const reply = decodeJson(loginReply, openSealed(key, { kind: "login-reply", sessionId }, sealed));
+    const reply = decodeReply(loginReply, openSealed(key, { kind: "login-reply", sessionId }, sealed));
     const { settings, head, userId } = reply;
     if (head.state.userId !== userId || !equalBytes(head.state.settingsHash, settingsHash(settings))) {
       throw new Fault("integrity", "the server showed settings that the owner did not sign");

@@ -21,6 +21,11 @@ const metaCodec = struct({
 /** What the owner knows of a secret and the server does not (docs/protocol.md §5.3). */
 export type Meta = Of<typeof metaCodec>;
 
+/** Refuses metadata that could not be read again. @throws Fault bad_input */
+export function checkMeta(meta: Meta): void {
+  decodeJson(metaCodec, new TextEncoder().encode(encodeJson(metaCodec, meta)));
+}
+
 /** Seals metadata for one leaf. @throws Fault bad_input for what could not be read again */
 export function encryptMeta(
   indexKey: Uint8Array,
@@ -30,8 +35,8 @@ export function encryptMeta(
   meta: Meta,
   random: RandomSource,
 ): Uint8Array {
+  checkMeta(meta);
   const plain = new TextEncoder().encode(encodeJson(metaCodec, meta));
-  decodeJson(metaCodec, plain);
   const sealed = sealMeta(indexKey, owner, keyId, serial, plain, random);
   if (sealed.length > META_MAX) throw new Fault("bad_input", "name and tags of a secret are too long together");
   return sealed;

@@ -117,6 +117,24 @@ export function putServerLeaf(model: Model, leaf: LeafRecord, sealed: Uint8Array
   model.map = model.map.with(idBytes(leaf.keyId), leafHash(leaf));
 }
 
+/**
+ * Takes over what another model of the same account knows of a newer state on the server.
+ *
+ * @returns false, and nothing changed, when it knows nothing newer.
+ */
+export function adoptServerSecrets(into: Model, from: Model): boolean {
+  const [to, source] = [into.bound, from.bound];
+  if (!to || !source || source.head.state.revision <= to.head.state.revision) return false;
+  for (const secret of from.secrets.values()) {
+    if (secret.place === "server") putServerLeaf(into, secret.leaf, secret.sealed);
+  }
+  to.head = source.head;
+  to.settings = source.settings;
+  to.syncedAtMs = source.syncedAtMs;
+  if (source.witnessed.seq > to.witnessed.seq) to.witnessed = source.witnessed;
+  return true;
+}
+
 /** Takes a local secret's new leaf in, with its value where it is a new version. */
 export function putLocalLeaf(model: Model, leaf: LeafRecord, sealed: Uint8Array | null): void {
   const known = model.secrets.get(leaf.keyId);

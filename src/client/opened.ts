@@ -1,8 +1,10 @@
 import { Fault } from "../errors.ts";
-import type { Model, Surroundings } from "./model.ts";
+import { settlePending } from "./commit.ts";
+import { adoptServerSecrets, type Model, type Surroundings } from "./model.ts";
 import type { HeadSummary, Session } from "./session.ts";
 import { checkHead } from "./sync.ts";
 import { refresh, type VaultBox, withVault } from "./vaultbox.ts";
+import { readPending } from "./vaultfile.ts";
 
 /** An open vault, with a session where the server could be reached. */
 export interface Open {
@@ -23,7 +25,8 @@ export interface Online {
 const AWAY: ReadonlySet<string> = new Set(["unreachable", "timed_out", "unavailable", "outcome_unknown"]);
 
 /**
- * Runs work with the server where there is one; when it is away, once more on the vault alone, and says so.
+ * Runs work with the server where there is one, after settling what an earlier command left pending; when it is away,
+ * once more on the vault alone, and says so.
  *
  * @param fresh Insists on the server.
  */
@@ -44,6 +47,9 @@ export async function online<T>(open: Open, fresh: boolean, work: (at: Online | 
     moved = checkHead(open.box.model, head);
   };
   try {
+    if (readPending(open.box.path) !== null) {
+      await withVault(open.box, around, (held) => settlePending(open.box.model, held, session, around));
+    }
     return await work({ session, moved: () => moved });
   } catch (error) {
     if (fresh || !(error instanceof Fault) || !AWAY.has(error.code)) throw error;
@@ -52,11 +58,15 @@ export async function online<T>(open: Open, fresh: boolean, work: (at: Online | 
   }
 }
 
-/** Writes the model to the vault; `change` is applied to the newest generation first. */
+/**
+ * Writes the model to the vault; `change` is applied to the newest generation first. What another process wrote
+ * meanwhile stays, and so does what this one learned from the server.
+ */
 export async function save(open: Open, change?: (model: Model) => void): Promise<void> {
   const mine = open.box.model;
   await withVault(open.box, open.around, async (held) => {
-    if (open.box.model !== mine && !change) return;
+    const replaced = open.box.model !== mine;
+    if (replaced && !adoptServerSecrets(open.box.model, mine) && !change) return;
     change?.(open.box.model);
     await held.save();
   });

@@ -10,6 +10,7 @@ import { decodeModel, type Surroundings } from "./model.ts";
 import { startOpaque } from "./opaque.ts";
 import { type Open, online } from "./opened.ts";
 import type { Profile } from "./profile.ts";
+import { synchronise } from "./sync.ts";
 import { type VaultBox, withVault } from "./vaultbox.ts";
 
 /**
@@ -34,7 +35,7 @@ export async function changePassword(
   const open: Open = { box, session: done.session, around };
   const exchange = await startOpaque("register", passwords.next);
   try {
-    const requestId = await online(open, true, async () => {
+    const requestId = await online(open, true, async (at) => {
       const { output } = await done.session.call("account.password.start", { request: exchange.request });
       const made = await exchange.finish(
         account,
@@ -44,6 +45,8 @@ export async function changePassword(
       if (!made?.record) throw new Fault("internal", "the new password was refused locally");
       const { record, exportKey } = made;
       return withVault(box, around, async (held) => {
+        // the settings that are sent must hold what other devices added since
+        if (at?.moved()) await synchronise(box.model, done.session, around);
         const changed = await commitSettings(
           box.model,
           held,

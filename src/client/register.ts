@@ -6,7 +6,7 @@ import { type DeviceId, newId, type RequestId } from "../ids.ts";
 import { accountKeys, sealDeviceName, wrapAccountKey, wrapIdentity } from "../protocol/account.ts";
 import { type Device, type Settings, settingsHash, signState } from "../protocol/state.ts";
 import { requestHash } from "../wire/operations.ts";
-import { acceptedCosts, callClear } from "./login.ts";
+import { acceptedCosts, callClear, finishOpaque } from "./login.ts";
 import { bind, type Model, newModel, type Surroundings } from "./model.ts";
 import { startOpaque } from "./opaque.ts";
 import type { Link } from "./session.ts";
@@ -63,7 +63,7 @@ export async function prepareRegistration(
     const started = await callClear(link, "account.register.start", { account, invite, request: exchange.request });
     const [cost] = acceptedCosts([started.ksf], server.url, server.kdf);
     if (!cost) throw new Fault("internal", "no cost was accepted");
-    const done = await exchange.finish(account, [started.response], [cost]);
+    const done = await finishOpaque(exchange, account, [started.response], [cost]);
     if (!done?.record) throw new Fault("internal", "the registration was refused locally");
     const known = link.opaqueKeys[0];
     if (!known || Buffer.compare(known, done.serverKey) !== 0) {

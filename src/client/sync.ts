@@ -15,7 +15,8 @@ const tampered = (why: string, hint?: string) =>
   });
 
 /**
- * Holds an answer's position against the pins: an older one is a rollback, an equal one must be the same.
+ * Holds an answer's position against the pins: an older one is a rollback, an equal one must be the same. The log's
+ * position beside a newer one is believed only once the states that lead there were seen.
  *
  * @returns true when the account has moved on and must be synchronised.
  * @throws Fault integrity
@@ -32,8 +33,9 @@ export function checkHead(model: Model, head: HeadSummary): boolean {
   if (head.auditSeq === witnessed.seq && !equalBytes(head.auditLink, witnessed.link)) {
     throw tampered(`entry ${witnessed.seq} of its log was replaced`);
   }
+  if (head.revision > revision) return true;
   bound.witnessed = { seq: head.auditSeq, link: head.auditLink };
-  return head.revision > revision;
+  return false;
 }
 
 interface Collected {

@@ -4,6 +4,7 @@ import { Fault } from "../errors.ts";
 import type { PlainItem } from "../formats/item.ts";
 import { type KeyId, newId, type RequestId } from "../ids.ts";
 import { deriveGenerated, generateValue, resolveLength } from "../protocol/keygen.ts";
+import { checkLength } from "../protocol/secret.ts";
 import type { SecretType } from "../protocol/secrettype.ts";
 import type { CommitName } from "../wire/operations.ts";
 import type { GenerateInput, Imported, StoreInput, Where, Written } from "./api.ts";
@@ -21,7 +22,7 @@ import {
   valueChange,
 } from "./changes.ts";
 import { type Change, commitChanges } from "./commit.ts";
-import { decryptMeta, type Meta } from "./meta.ts";
+import { checkMeta, decryptMeta, type Meta } from "./meta.ts";
 import { type Model, putLocalLeaf, type Secret } from "./model.ts";
 import { secretName, secretTags } from "./names.ts";
 import { type Open, online } from "./opened.ts";
@@ -309,7 +310,7 @@ export async function importItems(
   }));
   const names = new Set(items.map(({ name }) => name));
   if (names.size !== items.length) throw new Fault("bad_input", "two items to import have the same name");
-  const publicKeys = items.map((item) => checkedPublicKey(item.type, item.value));
+  const metas = items.map((item) => importedMeta(item, input.origin, open.around.now()));
   const { session } = open;
   if (session && open.box.model.bound) {
     await online(open, false, (at) => (at ? synchronise(open.box.model, session, open.around) : Promise.resolve(null)));
@@ -332,24 +333,26 @@ export async function importItems(
       batch.map(({ index, keep }, i) => {
         const item = items[index];
         const fresh = ids[i];
-        if (!item || !fresh) throw new Fault("internal", "an item was lost");
+        const imported = metas[index];
+        if (!item || !fresh || !imported) throw new Fault("internal", "an item was lost");
         const before = liveNamed(model, item.name);
-        const createdAtMs = item.createdAt === null ? open.around.now() : Date.parse(item.createdAt);
-        const base = newMeta(
-          item.name,
-          item.type,
-          item.tags,
-          `imported:${input.origin}`,
-          publicKeys[index] ?? null,
-          open.around.now(),
-        );
-        const meta = nextMeta(before, { ...base, createdAtMs });
+        const meta = nextMeta(before, imported);
         return valueChange(model, before?.leaf.keyId ?? fresh, before, meta, item.value, keep, open.around.random);
       }),
     );
   }
   const skipped = outcomes.filter(({ outcome }) => outcome === "same").length;
   return { imported: items.length - skipped, skipped, items: outcomes, requestId };
+}
+
+/** Checks one item to import as a whole, so that a bad one is found before the first is stored. */
+function importedMeta(item: PlainItem, origin: string, nowMs: number): Meta {
+  checkLength(item.value);
+  const publicKey = checkedPublicKey(item.type, item.value);
+  const base = newMeta(item.name, item.type, item.tags, `imported:${origin}`, publicKey, nowMs);
+  const meta = { ...base, createdAtMs: item.createdAt === null ? nowMs : Date.parse(item.createdAt) };
+  checkMeta(meta);
+  return meta;
 }
 
 function takeBatch<T extends { index: number; place: Place }>(

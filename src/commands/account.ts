@@ -75,8 +75,12 @@ export const accountDevices = defineCommand({
   examples: [["keyhold account device list", "the devices of the account"]],
   run: async (_args, ctx) =>
     withClient(ctx, async (client) => {
+      // what this device has in its vault may lack a device that was added since
+      const { requestId } = await ctx.term.step("Asking", client.sync());
       const { items } = await client.devices();
       const rows = items.map((one) => [one.deviceId, one.name, one.addedAt, one.current ? "this one" : ""]);
-      return result({ items, next: null }, () => table(["DEVICE", "NAME", "ADDED", ""], rows, ctx.out.width));
+      return result({ items, next: null }, () => table(["DEVICE", "NAME", "ADDED", ""], rows, ctx.out.width), {
+        requestId,
+      });
     }),
 });

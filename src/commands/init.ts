@@ -1,10 +1,32 @@
 import { initLocal } from "../client/home.ts";
 import { wipe } from "../crypto/bytes.ts";
 import { Fault } from "../errors.ts";
-import { defineCommand } from "../ui/command.ts";
+import { type Context, defineCommand } from "../ui/command.ts";
 import { result } from "../ui/output.ts";
 import { choosePassword } from "../ui/password.ts";
 import { homeOf, kdfOf, surroundings, wantedProfile } from "../ui/session.ts";
+import { type Registration, registerWith } from "./register.ts";
+
+/** The flags of the line that `keyhold serve` prints. */
+function fromLine(line: string): { server: string; pin: string; invite: string | null } | null {
+  const flag = (name: string) => new RegExp(`--${name}[ =](\\S+)`).exec(line)?.[1] ?? null;
+  const [server, pin] = [flag("server"), flag("pin")];
+  return server === null || pin === null ? null : { server, pin, invite: flag("invite") };
+}
+
+async function askServer(ctx: Context): Promise<Registration> {
+  const otherwise = {
+    needed: "the server",
+    fix: "keyhold register --server URL --pin PIN --account NAME",
+  };
+  const line = await ctx.term.text("Paste the line that `keyhold serve` prints", otherwise, (text) =>
+    fromLine(text) === null ? "the line has --server URL and --pin PIN" : null,
+  );
+  const account = await ctx.term.text("Account name", otherwise);
+  const parsed = fromLine(line);
+  if (!parsed) throw new Fault("input_needed", "the line names no server and pin");
+  return { ...parsed, account, tlsCa: null };
+}
 
 export default defineCommand({
   args: { local: { type: "boolean", description: "a vault on this device alone, without any server" } },
@@ -28,11 +50,7 @@ export default defineCommand({
           ],
           fix,
         );
-    if (kind === "server") {
-      throw new Fault("input_needed", "joining a server takes the line that `keyhold serve` prints", {
-        hint: "keyhold register --server URL --pin PIN --account NAME",
-      });
-    }
+    if (kind === "server") return registerWith(ctx, await askServer(ctx));
     const password = await choosePassword(ctx);
     try {
       const profile = (await wantedProfile(ctx)) ?? "default";

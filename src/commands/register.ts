@@ -3,8 +3,8 @@ import { registerAccount } from "../client/home.ts";
 import { accountNameOf } from "../client/names.ts";
 import { wipe } from "../crypto/bytes.ts";
 import { Fault } from "../errors.ts";
-import { defineCommand } from "../ui/command.ts";
-import { result } from "../ui/output.ts";
+import { type Context, defineCommand } from "../ui/command.ts";
+import { type Result, result } from "../ui/output.ts";
 import { choosePassword } from "../ui/password.ts";
 import { homeOf, kdfOf, surroundings, wantedProfile } from "../ui/session.ts";
 import { plain } from "../ui/text.ts";
@@ -31,6 +31,40 @@ export function readAuthority(path: string | null): string | null {
   }
 }
 
+/** What a registration needs beside the password. */
+export interface Registration {
+  readonly server: string;
+  readonly pin: string;
+  readonly account: string;
+  readonly invite: string | null;
+  readonly tlsCa: string | null;
+}
+
+/** Registers with a password that is given or asked for twice, and says what comes next. */
+export async function registerWith(ctx: Context, wanted: Registration): Promise<Result> {
+  const account = accountNameOf(wanted.account);
+  const password = await choosePassword(ctx);
+  try {
+    const registering = registerAccount(
+      homeOf(ctx),
+      {
+        profile: (await wantedProfile(ctx)) ?? "default",
+        server: { url: wanted.server, pin: wanted.pin, tlsCaPem: readAuthority(wanted.tlsCa) },
+        account,
+        invite: wanted.invite === null ? null : wanted.invite.toUpperCase(),
+        password,
+        kdf: kdfOf(ctx, null),
+      },
+      surroundings(ctx),
+    );
+    const { requestId, ...data } = await ctx.term.step("Registering", registering);
+    const human = () => `registered ${plain(data.account)}   (profile ${data.profile})\nNext: keyhold login`;
+    return result(data, human, { requestId });
+  } finally {
+    wipe(password);
+  }
+}
+
 export default defineCommand({
   args: {
     ...SERVER_ARGS,
@@ -43,29 +77,5 @@ export default defineCommand({
       "the line that `keyhold serve` prints",
     ],
   ],
-  run: async (args, ctx) => {
-    const account = accountNameOf(args.account);
-    const password = await choosePassword(ctx);
-    try {
-      const registering = registerAccount(
-        homeOf(ctx),
-        {
-          profile: (await wantedProfile(ctx)) ?? "default",
-          server: { url: args.server, pin: args.pin, tlsCaPem: readAuthority(args.tlsCa) },
-          account,
-          invite: args.invite === null ? null : args.invite.toUpperCase(),
-          password,
-          kdf: kdfOf(ctx, null),
-        },
-        surroundings(ctx),
-      );
-      const made = await ctx.term.step("Registering", registering);
-      const { requestId, ...data } = made;
-      return result(data, () => `registered ${plain(made.account)}   (profile ${made.profile})\nNext: keyhold login`, {
-        requestId,
-      });
-    } finally {
-      wipe(password);
-    }
-  },
+  run: async (args, ctx) => registerWith(ctx, args),
 });

@@ -47,6 +47,12 @@ export function unpad(padded: Uint8Array): Uint8Array {
   throw new Fault("integrity", "a decrypted value is not padded as it must be");
 }
 
+/** Refuses a value that is not 1 to 65,536 bytes long. @throws Fault bad_input */
+export function checkLength(value: Uint8Array): void {
+  if (value.length >= 1 && value.length <= DEFAULTS.secretBytes) return;
+  throw new Fault("bad_input", `a secret has 1 to ${DEFAULTS.secretBytes} bytes`);
+}
+
 /**
  * Seals one value under a fresh data key, itself sealed under the record key.
  *
@@ -59,9 +65,7 @@ export function sealValue(
   value: Uint8Array,
   random: RandomSource,
 ): Uint8Array {
-  if (value.length < 1 || value.length > DEFAULTS.secretBytes) {
-    throw new Fault("bad_input", `a secret has 1 to ${DEFAULTS.secretBytes} bytes`);
-  }
+  checkLength(value);
   const dataKey = random(DATA_KEY_BYTES);
   const padded = pad(value);
   try {

@@ -1,6 +1,7 @@
 import { open, seal } from "../crypto/aead.ts";
 import { macCanon } from "../crypto/kdf.ts";
 import type { SessionId, UserId } from "../ids.ts";
+import { pad, unpad } from "../protocol/secret.ts";
 import type { AccountRow, Tx } from "../storage/store.ts";
 import type { ServerContext } from "./context.ts";
 
@@ -30,15 +31,16 @@ export async function candidate(ctx: ServerContext, tx: Tx, credentialId: Uint8A
   };
 }
 
-/** Seals an account name for the operator's eyes only. */
+/** Seals an account name, padded, for the operator's eyes only. */
 export function sealAccountName(ctx: ServerContext, credentialId: Uint8Array, name: string): Uint8Array {
-  return seal(ctx.keys.sealing, { kind: "account-name", credentialId }, new TextEncoder().encode(name), ctx.random);
+  const padded = pad(new TextEncoder().encode(name));
+  return seal(ctx.keys.sealing, { kind: "account-name", credentialId }, padded, ctx.random);
 }
 
 /** Opens a sealed account name. @throws Fault integrity */
 export function openAccountName(ctx: ServerContext, account: AccountRow): string {
   const context = { kind: "account-name", credentialId: account.credentialId } as const;
-  return new TextDecoder().decode(open(ctx.keys.sealing, context, account.sealedName));
+  return new TextDecoder().decode(unpad(open(ctx.keys.sealing, context, account.sealedName)));
 }
 
 /** Seals a session key so that its row cannot serve another account. */

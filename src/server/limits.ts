@@ -29,10 +29,12 @@ export async function spend(ctx: ServerContext, tx: Tx, bucket: string, free: nu
   return count;
 }
 
-/** Takes one count back after a success; the address keeps what others failed. */
-export async function refund(tx: Tx, bucket: string): Promise<void> {
+/** Takes one count back after a success; a block stays while others' failures alone are above `free`. */
+export async function refund(tx: Tx, bucket: string, free: number): Promise<void> {
   const row = await tx.limit(bucket);
-  if (row) await tx.putLimit({ ...row, count: Math.max(0, row.count - 1), blockedUntilMs: 0 });
+  if (!row) return;
+  const count = Math.max(0, row.count - 1);
+  await tx.putLimit({ ...row, count, blockedUntilMs: count > free ? row.blockedUntilMs : 0 });
 }
 
 /** Bucket of an address: whole for IPv4, its /64 for IPv6. */

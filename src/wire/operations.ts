@@ -44,6 +44,8 @@ function op<const A extends "none" | "session", const M extends boolean, I, O>(
 }
 
 const empty = struct({});
+/** Registration record: masking key, client public key, envelope (RFC 9807 §5.2.3). */
+const opaqueRecord = bytes({ length: 192 });
 const opaqueMessage = bytes({ min: 32, max: 1_024 });
 
 const change = struct({ leaf: leafRecord, sealed: nullable(sealedValue) });
@@ -128,7 +130,7 @@ export const operations = {
       requestId: id<RequestId>(),
       account: accountName,
       invite: nullable(inviteCode),
-      record: opaqueMessage,
+      record: opaqueRecord,
       settings,
       state: signedState,
     }),
@@ -167,12 +169,7 @@ export const operations = {
     struct({ request: opaqueMessage }),
     struct({ response: opaqueMessage, ksf: ksfCost }),
   ),
-  "account.password": op(
-    "session",
-    true,
-    struct({ record: opaqueMessage, settings, state: signedState }),
-    commitOutput,
-  ),
+  "account.password": op("session", true, struct({ record: opaqueRecord, settings, state: signedState }), commitOutput),
   "state.sync": op("session", false, syncInput, syncOutput),
   "secret.list": op("session", false, syncInput, syncOutput),
   /** Reserves ids and sends 32 random bytes for each (docs/protocol.md §5.2); repeated under one request id, the same. */

@@ -9,8 +9,8 @@ import { addTestDevice, type Middle, registerDevice, type TestDevice } from "../
 import {
   babbling,
   detected,
-  editing,
   EVERYTHING,
+  editing,
   impatient,
   inventing,
   onDisk,
@@ -18,8 +18,8 @@ import {
   startVillain,
   storing,
   unsealed,
-  valueOf,
   type Villain,
+  valueOf,
 } from "../support/hostile.ts";
 
 const PASSWORD = "a password of ada";
@@ -53,7 +53,9 @@ const sent = (operation: string) => villain.seen.filter((one) => one.operation =
 
 describe("acknowledgements", () => {
   test("acknowledge a commit with another state hash", async () => {
-    const other = editing(villain, { "secret.store": (output) => ({ ...output, stateHash: new Uint8Array(32).fill(7) }) });
+    const other = editing(villain, {
+      "secret.store": (output) => ({ ...output, stateHash: new Uint8Array(32).fill(7) }),
+    });
     await detected(villain, ada, other, () => ada.client.store(storing("a", "second")));
     expect(await valueOf(ada.client, "a")).toBe("second");
     expect(await versions("a")).toEqual([1, 2]);
@@ -161,7 +163,22 @@ function hashOfState(request: InputOf<CommitName>): Uint8Array {
 }
 
 describe("answers in clear", () => {
-  const CLEAR = ["not_found", "exists", "stale", "conflict", "denied", "session_invalid", "replayed", "internal", "bad_input", "unavailable", "storage", "rate_limited", "integrity", "no_such_code"];
+  const CLEAR = [
+    "not_found",
+    "exists",
+    "stale",
+    "conflict",
+    "denied",
+    "session_invalid",
+    "replayed",
+    "internal",
+    "bad_input",
+    "unavailable",
+    "storage",
+    "rate_limited",
+    "integrity",
+    "no_such_code",
+  ];
   for (const code of CLEAR) {
     test(`${code} after execution: the request stays pending, is sent again exactly, has one effect`, async () => {
       impatient(ada);
@@ -171,7 +188,17 @@ describe("answers in clear", () => {
         return unsealed(code);
       };
       await villain.during(lie, () =>
-        rejected(ada.client.store(storing("a", "second")), "integrity", "session_invalid", "replayed", "internal", "bad_input", "unavailable", "storage", "rate_limited"),
+        rejected(
+          ada.client.store(storing("a", "second")),
+          "integrity",
+          "session_invalid",
+          "replayed",
+          "internal",
+          "bad_input",
+          "unavailable",
+          "storage",
+          "rate_limited",
+        ),
       );
       const pending = readPending(ada.open.box.path);
       expect(pending).not.toBeNull();
@@ -211,7 +238,15 @@ describe("answers in clear", () => {
 
 /** The request has one `ok` entry in the log. */
 async function once(requestId: RequestId): Promise<void> {
-  const query = { name: null, action: null, fromMs: null, untilMs: null, limit: null, cursor: null, purpose: "list" } as const;
+  const query = {
+    name: null,
+    action: null,
+    fromMs: null,
+    untilMs: null,
+    limit: null,
+    cursor: null,
+    purpose: "list",
+  } as const;
   const { items } = await ada.client.auditList({ ...query, requestId });
   expect(items.map(({ status }) => status)).toEqual(["ok"]);
 }
@@ -250,7 +285,8 @@ describe("replies", () => {
   test("redirect a request to another operation: the server's own seal refuses, nothing happens", async () => {
     impatient(ada);
     for (const target of ["secret.purge", "secret.remove", "secret.import", "session.close", "secret.get"]) {
-      const redirect: Middle = (operation, body, forward) => forward(operation === "secret.store" ? target : operation, body);
+      const redirect: Middle = (operation, body, forward) =>
+        forward(operation === "secret.store" ? target : operation, body);
       const before = onDisk(ada);
       await villain.during(redirect, () => rejected(ada.client.store(storing("a", `to ${target}`)), "bad_input"));
       expect(onDisk(ada)).toBe(before);
@@ -301,7 +337,7 @@ describe("replies", () => {
   });
 
   const RAW: Record<string, (honest: string) => string | Uint8Array> = {
-    "nothing": () => "",
+    nothing: () => "",
     "one line": (honest) => honest.split("\n")[0] ?? "",
     "no JSON": () => "\n\n\n",
     "bytes that are no text": () => Uint8Array.of(0xff, 0xfe, 10, 0xff),
@@ -324,10 +360,12 @@ describe("replies", () => {
   }
 
   test("garbage in place of a sealed reply: cut, flipped, empty", async () => {
-    const bend = (edit: (body: Uint8Array) => Uint8Array): Middle => async (operation, body, forward) => {
-      const reply = await forward(operation, body);
-      return { ...reply, body: edit(new Uint8Array(Buffer.from(reply.body as Uint8Array))) };
-    };
+    const bend =
+      (edit: (body: Uint8Array) => Uint8Array): Middle =>
+      async (operation, body, forward) => {
+        const reply = await forward(operation, body);
+        return { ...reply, body: edit(new Uint8Array(Buffer.from(reply.body as Uint8Array))) };
+      };
     const edits = [
       (body: Uint8Array) => body.slice(0, -1),
       (body: Uint8Array) => body.map((byte, i) => (i === body.length - 1 ? byte ^ 1 : byte)),

@@ -1,19 +1,19 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "bun:test";
-import { newId, type KeyId } from "../../src/ids.ts";
-import { leafHash, type LeafRecord } from "../../src/protocol/leaf.ts";
+import { type KeyId, newId } from "../../src/ids.ts";
+import { type LeafRecord, leafHash } from "../../src/protocol/leaf.ts";
 import { addTestDevice, type Middle, random, registerDevice, type TestDevice } from "../support/harness.ts";
 import {
   asking,
   detected,
-  editing,
   EVERYTHING,
+  editing,
   inventing,
   rejected,
   startVillain,
   storing,
   unsealed,
-  valueOf,
   type Villain,
+  valueOf,
 } from "../support/hostile.ts";
 
 const PASSWORD = "a password of ada";
@@ -58,8 +58,10 @@ const sealedOf = async (device: TestDevice, keyId: KeyId, version: number): Prom
 const serving = (sealed: Uint8Array): Middle =>
   editing(villain, { "secret.get": ({ items }) => ({ items: items.map((item) => ({ ...item, sealed })) }) });
 
-const fresh = (device: TestDevice, name: string, version: number | null = null) => () =>
-  device.client.get(asking(name, { fresh: true, version }));
+const fresh =
+  (device: TestDevice, name: string, version: number | null = null) =>
+  () =>
+    device.client.get(asking(name, { fresh: true, version }));
 
 describe("values", () => {
   test("swap two ciphertexts of one user", async () => {
@@ -115,7 +117,9 @@ describe("values", () => {
     const many = (purpose: "get" | "export") => () => ada.client.getMany({ refs, fresh: true, purpose });
     for (const purpose of ["get", "export"] as const) {
       const operation = `secret.${purpose}` as const;
-      const turned = editing(villain, { [operation]: ({ items }: { items: readonly unknown[] }) => ({ items: items.toReversed() }) });
+      const turned = editing(villain, {
+        [operation]: ({ items }: { items: readonly unknown[] }) => ({ items: items.toReversed() }),
+      });
       await detected(villain, ada, turned, many(purpose));
       const rotated = editing(villain, {
         [operation]: ({ items }: { items: readonly { sealed: Uint8Array }[] }) => ({
@@ -125,7 +129,11 @@ describe("values", () => {
       await detected(villain, ada, rotated, many(purpose));
     }
     const got = await ada.client.getMany({ refs, fresh: true, purpose: "export" });
-    expect(got.map(({ value }) => new TextDecoder().decode(value ?? undefined))).toEqual(["value a", "value b", "value c"]);
+    expect(got.map(({ value }) => new TextDecoder().decode(value ?? undefined))).toEqual([
+      "value a",
+      "value b",
+      "value c",
+    ]);
   });
 
   test("a server that sends values one by one is slow, not wrong", async () => {
@@ -243,7 +251,12 @@ describe("lists", () => {
     const { owner } = ada.open.box.model;
     const [old] = await villain.server.store.transaction((tx) => tx.history(owner, keyId, 0, 10));
     if (!old) throw new Error("no history");
-    await detected(villain, device, leaves(() => [old]), () => device.client.sync());
+    await detected(
+      villain,
+      device,
+      leaves(() => [old]),
+      () => device.client.sync(),
+    );
     expect(await valueOf(device.client, "a")).toBe("second");
   });
 
@@ -296,9 +309,11 @@ describe("history", () => {
     "drop the first change": (all) => all.slice(1),
     "drop one in the middle": (all) => all.toSpliced(1, 1),
     "drop the last": (all) => all.slice(0, -1),
-    "reorder": (all) => all.toReversed(),
-    "exchange the metadata of two versions": (all) => all.map((leaf, i) => ({ ...leaf, meta: all[(i + 1) % all.length]?.meta ?? null })),
-    "another hash for an old value": (all) => all.map((leaf, i) => (i === 0 ? { ...leaf, sealedHash: new Uint8Array(32) } : leaf)),
+    reorder: (all) => all.toReversed(),
+    "exchange the metadata of two versions": (all) =>
+      all.map((leaf, i) => ({ ...leaf, meta: all[(i + 1) % all.length]?.meta ?? null })),
+    "another hash for an old value": (all) =>
+      all.map((leaf, i) => (i === 0 ? { ...leaf, sealedHash: new Uint8Array(32) } : leaf)),
     "re-chain after an edit": (all) => {
       const out: LeafRecord[] = [];
       for (const [i, leaf] of all.entries()) {
@@ -309,7 +324,7 @@ describe("history", () => {
       return out;
     },
     "another secret's history": (all) => all.map((leaf) => ({ ...leaf, keyId: newId<KeyId>(random) })),
-    "nothing": () => [],
+    nothing: () => [],
   };
   for (const [name, edit] of Object.entries(ATTACKS)) {
     test(`of a secret: ${name}`, async () => {
@@ -356,7 +371,13 @@ describe("reserved ids", () => {
       () => ada.client.store(storing("b", "other")),
       () => ada.client.generate({ name: "b", type: "bytes", length: null, tags: [], replace: false, where: null }),
     ];
-    for (const one of work) await detected(villain, ada, ids(() => keyId), one);
+    for (const one of work)
+      await detected(
+        villain,
+        ada,
+        ids(() => keyId),
+        one,
+      );
     expect(await valueOf(ada.client, "a")).toBe("value");
   });
 
@@ -366,7 +387,12 @@ describe("reserved ids", () => {
     const purged = await store(ada, "b", "value");
     await ada.client.remove({ name: "b", purge: true });
     for (const keyId of [removed, purged]) {
-      await detected(villain, ada, ids(() => keyId), () => ada.client.store(storing("c", "other")));
+      await detected(
+        villain,
+        ada,
+        ids(() => keyId),
+        () => ada.client.store(storing("c", "other")),
+      );
     }
   });
 
@@ -377,7 +403,10 @@ describe("reserved ids", () => {
 
   test("hand out an id of its own choice: the owner still gets a secret under it or nothing", async () => {
     const chosen = newId<KeyId>(random);
-    await villain.during(ids(() => chosen), () => rejected(ada.client.store(storing("b", "x")), "not_found"));
+    await villain.during(
+      ids(() => chosen),
+      () => rejected(ada.client.store(storing("b", "x")), "not_found"),
+    );
     expect((await ada.client.list(EVERYTHING)).items).toEqual([]);
   });
 

@@ -1,8 +1,8 @@
 import { afterEach, beforeEach, expect, test } from "bun:test";
-import { credentialIdOf } from "../../src/server/accounts.ts";
-import { KDF } from "../../src/protocol/defaults.ts";
 import { toBase64url } from "../../src/crypto/bytes.ts";
 import { newId, type RequestId } from "../../src/ids.ts";
+import { KDF } from "../../src/protocol/defaults.ts";
+import { credentialIdOf } from "../../src/server/accounts.ts";
 import {
   call,
   errorOf,
@@ -68,7 +68,10 @@ function opens(ke2: Ke2, guess: string, blind: Uint8Array, evaluated: Uint8Array
 test("the attack works on whoever can evaluate: an uncounted evaluation would test a password", async () => {
   const ke2 = await recordKe2("alice");
   const { serverRegister } = await import("../../src/crypto/opaque.ts");
-  for (const [guess, right] of [["wrong", false], [PASSWORD, true]] as const) {
+  for (const [guess, right] of [
+    ["wrong", false],
+    [PASSWORD, true],
+  ] as const) {
     const { state, request } = startRegistration(utf8(guess));
     const response = serverRegister(server.ctx.keys.opaque.setup, credentialIdOf(server.ctx, "alice"), request);
     expect(opens(ke2, guess, state.blind, response.slice(0, 32))).toBe(right);
@@ -142,7 +145,12 @@ test("evaluations gathered before the name was registered are bounded by the sam
   for (let i = 0; i < 40; i++) {
     const guess = `guess ${i}`;
     const { state, request } = startRegistration(utf8(guess));
-    const reply = await postInput(server, "account.register.start", { account: "gina", invite: null, request }, `10.4.0.${i}`);
+    const reply = await postInput(
+      server,
+      "account.register.start",
+      { account: "gina", invite: null, request },
+      `10.4.0.${i}`,
+    );
     if (reply.status !== 200) continue;
     const { response } = outputOf("account.register.start", reply);
     blinds.push({ guess, blind: state.blind, evaluated: response.slice(0, 32) });

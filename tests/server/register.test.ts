@@ -2,18 +2,14 @@ import { afterEach, describe, expect, test } from "bun:test";
 import { signerFromSeed } from "../../src/crypto/identity.ts";
 import { type DeviceId, type IncarnationId, newId, type RequestId, type UserId } from "../../src/ids.ts";
 import { type AccountState, type Settings, settingsHash, signState } from "../../src/protocol/state.ts";
-import { inviteHash } from "../../src/server/handlers/register.ts";
 import { sweepLogins } from "../../src/server/handlers/login.ts";
 import { type InputOf, requestHash } from "../../src/wire/operations.ts";
 import {
   errorOf,
-  fileStore,
   finishRaw,
-  hookedStore,
   logInRaw,
   logOf,
   outputOf,
-  post,
   postInput,
   prepareRaw,
   type RawOwner,
@@ -23,6 +19,7 @@ import {
 } from "../support/attacker.ts";
 import { random, startTestServer, type TestServer } from "../support/harness.ts";
 import { startRegistration } from "../support/opaque-oracle.ts";
+import { fileStore } from "../support/storeprobe.ts";
 
 type Registration = InputOf<"account.register">;
 
@@ -186,12 +183,30 @@ describe("a registration that does not fit itself is refused, and nothing change
   const CASES: [string, Make][] = [
     ["the record swapped after signing", ({ input }) => ({ ...input, record: flip(input.record) })],
     ["the account name swapped after signing", ({ input }) => ({ ...input, account: "mallory" })],
-    ["the wrapped key swapped after signing", ({ input }) => ({ ...input, settings: { ...input.settings, wrappedAccountKey: random(73) } })],
-    ["the identity's signature altered", ({ input }) => ({ ...input, state: { ...input.state, identitySignature: flip(input.state.identitySignature) } })],
-    ["the device's signature altered", ({ input }) => ({ ...input, state: { ...input.state, deviceSignature: flip(input.state.deviceSignature) } })],
-    ["signed by another identity", ({ input, owner }) => ({ ...input, state: signState(input.state.state, stranger, owner.device) })],
-    ["signed by another device", ({ input, owner }) => ({ ...input, state: signState(input.state.state, owner.identity, stranger) })],
-    ["the identity swapped", ({ input }) => ({ ...input, settings: { ...input.settings, identity: stranger.publicKey } })],
+    [
+      "the wrapped key swapped after signing",
+      ({ input }) => ({ ...input, settings: { ...input.settings, wrappedAccountKey: random(73) } }),
+    ],
+    [
+      "the identity's signature altered",
+      ({ input }) => ({ ...input, state: { ...input.state, identitySignature: flip(input.state.identitySignature) } }),
+    ],
+    [
+      "the device's signature altered",
+      ({ input }) => ({ ...input, state: { ...input.state, deviceSignature: flip(input.state.deviceSignature) } }),
+    ],
+    [
+      "signed by another identity",
+      ({ input, owner }) => ({ ...input, state: signState(input.state.state, stranger, owner.device) }),
+    ],
+    [
+      "signed by another device",
+      ({ input, owner }) => ({ ...input, state: signState(input.state.state, owner.identity, stranger) }),
+    ],
+    [
+      "the identity swapped",
+      ({ input }) => ({ ...input, settings: { ...input.settings, identity: stranger.publicKey } }),
+    ],
     ["revision 2", (made) => resigned(made, { state: { revision: 2 } })],
     ["a previous state", (made) => resigned(made, { state: { previous: random(32) } })],
     ["a root of secrets that are not there", (made) => resigned(made, { state: { root: random(32) } })],
@@ -202,11 +217,14 @@ describe("a registration that does not fit itself is refused, and nothing change
     ["a device that is not listed", (made) => resigned(made, { state: { deviceId: newId<DeviceId>(random) } })],
     ["an audit position", (made) => resigned(made, { state: { auditSeq: 1 } })],
     ["an account id that was not reserved", (made) => resigned(made, { state: { userId: newId<UserId>(random) } })],
-    ["a second device", (made) => {
-      const [first] = made.input.settings.devices;
-      if (!first) throw new Error("no device");
-      return resigned(made, { settings: { devices: [first, { ...first, id: newId<DeviceId>(random) }] } });
-    }],
+    [
+      "a second device",
+      (made) => {
+        const [first] = made.input.settings.devices;
+        if (!first) throw new Error("no device");
+        return resigned(made, { settings: { devices: [first, { ...first, id: newId<DeviceId>(random) }] } });
+      },
+    ],
   ];
   test.each(CASES)("%s", async (_what, make) => {
     const { server, file } = await serveFile();
@@ -224,144 +242,4 @@ describe("a registration that does not fit itself is refused, and nothing change
     const made = await prepareRaw(server, "alice");
     outputOf("account.register", await finish(server, resigned(made, {})));
   });
-});
-
-describe("with invites", () => {
-  async function invited(changes: { expiresAtMs?: number } = {}) {
-    const made = await serveFile({ registration: "invite" });
-    const code = "ABCD-EFGH-2345";
-    const { now } = made.server.ctx;
-    await made.server.store.transaction((tx) =>
-      tx.putInvite({
-        codeHash: inviteHash(code),
-        createdAtMs: now(),
-        expiresAtMs: now() + 1_000_000,
-        usedAtMs: null,
-        conflicts: 0,
-        hint: "ABCD",
-        ...changes,
-      }),
-    );
-    return { ...made, code };
-  }
-  const row = (server: TestServer, code: string) => server.store.transaction((tx) => tx.invite(inviteHash(code)));
-
-  test("no code, an unknown, a used and an expired one are refused alike, for known and unknown names", async () => {
-    const { server, code } = await invited();
-    await registerRaw(server, "alice", "correct horse", code);
-    const expired = "ZZZZ-ZZZZ";
-    await server.store.transaction((tx) =>
-      tx.putInvite({ codeHash: inviteHash(expired), createdAtMs: 0, expiresAtMs: server.ctx.now(), usedAtMs: null, conflicts: 0, hint: "ZZZZ" }),
-    );
-    const bodies = new Set<string>();
-    for (const name of ["alice", "nobody"]) {
-      for (const given of [null, "WRNG-CODE", code, expired]) {
-        const reply = await start(server, name, given);
-        expect(reply.status).toBe(403);
-        bodies.add(String(reply.body));
-      }
-    }
-    expect(bodies.size).toBe(1);
-    expect((await logOf(server, (await startRow(server, "alice")).userId)).map(({ status }) => status)).toEqual(["ok"]);
-  });
-
-  const startRow = async (server: TestServer, name: string) => {
-    const { credentialIdOf } = await import("../../src/server/accounts.ts");
-    const found = await server.store.transaction((tx) => tx.accountByCredential(credentialIdOf(server.ctx, name)));
-    if (!found) throw new Error("no such account");
-    return found;
-  };
-
-  test("a code works once, even for two at the same instant", async () => {
-    const { server, code } = await invited();
-    const one = await prepareRaw(server, "alice", "p", code);
-    const two = await prepareRaw(server, "bobby", "p", code);
-    const replies = await Promise.all([finish(server, one.input), finish(server, two.input)]);
-    expect(replies.map(({ status }) => status).sort()).toEqual([200, 403]);
-    expect((await row(server, code))?.usedAtMs).not.toBeNull();
-    expect(await server.store.transaction((tx) => tx.accounts(null, 10))).toHaveLength(1);
-  });
-
-  test("account and used code appear together, or neither", async () => {
-    const hooked = hookedStore();
-    const { server, file } = await serveFile({ registration: "invite", wrap: hooked.wrap });
-    const code = "ABCD";
-    await server.store.transaction((tx) =>
-      tx.putInvite({ codeHash: inviteHash(code), createdAtMs: 0, expiresAtMs: server.ctx.now() + 1_000_000, usedAtMs: null, conflicts: 0, hint: "" }),
-    );
-    const { input } = await prepareRaw(server, "alice", "p", code);
-    const before = file.dump();
-    for (const method of ["insertAccount", "updateInvite", "appendState", "putRequest", "appendAudit"]) {
-      for (const when of ["before", "after"]) {
-        hooked.hook = async (name, args, run) => {
-          if (name !== method) return run(...args);
-          if (when === "after") await run(...args);
-          throw new Error("power cut");
-        };
-        expect((await finish(server, input)).status).toBe(500);
-        hooked.hook = null;
-        expect(file.dump()).toBe(before);
-      }
-    }
-    expect(server.faults.splice(0)).toHaveLength(10);
-    outputOf("account.register", await finish(server, input));
-    expect((await row(server, code))?.usedAtMs).not.toBeNull();
-  });
-
-  test("five taken names void a code", async () => {
-    const { server, code } = await invited();
-    await server.store.transaction((tx) =>
-      tx.putInvite({ codeHash: inviteHash("FRST"), createdAtMs: 0, expiresAtMs: server.ctx.now() + 1_000_000, usedAtMs: null, conflicts: 0, hint: "" }),
-    );
-    await registerRaw(server, "alice", "correct horse", "FRST");
-    for (let i = 0; i < 5; i++) expect(errorOf(await start(server, "alice", code)).code).toBe("exists");
-    const refused = await start(server, "alice", code);
-    expect(refused.status).toBe(403);
-    expect(String(refused.body)).toBe(String((await start(server, "nobody", null)).body));
-    expect((await start(server, "somebody", code)).status).toBe(403);
-  });
-
-  test("the last request tells no name from another without its own reservation, so a code cannot probe names", async () => {
-    const { server, code } = await invited();
-    await server.store.transaction((tx) =>
-      tx.putInvite({ codeHash: inviteHash("FRST"), createdAtMs: 0, expiresAtMs: server.ctx.now() + 1_000_000, usedAtMs: null, conflicts: 0, hint: "" }),
-    );
-    await registerRaw(server, "alice", "correct horse", "FRST");
-    const made = await prepareRaw(server, "mallory", "p", code);
-    const probe = (account: string) => finish(server, resigned(made, { body: { account } }));
-    const known = await probe("alice");
-    const unknown = await probe("nobody");
-    expect(String(known.body)).toBe(String(unknown.body));
-    expect(known.status).toBe(unknown.status);
-  });
-
-  test("a code is checked at the last request too", async () => {
-    const { server, code } = await invited();
-    const made = await prepareRaw(server, "alice", "p", code);
-    for (const invite of [null, "WRNG"]) {
-      expect((await finish(server, resigned(made, { body: { invite } }))).status).toBe(403);
-    }
-    server.advance(1_000_001);
-    expect((await finish(server, made.input)).status).toBe(403);
-  });
-
-  test("hyphens in a code do not matter, other characters do", async () => {
-    const { server, code } = await invited();
-    expect((await start(server, "alice", code.replaceAll("-", ""))).status).toBe(200);
-    const lower = { account: "alice", invite: code.toLowerCase(), request: "A".repeat(43) };
-    expect((await post(server, "account.register.start", lower)).status).toBe(400);
-  });
-});
-
-test("a closed server takes nobody, with or without a code, and says the same for every name", async () => {
-  const server = await serve({ registration: "closed" });
-  const bodies = new Set<string>();
-  for (const name of ["alice", "bob"]) {
-    for (const code of [null, "ABCD"]) {
-      const reply = await start(server, name, code);
-      expect(reply.status).toBe(403);
-      bodies.add(String(reply.body));
-    }
-  }
-  expect(bodies.size).toBe(1);
 });

@@ -1,9 +1,5 @@
-import { Database } from "bun:sqlite";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { prepareRegistration, newDevice } from "../../src/client/register.ts";
 import { signersOf } from "../../src/client/model.ts";
+import { newDevice, prepareRegistration } from "../../src/client/register.ts";
 import { open as openSealed } from "../../src/crypto/aead.ts";
 import { ZERO_HASH_BYTES } from "../../src/crypto/bytes.ts";
 import type { Signer } from "../../src/crypto/identity.ts";
@@ -14,18 +10,24 @@ import { idBytes, type KeyId, newId, type RequestId, type SessionId, type UserId
 import { type ChannelKeys, channelKeys, loginReplyKey, openReply, sealRequest } from "../../src/protocol/channel.ts";
 import { KDF } from "../../src/protocol/defaults.ts";
 import { type LeafRecord, leafHash } from "../../src/protocol/leaf.ts";
-import { type AccountState, type Settings, type SignedState, settingsHash, signState, stateHash } from "../../src/protocol/state.ts";
+import {
+  type AccountState,
+  type Settings,
+  type SignedState,
+  settingsHash,
+  signState,
+  stateHash,
+} from "../../src/protocol/state.ts";
 import type { Reply } from "../../src/server/dispatch.ts";
-import type { Store, Tx } from "../../src/storage/store.ts";
-import { decodeJson, encodeJson, type Codec } from "../../src/wire/codec.ts";
+import { type Codec, decodeJson, encodeJson } from "../../src/wire/codec.ts";
 import {
   type CommitName,
   errorBody,
   type InputOf,
   loginReply,
   type OperationName,
-  operations,
   type OutputOf,
+  operations,
   replyHead,
   requestHash,
   type SessionOperation,
@@ -35,113 +37,6 @@ import { passwordOf, random, type TestServer, testSurroundings } from "./harness
 /** The attacker's tool kit: raw requests, frames and signed states, a database seen and changed from outside. */
 
 export const utf8 = (text: string): Uint8Array => new TextEncoder().encode(text);
-
-// ---- A store that watches, lies or fails ----
-
-/** Runs around each statement of a transaction; may change its arguments, its answer, or throw. */
-export type Hook = (method: string, args: readonly unknown[], run: (...args: unknown[]) => Promise<unknown>) => Promise<unknown>;
-
-/** A store whose transactions go through `hook` while there is one. */
-export interface HookedStore {
-  hook: Hook | null;
-  /** Sees each transaction as a whole. */
-  around: (<T>(run: () => Promise<T>) => Promise<T>) | null;
-  wrap(store: Store): Store;
-}
-
-export function hookedStore(): HookedStore {
-  const hooked: HookedStore = {
-    hook: null,
-    around: null,
-    wrap: (store) => ({
-      engine: store.engine,
-      check: () => store.check(),
-      close: () => store.close(),
-      transaction: (work) => {
-        const run = () => store.transaction((tx) => work(through(tx)));
-        return hooked.around ? hooked.around(run) : run();
-      },
-    }),
-  };
-  function through(tx: Tx): Tx {
-    return new Proxy(tx, {
-      get(target, name) {
-        const method = Reflect.get(target, name) as (...args: unknown[]) => Promise<unknown>;
-        return (...args: unknown[]) => {
-          const run = (...given: unknown[]) => method.apply(target, given);
-          return hooked.hook ? hooked.hook(String(name), args, run) : run(...args);
-        };
-      },
-    });
-  }
-  return hooked;
-}
-
-/** A hook that writes down each statement with the form of what it writes: names of fields, lengths, null or not. */
-export function recorder(): { readonly lines: string[]; readonly hook: Hook } {
-  const lines: string[] = [];
-  return {
-    lines,
-    hook: (method, args, run) => {
-      lines.push(`${method}(${args.map((arg) => formOf(arg, method)).join(", ")})`);
-      return run(...args);
-    },
-  };
-}
-
-function formOf(value: unknown, path: string): string {
-  if (value instanceof Uint8Array) return `${value.length} bytes`;
-  if (typeof value === "string") return /^(account|device|address):/.exec(value)?.[0] ?? `${value.length} characters`;
-  if (typeof value !== "object" || value === null) {
-    // a shadow entry differs in its expiry alone, an account's own numbers in their size
-    return path === "appendAudit" ? "-" : typeof value === "number" ? "number" : String(value);
-  }
-  return `{${Object.entries(value)
-    .map(([name, field]) => `${name}: ${formOf(field, path)}`)
-    .join(", ")}}`;
-}
-
-// ---- A database on disk, seen from outside ----
-
-/** A server's database file; `sql` is a second connection, as a thief or an intruder would have it. */
-export interface FileStore {
-  readonly directory: string;
-  readonly path: string;
-  sql<R = Record<string, unknown>>(text: string, ...values: (string | number | Uint8Array | null)[]): R[];
-  /** Everything but the tables named, as text to compare. */
-  dump(...except: string[]): string;
-  end(): void;
-}
-
-export function fileStore(): FileStore {
-  const directory = mkdtempSync(join(tmpdir(), "keyhold-server-"));
-  const path = join(directory, "keyhold.db");
-  function sql<R>(text: string, ...values: (string | number | Uint8Array | null)[]): R[] {
-    const db = new Database(path);
-    try {
-      db.run("PRAGMA busy_timeout = 5000");
-      return db.query(text).all(...values) as R[];
-    } finally {
-      db.close();
-    }
-  }
-  return {
-    directory,
-    path,
-    sql,
-    dump(...except) {
-      const tables = sql<{ name: string }>("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name");
-      return tables
-        .filter(({ name }) => !except.includes(name))
-        .map(({ name }) => `${name}: ${JSON.stringify(sql(`SELECT * FROM ${name}`), shown)}`)
-        .join("\n");
-    },
-    end: () => rmSync(directory, { recursive: true, force: true }),
-  };
-}
-
-const shown = (_key: string, value: unknown): unknown =>
-  value instanceof Uint8Array ? value.toHex() : value;
 
 // ---- Raw requests ----
 
@@ -189,7 +84,12 @@ interface LoginOptions {
 }
 
 /** First half of a login. @throws Error for any reply but 200 */
-export async function startRaw(server: TestServer, account: string, password: string, options: LoginOptions = {}): Promise<RawStart> {
+export async function startRaw(
+  server: TestServer,
+  account: string,
+  password: string,
+  options: LoginOptions = {},
+): Promise<RawStart> {
   const { request, state } = clientLoginStart(password);
   const reply = await postInput(
     server,
@@ -227,7 +127,12 @@ export interface RawSession {
 }
 
 /** Logs in. */
-export async function logInRaw(server: TestServer, account: string, password: string, options: LoginOptions = {}): Promise<RawSession> {
+export async function logInRaw(
+  server: TestServer,
+  account: string,
+  password: string,
+  options: LoginOptions = {},
+): Promise<RawSession> {
   const started = await startRaw(server, account, password, options);
   const { sealed } = outputOf("session.login", await finishRaw(server, started, undefined, options.address));
   if (!started.fitting) throw new Error("wrong password");
@@ -260,7 +165,11 @@ export function frameOf(
 }
 
 /** Sends bytes as a frame. */
-export function postFrame(server: Pick<TestServer, "dispatcher">, operation: string, bytes: Uint8Array): Promise<Reply> {
+export function postFrame(
+  server: Pick<TestServer, "dispatcher">,
+  operation: string,
+  bytes: Uint8Array,
+): Promise<Reply> {
   return server.dispatcher.handle(operation, "application/octet-stream", bytes, { address: ADDRESS });
 }
 
@@ -278,7 +187,11 @@ export interface RawAnswer {
 }
 
 /** Sends a frame and opens what comes back. */
-export async function exchange(server: Pick<TestServer, "dispatcher">, session: RawSession, frame: RawFrame): Promise<RawAnswer> {
+export async function exchange(
+  server: Pick<TestServer, "dispatcher">,
+  session: RawSession,
+  frame: RawFrame,
+): Promise<RawAnswer> {
   const reply = await postFrame(server, frame.operation, frame.bytes);
   const { requestId } = frame.head;
   if (typeof reply.body === "string") {
@@ -342,18 +255,39 @@ export async function prepareRaw(
     return { status: 503, contentType: "application/json", body: "{}", outcome: "dropped" };
   });
   const cheap = { url: "https://127.0.0.1:1", kdf: "test" } as const;
-  const prepared = await prepareRegistration(link, cheap, { account, invite, device: entry }, passwordOf(password), around);
+  const prepared = await prepareRegistration(
+    link,
+    cheap,
+    { account, invite, device: entry },
+    passwordOf(password),
+    around,
+  );
   await prepared.finish().catch(() => undefined);
   if (!caught) throw new Error("no registration was sent");
   const input = decodeJson(operations["account.register"].input, caught);
   const { identity, device } = signersOf(prepared.model);
   const { userId } = input.state.state;
-  const owner = { account, password, token: entry.token, userId, identity, device, settings: input.settings, state: input.state, map: EMPTY_MAP };
+  const owner = {
+    account,
+    password,
+    token: entry.token,
+    userId,
+    identity,
+    device,
+    settings: input.settings,
+    state: input.state,
+    map: EMPTY_MAP,
+  };
   return { input, owner };
 }
 
 /** Registers an account. */
-export async function registerRaw(server: TestServer, account: string, password = "correct horse", invite: string | null = null): Promise<RawOwner> {
+export async function registerRaw(
+  server: TestServer,
+  account: string,
+  password = "correct horse",
+  invite: string | null = null,
+): Promise<RawOwner> {
   const { input, owner } = await prepareRaw(server, account, password, invite);
   outputOf("account.register", await postInput(server, "account.register", input));
   return owner;
@@ -362,7 +296,12 @@ export async function registerRaw(server: TestServer, account: string, password 
 // ---- Mutations ----
 
 /** The next leaf of a key, or its first. */
-export function leafOf(keyId: KeyId, sealed: Uint8Array | null, before: LeafRecord | null, changes: Partial<LeafRecord> = {}): LeafRecord {
+export function leafOf(
+  keyId: KeyId,
+  sealed: Uint8Array | null,
+  before: LeafRecord | null,
+  changes: Partial<LeafRecord> = {},
+): LeafRecord {
   const meta = random(80);
   return {
     keyId,
@@ -427,7 +366,12 @@ export function commitOf(
 }
 
 /** Reserves an id and stores a value under it. */
-export async function storeRaw(server: TestServer, session: RawSession, owner: RawOwner, sealed = random(120)): Promise<LeafRecord> {
+export async function storeRaw(
+  server: TestServer,
+  session: RawSession,
+  owner: RawOwner,
+  sealed = random(120),
+): Promise<LeafRecord> {
   const keyId = await reserveRaw(server, session);
   const leaf = leafOf(keyId, sealed, null);
   const requestId = newId<RequestId>(random);

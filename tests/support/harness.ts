@@ -7,7 +7,7 @@ import { createClient } from "../../src/client/client.ts";
 import { commitSettings } from "../../src/client/commit.ts";
 import { type LoggedIn, logIn } from "../../src/client/login.ts";
 import { bind, newModel, type Surroundings } from "../../src/client/model.ts";
-import { online, type Open } from "../../src/client/opened.ts";
+import { type Open, online } from "../../src/client/opened.ts";
 import { deviceEntry, newDevice, prepareRegistration } from "../../src/client/register.ts";
 import type { Link } from "../../src/client/session.ts";
 import { synchroniseAll } from "../../src/client/sync.ts";
@@ -111,8 +111,7 @@ export async function startTestServer(
         statementNumber: 1,
         opaqueKeys: [serverPublicKey(keys.opaque.setup)],
         async post(operation, contentType, body) {
-          const forward = (name: string, bytes: Uint8Array) =>
-            dispatcher.handle(name, contentType, bytes, { address });
+          const forward = (name: string, bytes: Uint8Array) => dispatcher.handle(name, contentType, bytes, { address });
           const reply = middle
             ? await middle(operation, bytesOf(body), forward)
             : await forward(operation, bytesOf(body));
@@ -170,11 +169,22 @@ async function boxFor(model: VaultBox["model"], around: Surroundings): Promise<{
 }
 
 /** Registers an account over a link and logs its first device in. */
-export async function registerDevice(link: Link, account: string, password: string, invite: string | null = null): Promise<TestDevice> {
+export async function registerDevice(
+  link: Link,
+  account: string,
+  password: string,
+  invite: string | null = null,
+): Promise<TestDevice> {
   const notices: string[] = [];
   const around = testSurroundings(notices);
   const entry = newDevice(`${account}'s first device`, around);
-  const prepared = await prepareRegistration(link, CHEAP, { account, invite, device: entry }, passwordOf(password), around);
+  const prepared = await prepareRegistration(
+    link,
+    CHEAP,
+    { account, invite, device: entry },
+    passwordOf(password),
+    around,
+  );
   await prepared.finish();
   const { box, directory } = await boxFor(prepared.model, around);
   const login = await logIn(link, CHEAP, account, passwordOf(password), around);

@@ -1,7 +1,7 @@
+import { expect } from "bun:test";
 import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { expect } from "bun:test";
 import type { KeyholdClient, StoreInput } from "../../src/client/api.ts";
 import { createClient } from "../../src/client/client.ts";
 import { logIn } from "../../src/client/login.ts";
@@ -9,9 +9,16 @@ import { decodeModel } from "../../src/client/model.ts";
 import type { Open } from "../../src/client/opened.ts";
 import type { HeadSummary, Link, Session } from "../../src/client/session.ts";
 import { readVaultFile } from "../../src/client/vaultfile.ts";
-import { Fault, type ErrorCode } from "../../src/errors.ts";
+import { type ErrorCode, Fault } from "../../src/errors.ts";
 import type { UserId } from "../../src/ids.ts";
-import { type ChannelKeys, channelKeys, frameHead, openReply, openRequest, sealReply } from "../../src/protocol/channel.ts";
+import {
+  type ChannelKeys,
+  channelKeys,
+  frameHead,
+  openReply,
+  openRequest,
+  sealReply,
+} from "../../src/protocol/channel.ts";
 import { openVaultWithKey } from "../../src/protocol/vault.ts";
 import { openSessionKey } from "../../src/server/accounts.ts";
 import type { Reply } from "../../src/server/dispatch.ts";
@@ -19,12 +26,20 @@ import { type Codec, decodeJson, encodeJson } from "../../src/wire/codec.ts";
 import {
   errorBody,
   type InputOf,
-  operations,
   type OutputOf,
+  operations,
   replyHead,
   type SessionOperation,
 } from "../../src/wire/operations.ts";
-import { type Middle, passwordOf, random, startTestServer, type TestDevice, type TestServer, testSurroundings } from "./harness.ts";
+import {
+  type Middle,
+  passwordOf,
+  random,
+  startTestServer,
+  type TestDevice,
+  type TestServer,
+  testSurroundings,
+} from "./harness.ts";
 
 /**
  * A fully malicious server: the honest one, and before it somebody who holds all of its keys and its database, so that
@@ -188,7 +203,11 @@ export function inventing<N extends SessionOperation>(
 }
 
 /** Seals whatever text as the reply to one operation, after executing it. */
-export function babbling(villain: Villain, name: SessionOperation, make: (honest: string) => Uint8Array | string): Middle {
+export function babbling(
+  villain: Villain,
+  name: SessionOperation,
+  make: (honest: string) => Uint8Array | string,
+): Middle {
   return async (operation, frame, forward) => {
     if (operation !== name) return forward(operation, frame);
     const keys = await keysOfFrame(villain, frame);
@@ -233,7 +252,12 @@ export function pinOnDisk(device: Pick<TestDevice, "open">): { revision: number;
 }
 
 /** Expects that `work` fails with integrity (exit 8), leaves the vault file byte for byte, and that honesty helps. */
-export async function detected(villain: Villain, device: TestDevice, attack: Middle, work: () => Promise<unknown>): Promise<Fault> {
+export async function detected(
+  villain: Villain,
+  device: TestDevice,
+  attack: Middle,
+  work: () => Promise<unknown>,
+): Promise<Fault> {
   const before = onDisk(device);
   const fault = await villain.during(attack, () => rejected(work(), "integrity"));
   expect(fault.exit).toBe(8);

@@ -4,6 +4,7 @@ import { sha256 } from "../../crypto/kdf.ts";
 import { Fault } from "../../errors.ts";
 import { newId, type SessionId } from "../../ids.ts";
 import { loginReplyKey, WINDOW_BYTES } from "../../protocol/channel.ts";
+import { pad, unpad } from "../../protocol/secret.ts";
 import type { LoginStateRow, Tx } from "../../storage/store.ts";
 import { bytes, decodeJson, encodeJson, struct, text } from "../../wire/codec.ts";
 import { loginReply, requestHash } from "../../wire/operations.ts";
@@ -105,7 +106,7 @@ export const startLogin: AnonymousHandler<"session.login.start"> = async (ctx, r
     expiresAtMs: ctx.now() + ctx.limits.loginStateMs,
     ...buckets,
   };
-  const plain = new TextEncoder().encode(encodeJson(half, { state: made.state, account: input.account }));
+  const plain = pad(new TextEncoder().encode(encodeJson(half, { state: made.state, account: input.account })));
   const sealed = seal(ctx.keys.sealing, halfContext(row), plain, ctx.random);
   wipe(plain, made.state);
   await ctx.store.transaction((tx) => tx.putLoginState({ ...row, sealed }));
@@ -124,7 +125,7 @@ async function proveLogin(
   if (taken.expiresAtMs < ctx.now()) return { sessionKey: null, fault: refusal() };
   try {
     const plain = open(ctx.keys.sealing, halfContext(taken), taken.sealed);
-    const { state, account: name } = decodeJson(half, plain);
+    const { state, account: name } = decodeJson(half, unpad(plain));
     wipe(plain);
     const { sessionKey } = await ctx.pool.run({ kind: "login-finish", state, account: name, finish });
     wipe(state);
@@ -155,7 +156,7 @@ export const finishLogin: AnonymousHandler<"session.login"> = async (ctx, _remot
       return undefined;
     }
     await tx.dropLimit(taken.bucket);
-    await refund(tx, taken.addressBucket);
+    await refund(tx, taken.addressBucket, ctx.limits.loginFreeFailuresPerAddress);
     const open = await tx.sessionsOf(taken.userId);
     const surplus = open.length + 1 - ctx.limits.sessionsPerAccount;
     const oldest = [...open].sort((a, b) => a.lastUsedMs - b.lastUsedMs).slice(0, Math.max(0, surplus));

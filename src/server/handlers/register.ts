@@ -37,8 +37,9 @@ export const startRegistration: AnonymousHandler<"account.register.start"> = asy
   const credentialId = credentialIdOf(ctx, input.account);
   const userId = newId<UserId>(ctx.random);
   const place = addressBucket(remote.address);
+  // committed by itself: a refusal below must not take the count back
+  await ctx.store.transaction((tx) => spend(ctx, tx, place, ctx.limits.loginFreeFailuresPerAddress));
   const taken = await ctx.store.transaction(async (tx) => {
-    await spend(ctx, tx, place, ctx.limits.loginFreeFailuresPerAddress);
     const invite = await usableInvite(ctx, tx, input.invite);
     const known = await tx.accountByCredential(credentialId);
     if (known) {
@@ -121,7 +122,7 @@ export const finishRegistration: AnonymousHandler<"account.register"> = async (c
     if (invite) await tx.updateInvite({ ...invite, usedAtMs: ctx.now() });
     await tx.appendState(state.userId, input.state);
     await tx.dropLimit(`account:${credentialId.toHex()}`);
-    await refund(tx, reserved.addressBucket);
+    await refund(tx, reserved.addressBucket, ctx.limits.loginFreeFailuresPerAddress);
     const head = { revision: 1, stateHash: stateHash(state) };
     await tx.putRequest({
       userId: state.userId,

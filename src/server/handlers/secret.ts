@@ -20,6 +20,8 @@ export const reserveSecrets: SessionHandler<"secret.reserve"> = async (ctx, tx, 
     keyId: newId<KeyId>(ctx.random),
     random: ctx.random(32),
   }));
+  // the order in which the store gives them back
+  items.sort((a, b) => (a.keyId < b.keyId ? -1 : 1));
   for (const item of items) {
     await tx.putReservation({ userId, requestId: caller.requestId, createdAtMs: ctx.now(), ...item });
   }
