@@ -6,6 +6,7 @@ import type { Argon2Cost } from "../crypto/kdf.ts";
 import { Fault } from "../errors.ts";
 import { newId, type RequestId, type SessionId, type UserId } from "../ids.ts";
 import { KDF } from "../protocol/defaults.ts";
+import { stateHash } from "../protocol/state.ts";
 import {
   createVault,
   openVaultWithAccountKey,
@@ -33,7 +34,7 @@ import {
   writeProfile,
 } from "./profile.ts";
 import { deviceEntry, newDevice, prepareRegistration } from "./register.ts";
-import { synchroniseAll } from "./sync.ts";
+import { checkHead, synchroniseAll } from "./sync.ts";
 import { createVaultFile, type VaultBox, withVault } from "./vaultbox.ts";
 import { readVaultFile, removeVaultFile } from "./vaultfile.ts";
 
@@ -287,6 +288,9 @@ export async function loginProfile(
   if (!bound || bound.userId !== done.userId || !equalBytes(bound.serverIdentity, found.link.identity)) {
     throw new Fault("integrity", "the server shows another account or identity than this vault is bound to");
   }
+  const { head, auditSeq, auditLink } = done.reply;
+  // an older account would bring its older password with it
+  checkHead(box.model, { revision: head.state.revision, stateHash: stateHash(head.state), auditSeq, auditLink });
   await followPassword(box, done, password, profile.kdf, around);
   const open: Open = { box, session: done.session, around };
   const end = options.keep ? async () => undefined : () => closeQuietly(done);

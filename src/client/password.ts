@@ -5,7 +5,7 @@ import { wrapAccountKey } from "../protocol/account.ts";
 import { openVaultWithPassword } from "../protocol/vault.ts";
 import { commitSettings } from "./commit.ts";
 import { closeQuietly, type Home, openBox, vaultBytes, vaultCost, vaultPath } from "./home.ts";
-import { acceptedCosts, connect, logIn } from "./login.ts";
+import { acceptedCosts, connect, finishOpaque, logIn } from "./login.ts";
 import { decodeModel, type Surroundings } from "./model.ts";
 import { startOpaque } from "./opaque.ts";
 import { type Open, online } from "./opened.ts";
@@ -37,7 +37,8 @@ export async function changePassword(
   try {
     const requestId = await online(open, true, async (at) => {
       const { output } = await done.session.call("account.password.start", { request: exchange.request });
-      const made = await exchange.finish(
+      const made = await finishOpaque(
+        exchange,
         account,
         [output.response],
         acceptedCosts([output.ksf], server.url, profile.kdf),

@@ -69,10 +69,27 @@ async function collect(session: Session, operation: "state.sync" | "secret.list"
     const { states, settings } = answer.output;
     if (!answer.output.more) {
       if (!settings) throw tampered("it withholds the account's settings");
-      return { leaves, states, settings, last: answer };
+      return { leaves, states: await statesUpTo(session, states, answer.head.revision), settings, last: answer };
     }
     if (answer.output.leaves.length === 0) throw tampered("it sends pages without end");
   }
+}
+
+/** The rest of the states, page by page, up to the revision that the leaves belong to. */
+async function statesUpTo(
+  session: Session,
+  first: readonly SignedState[],
+  revision: number,
+): Promise<readonly SignedState[]> {
+  const states = [...first];
+  for (let last = states.at(-1); last && last.state.revision < revision; last = states.at(-1)) {
+    const { output } = await session.call("state.sync", { since: last.state.revision, after: null, what: "states" });
+    const next = output.states.filter(({ state }) => state.revision <= revision);
+    if (next.length === 0) throw tampered("it withholds signed states");
+    states.push(...next);
+    if (states.length > revision) throw tampered("it sends states without end");
+  }
+  return states;
 }
 
 /** Checks that states lead from the pin to the newest one, and that the owner signed that one with a listed device. */

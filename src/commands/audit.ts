@@ -28,7 +28,8 @@ function query(args: Filters, rest: Pick<AuditQuery, "limit" | "cursor" | "purpo
     name: args.name,
     action: args.action,
     fromMs: args.after,
-    untilMs: args.before,
+    // the last millisecond that counts
+    untilMs: args.before === null ? null : args.before - 1,
     requestId: args.request === null ? null : asId<RequestId>(args.request),
     ...rest,
   };

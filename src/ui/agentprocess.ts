@@ -145,6 +145,8 @@ export async function agentMain(): Promise<number> {
   }
   report({ ...SAID, login: opened.login, notices: notices.splice(0).join("\n") });
   for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) {
+    // in place of the program's own handler, which would end it at once and leave the socket behind
+    process.removeAllListeners(signal);
     process.on(signal, () => void lockAgent(agentSocket(order.runtime, order.profile)));
   }
   closeQuietly(1);

@@ -68,12 +68,12 @@ const getOutput = struct({
 const syncInput = struct({ since: u53, after: nullable(id<KeyId>()), what: oneOf(["leaves", "states"]) });
 /**
  * What changed since a revision: the newest leaf of each changed key, ordered by key id, and (on the last page)
- * the states after `since` in order (only the newest one when leaves are asked for since 0), and the settings.
+ * the first states after `since` in order (only the newest one when leaves are asked for since 0), and the settings.
  */
 const syncOutput = struct({
   leaves: list(leafRecord, { max: 256 }),
   more: bool,
-  states: list(signedState, { max: 100_000 }),
+  states: list(signedState, { max: 2_000 }),
   settings: nullable(settings),
 });
 

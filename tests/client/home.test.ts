@@ -2,7 +2,6 @@ import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { currentProfile } from "../../";
 import {
   type AccountInput,
   type Home,
@@ -13,7 +12,7 @@ import {
   openProfile,
   registerAccount,
 } from "../../src/client/home.ts";
-import { readProfile } from "../../src/client/profile.ts";
+import { type Profile, readProfile } from "../../src/client/profile.ts";
 import { createServerSetup, opaqueReady, serverPublicKey } from "../../src/crypto/opaque.ts";
 import { Fault } from "../../src/errors.ts";
 import { silentLog } from "../../src/server/log.ts";
@@ -21,7 +20,7 @@ import { type Handle, type RunningServer, startServer } from "../../src/server.t
 import { pinOf } from "../../src/wire/pin.ts";
 import { signStatement } from "../../src/wire/statement.ts";
 import { passwordOf, random, startTestServer, type TestServer, testSurroundings } from "../support/harness.ts";
-import { asking, EVERYTHING, rejected, storing, valueOf } from "../support/hostile.ts";
+import { asking, EVERYTHING, rejected, storing, textOf } from "../support/hostile.ts";
 import { loopbackLeaf, newIdentity } from "../support/listener.ts";
 
 const PASSWORD = "a password of ada";
@@ -34,6 +33,12 @@ function newHome(): Home {
   const directory = mkdtempSync(join(tmpdir(), "keyhold-home-"));
   ends.push(async () => rmSync(directory, { recursive: true, force: true }));
   return { profiles: join(directory, "config"), vaults: join(directory, "data") };
+}
+
+function profileOf(home: Home): Profile {
+  const found = readProfile(home.profiles, "default");
+  if (!found) throw new Error("no profile");
+  return found;
 }
 
 const closing = <C extends { close(): Promise<void> }>(client: C): C => {
@@ -55,7 +60,7 @@ const everything = (home: Home): string => {
 describe("a vault without a server", () => {
   const input = (password = PASSWORD) => ({ profile: "default", password: passwordOf(password), kdf: "test" as const });
   const open = async (home: Home, password = PASSWORD) =>
-    closing(await openOffline(home, currentProfile(home, null), passwordOf(password), testSurroundings()));
+    closing(await openOffline(home, profileOf(home), passwordOf(password), testSurroundings()));
 
   test("init, store, get, versions, and another process reads it", async () => {
     const home = newHome();
@@ -99,12 +104,6 @@ describe("a vault without a server", () => {
     expect(everything(home)).not.toContain(PASSWORD);
     const status = await client.status();
     expect([status.server, status.account, status.session, status.sync]).toEqual([null, null, null, null]);
-  });
-
-  test("no profile at all: not logged in, with the way to one", async () => {
-    const home = newHome();
-    expect(() => currentProfile(home, null)).toThrow(expect.objectContaining({ code: "not_logged_in" }));
-    expect(() => currentProfile(home, "other")).toThrow(expect.objectContaining({ code: "not_logged_in" }));
   });
 });
 
@@ -164,7 +163,7 @@ describe("an account over HTTPS", () => {
   const register = (home: Home, more: Partial<AccountInput> = {}) =>
     registerAccount(home, { ...input, ...more, invite: null }, testSurroundings());
   const login = async (home: Home, password = PASSWORD) => {
-    const done = await loginProfile(home, currentProfile(home, null), passwordOf(password), testSurroundings(), {
+    const done = await loginProfile(home, profileOf(home), passwordOf(password), testSurroundings(), {
       keep: false,
     });
     closing(done.client);
@@ -174,7 +173,7 @@ describe("an account over HTTPS", () => {
   test("register, log in, store; a second home logs in as a new device and reads it", async () => {
     const home = newHome();
     const made = await register(home);
-    const profile = currentProfile(home, null);
+    const profile = profileOf(home);
     expect(profile).toMatchObject({ name: "default", account: "ada", userId: made.userId, loggedOut: false });
     expect(profile.server?.statementNumber).toBe(7);
     expect(profile.server?.caPem).toContain("BEGIN CERTIFICATE");
@@ -183,18 +182,18 @@ describe("an account over HTTPS", () => {
     const other = newHome();
     const second = await loginNewDevice(other, input, testSurroundings());
     closing(second.client);
-    expect(await valueOf(second.client, "a")).toBe("value");
+    expect(await textOf(second.client, "a")).toBe("value");
     expect((await second.client.devices()).items.length).toBe(2);
     expect((await second.client.auditVerify()).ok).toBe(true);
     const again = await login(other);
-    expect(await valueOf(again.client, "a")).toBe("value");
+    expect(await textOf(again.client, "a")).toBe("value");
     expect(everything(home)).not.toContain(PASSWORD);
   });
 
   test("closing a client that keeps its session leaves it open, else it is closed on the server", async () => {
     const home = newHome();
     await register(home);
-    const profile = currentProfile(home, null);
+    const profile = profileOf(home);
     for (const keep of [true, false]) {
       const done = await loginProfile(home, profile, passwordOf(PASSWORD), testSurroundings(), { keep });
       await done.client.close();
@@ -251,7 +250,7 @@ describe("an account over HTTPS", () => {
       expect(readProfile(home.profiles, "default")?.userId).toBe(made.userId);
       const { client } = await login(home);
       await client.store(storing("a", "value"));
-      expect(await valueOf(client, "a")).toBe("value");
+      expect(await textOf(client, "a")).toBe("value");
       expect((await client.auditVerify()).ok).toBe(true);
     });
   }
@@ -264,7 +263,7 @@ describe("an account over HTTPS", () => {
     await first.client.close();
     await running.stop(0);
     const notices: string[] = [];
-    const profile = currentProfile(home, null);
+    const profile = profileOf(home);
     const opened = await openProfile(home, profile, passwordOf(PASSWORD), testSurroundings(notices), { keep: false });
     closing(opened.client);
     expect(opened.login).toBeNull();
@@ -281,9 +280,7 @@ describe("an account over HTTPS", () => {
     const home = newHome();
     await register(home);
     const { client } = await login(home);
-    const before = await backend.store.transaction((tx) =>
-      tx.account(currentProfile(home, null).userId ?? ("" as never)),
-    );
+    const before = await backend.store.transaction((tx) => tx.account(profileOf(home).userId ?? ("" as never)));
     if (!before) throw new Error("no account");
     await client.store(storing("a", "value"));
     await client.close();
@@ -306,7 +303,7 @@ describe("an account over HTTPS", () => {
     expect(readFileSync(path).equals(bytes)).toBe(true);
     Object.assign(backend.store, { transaction });
     const later = await login(home);
-    expect(await valueOf(later.client, "a")).toBe("value");
+    expect(await textOf(later.client, "a")).toBe("value");
   });
 
   test("a vault of another account does not open with this login", async () => {

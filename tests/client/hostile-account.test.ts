@@ -31,8 +31,8 @@ import {
   startVillain,
   storing,
   type TimeMachine,
+  textOf,
   type Villain,
-  valueOf,
 } from "../support/hostile.ts";
 
 const PASSWORD = "a password of ada";
@@ -83,7 +83,7 @@ describe("the past", () => {
       expect(onDisk(ada)).toBe(before);
     }
     await machine.serve(today);
-    expect(await valueOf(ada.client, "renamed")).toBe("second");
+    expect(await textOf(ada.client, "renamed")).toBe("second");
     expect((await ada.client.auditVerify()).ok).toBe(true);
   });
 
@@ -121,7 +121,7 @@ describe("the past", () => {
     await rejected(ada.client.store(storing("c", "value")), "integrity");
     expect(onDisk(ada)).toBe(before);
     await machine.serve(forkA);
-    expect(await valueOf(ada.client, "of ada")).toBe("value");
+    expect(await textOf(ada.client, "of ada")).toBe("value");
   });
 
   test("fork at the same revision: equal counts, another state", async () => {
@@ -221,7 +221,7 @@ describe("keys and devices", () => {
       const attack = syncing((settings, states) => ({ settings: edit(settings), states }));
       await detected(villain, ada, attack, () => ada.client.sync());
       expect(ada.open.box.model.bound?.settings.identity).not.toEqual(foreign.publicKey);
-      expect(await valueOf(ada.client, "of bob")).toBe("value");
+      expect(await textOf(ada.client, "of bob")).toBe("value");
     });
   }
 

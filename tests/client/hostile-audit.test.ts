@@ -410,7 +410,10 @@ describe("audit list", () => {
   test("answer another question: entries that the filter excludes", async () => {
     const all: Entries[] = [];
     await villain.during(
-      listing((e) => (all.push(e), e)),
+      listing((e) => {
+        all.push(e);
+        return e;
+      }),
       () => ada.client.auditList(ALL),
     );
     const everything = listing(() => all[0] ?? []);

@@ -17,9 +17,9 @@ import {
   rejected,
   startVillain,
   storing,
+  textOf,
   unsealed,
   type Villain,
-  valueOf,
 } from "../support/hostile.ts";
 
 const PASSWORD = "a password of ada";
@@ -57,7 +57,7 @@ describe("acknowledgements", () => {
       "secret.store": (output) => ({ ...output, stateHash: new Uint8Array(32).fill(7) }),
     });
     await detected(villain, ada, other, () => ada.client.store(storing("a", "second")));
-    expect(await valueOf(ada.client, "a")).toBe("second");
+    expect(await textOf(ada.client, "a")).toBe("second");
     expect(await versions("a")).toEqual([1, 2]);
   });
 
@@ -85,7 +85,7 @@ describe("acknowledgements", () => {
     }));
     await villain.during(lie, () => rejected(ada.client.store(storing("a", "second")), "integrity"));
     await ada.client.sync();
-    expect(await valueOf(ada.client, "a")).toBe("second");
+    expect(await textOf(ada.client, "a")).toBe("second");
   });
 
   test("acknowledge without executing when the request is sent again", async () => {
@@ -99,7 +99,7 @@ describe("acknowledgements", () => {
     await villain.during(lie, () => rejected(ada.client.sync(), "integrity"));
     expect(readPending(ada.open.box.path)).not.toBeNull();
     await ada.client.sync();
-    expect(await valueOf(ada.client, "a")).toBe("second");
+    expect(await textOf(ada.client, "a")).toBe("second");
     expect(await versions("a")).toEqual([1, 2]);
   });
 
@@ -207,7 +207,7 @@ describe("answers in clear", () => {
       await ada.client.sync();
       expect(frameHead(sent("secret.store")[0] ?? new Uint8Array(0)).requestId).toBe(requestId);
       expect(readPending(ada.open.box.path)).toBeNull();
-      expect(await valueOf(ada.client, "a")).toBe("second");
+      expect(await textOf(ada.client, "a")).toBe("second");
       expect(await versions("a")).toEqual([1, 2]);
       await once(requestId);
     });
@@ -291,7 +291,7 @@ describe("replies", () => {
       await villain.during(redirect, () => rejected(ada.client.store(storing("a", `to ${target}`)), "bad_input"));
       expect(onDisk(ada)).toBe(before);
       await ada.client.sync();
-      expect(await valueOf(ada.client, "a")).toBe(`to ${target}`);
+      expect(await textOf(ada.client, "a")).toBe(`to ${target}`);
     }
     expect((await versions("a")).length).toBe(6);
   });
@@ -386,7 +386,7 @@ describe("replies", () => {
     await villain.during(silent, () => rejected(ada.client.store(storing("a", "second")), "outcome_unknown"));
     expect(onDisk(ada)).toBe(before);
     expect((await ada.client.status()).sync?.pending).toBe(true);
-    expect(await valueOf(ada.client, "a")).toBe("second");
+    expect(await textOf(ada.client, "a")).toBe("second");
     expect((await ada.client.status()).sync?.pending).toBe(false);
     expect(await versions("a")).toEqual([1, 2]);
   });

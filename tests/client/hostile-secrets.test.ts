@@ -11,9 +11,9 @@ import {
   rejected,
   startVillain,
   storing,
+  textOf,
   unsealed,
   type Villain,
-  valueOf,
 } from "../support/hostile.ts";
 
 const PASSWORD = "a password of ada";
@@ -68,7 +68,7 @@ describe("values", () => {
     await store(ada, "a", "value a");
     const other = await store(ada, "b", "value b");
     await detected(villain, ada, serving(await sealedOf(ada, other, 1)), fresh(ada, "a"));
-    expect(await valueOf(ada.client, "a")).toBe("value a");
+    expect(await textOf(ada.client, "a")).toBe("value a");
   });
 
   test("swap ciphertexts of two users", async () => {
@@ -77,7 +77,7 @@ describe("values", () => {
     const hers = await store(eve, "a", "value of eve");
     await store(ada, "a", "value of ada");
     await detected(villain, ada, serving(await sealedOf(eve, hers, 1)), fresh(ada, "a"));
-    expect(await valueOf(ada.client, "a")).toBe("value of ada");
+    expect(await textOf(ada.client, "a")).toBe("value of ada");
   });
 
   test("replay an old version as the newest, and the newest as an old one", async () => {
@@ -85,8 +85,8 @@ describe("values", () => {
     await store(ada, "a", "second");
     await detected(villain, ada, serving(await sealedOf(ada, keyId, 1)), fresh(ada, "a"));
     await detected(villain, ada, serving(await sealedOf(ada, keyId, 2)), fresh(ada, "a", 1));
-    expect(await valueOf(ada.client, "a")).toBe("second");
-    expect(await valueOf(ada.client, "a", 1)).toBe("first");
+    expect(await textOf(ada.client, "a")).toBe("second");
+    expect(await textOf(ada.client, "a", 1)).toBe("first");
   });
 
   test("change, cut or lengthen a ciphertext", async () => {
@@ -257,7 +257,7 @@ describe("lists", () => {
       leaves(() => [old]),
       () => device.client.sync(),
     );
-    expect(await valueOf(device.client, "a")).toBe("second");
+    expect(await textOf(device.client, "a")).toBe("second");
   });
 
   test("withhold newer states that its own answer names", async () => {
@@ -378,7 +378,7 @@ describe("reserved ids", () => {
         ids(() => keyId),
         one,
       );
-    expect(await valueOf(ada.client, "a")).toBe("value");
+    expect(await textOf(ada.client, "a")).toBe("value");
   });
 
   test("hand out the id of a removed or purged secret", async () => {

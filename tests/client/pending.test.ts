@@ -14,8 +14,8 @@ import {
   reopened,
   startVillain,
   storing,
+  textOf,
   type Villain,
-  valueOf,
 } from "../support/hostile.ts";
 
 const PASSWORD = "a password of ada";
@@ -158,7 +158,7 @@ describe("a connection that breaks", () => {
     };
     await villain.during(down, () => rejected(ada.client.store(storing("a", "second")), "outcome_unknown"));
     await villain.during(down, () => rejected(ada.client.store(storing("b", "value")), "outcome_unknown"));
-    expect(await valueOf(ada.client, "a")).toBe("second");
+    expect(await textOf(ada.client, "a")).toBe("second");
     expect(await look(ada.client)).toEqual(["a 2"]);
   });
 
@@ -177,7 +177,7 @@ describe("a connection that breaks", () => {
     const next = await again();
     await next.client.sync();
     expect(next.notices.join()).toContain("an earlier change was not made (secret.store): stale");
-    expect(await valueOf(next.client, "a")).toBe("of bob");
+    expect(await textOf(next.client, "a")).toBe("of bob");
     expect(readPending(ada.open.box.path)).toBeNull();
   });
 
@@ -361,7 +361,7 @@ describe("several at once", () => {
     const { items } = await ada.client.history({ name: "a" });
     expect(items.map(({ version }) => version)).toEqual(Array.from({ length: 21 }, (_, i) => i + 1));
     const values = new Set<string>();
-    for (let version = 1; version <= 21; version++) values.add(await valueOf(bob.client, "a", version));
+    for (let version = 1; version <= 21; version++) values.add(await textOf(bob.client, "a", version));
     expect(values.size).toBe(21);
   }, 30_000);
 
@@ -380,7 +380,7 @@ describe("several at once", () => {
     for (const client of [ada.client, other.client, third.client]) {
       const listed = (await client.list(EVERYTHING)).items.map(({ name }) => name);
       expect(listed).toEqual(["a", ...names].sort());
-      for (const name of names) expect(await valueOf(client, name)).toBe(name);
+      for (const name of names) expect(await textOf(client, name)).toBe(name);
     }
     expect((await third.client.auditVerify()).ok).toBe(true);
   }, 30_000);
@@ -411,6 +411,6 @@ describe("several at once", () => {
     await Promise.all(Array.from({ length: 10 }, (_, i) => ada.client.store(storing("a", `value ${i}`))));
     const { items } = await ada.client.history({ name: "a" });
     expect(items.length).toBe(11);
-    expect(await valueOf(ada.client, "a")).toBe("value 9");
+    expect(await textOf(ada.client, "a")).toBe("value 9");
   });
 });

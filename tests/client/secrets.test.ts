@@ -12,8 +12,8 @@ import {
   reopened,
   startVillain,
   storing,
+  textOf,
   type Villain,
-  valueOf,
 } from "../support/hostile.ts";
 
 const PASSWORD = "a password of ada";
@@ -74,7 +74,7 @@ describe("names and tags", () => {
   for (const name of GOOD) {
     test(`${JSON.stringify(name.slice(0, 20))} is a name`, async () => {
       await client.store(storing(name, "value"));
-      expect(await valueOf(client, name)).toBe("value");
+      expect(await textOf(client, name)).toBe("value");
       expect(await names()).toEqual([name]);
     });
   }
@@ -121,7 +121,7 @@ describe("names and tags", () => {
     await client.store(storing("cafe\u0301", "one"));
     await client.store(storing("caf\u00e9", "two"));
     expect(await names()).toEqual(["caf\u00e9"]);
-    expect(await valueOf(client, "cafe\u0301")).toBe("two");
+    expect(await textOf(client, "cafe\u0301")).toBe("two");
     expect((await client.get(asking("caf\u00e9"))).version).toBe(2);
   });
 
@@ -161,7 +161,7 @@ describe("looking up", () => {
     expect((await client.get(asking(info.keyId.toUpperCase()))).info.name).toBe("a");
     await rejected(client.get(asking(info.keyId.slice(0, 3))), "not_found");
     await client.store(storing(info.keyId.slice(0, 4), "named like an id"));
-    expect(await valueOf(client, info.keyId.slice(0, 4))).toBe("named like an id");
+    expect(await textOf(client, info.keyId.slice(0, 4))).toBe("named like an id");
   });
 
   test("an ambiguous prefix names the ids and reads nothing", async () => {
@@ -196,7 +196,7 @@ describe("looking up", () => {
     expect((await client.get(asking("b", { save: true }))).info.name).toBe("b");
     await client.remove({ name: "b", purge: true });
     expect(await names()).toEqual([info.keyId]);
-    expect(await valueOf(client, info.keyId)).toBe("an impostor");
+    expect(await textOf(client, info.keyId)).toBe("an impostor");
   });
 
   test("another user's id, a purged one and one that never was answer alike", async () => {
@@ -344,8 +344,8 @@ describe("versions", () => {
   test("restore makes an old value the newest version, and keeps the others", async () => {
     for (const value of ["one", "two", "three"]) await client.store(storing("a", value));
     expect((await client.restore({ name: "a", version: 1 })).info.version).toBe(4);
-    expect(await valueOf(client, "a")).toBe("one");
-    expect(await valueOf(client, "a", 3)).toBe("three");
+    expect(await textOf(client, "a")).toBe("one");
+    expect(await textOf(client, "a", 3)).toBe("three");
     for (const version of [0, 5, 99]) await rejected(client.restore({ name: "a", version }), "not_found");
     await rejected(client.get(asking("a", { version: 9 })), "not_found");
   });
@@ -372,7 +372,7 @@ describe("versions", () => {
       await rejected(client.remove({ name: "a", purge: false }), "not_found");
       await rejected(client.rename({ from: "a", to: "b" }), "not_found");
       expect((await client.restore({ name: "a", version: 2 })).info.version).toBe(3);
-      expect(await valueOf(client, "a")).toBe("two");
+      expect(await textOf(client, "a")).toBe("two");
     });
   }
 
@@ -384,7 +384,7 @@ describe("versions", () => {
     const old =
       [...ada.open.box.model.secrets.values()].find(({ leaf }) => leaf.status === "removed")?.leaf.keyId ?? "";
     await rejected(client.restore({ name: old, version: 1 }), "exists");
-    expect(await valueOf(client, "a")).toBe("new");
+    expect(await textOf(client, "a")).toBe("new");
   });
 
   for (const where of ["server", "local", "both"] as const) {
@@ -431,7 +431,7 @@ describe("versions", () => {
     expect((await client.rename({ from: "a", to: "a" })).info.name).toBe("a");
     await client.remove({ name: "b", purge: false });
     await client.rename({ from: "a", to: "b" });
-    expect(await valueOf(client, "b")).toBe("value a");
+    expect(await textOf(client, "b")).toBe("value a");
   });
 });
 
@@ -454,7 +454,7 @@ describe("where a secret lies", () => {
     await rejected(client.store(storing("s", "4", { where: "local" })), "conflict");
     await rejected(client.store(storing("l", "4", { where: "server" })), "conflict");
     await rejected(client.store(storing("l", "4", { where: "both" })), "conflict");
-    expect(await valueOf(client, "l")).toBe("2");
+    expect(await textOf(client, "l")).toBe("2");
     expect(villain.seen.some(({ body }) => Buffer.from(body).includes("canary"))).toBe(false);
   });
 
@@ -560,7 +560,7 @@ describe("import", () => {
       "fresh new",
     ]);
     expect([done.imported, done.skipped]).toEqual([2, 1]);
-    expect(await valueOf(client, "other")).toBe("new");
+    expect(await textOf(client, "other")).toBe("new");
     expect((await client.get(asking("fresh"))).info).toMatchObject({
       tags: ["t"],
       createdAt: "2020-01-02T03:04:05.000Z",
@@ -642,7 +642,7 @@ describe("close", () => {
     expect(next.open.box.model.accountKey.every((byte) => byte === 0)).toBe(true);
     expect(next.open.box.model.keys.record.every((byte) => byte === 0)).toBe(true);
     await rejected(next.client.list(EVERYTHING), "locked");
-    expect(await valueOf(client, "a")).toBe("value");
+    expect(await textOf(client, "a")).toBe("value");
   });
 
   test("a session that was closed elsewhere: exit 4, and the vault is as it was", async () => {

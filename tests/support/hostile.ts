@@ -69,7 +69,7 @@ export async function startVillain(options: Parameters<typeof startTestServer>[0
   return villainOver(server);
 }
 
-export function villainOver(first: TestServer): Villain {
+function villainOver(first: TestServer): Villain {
   const base = first.link();
   const villain: Villain = {
     server: first,
@@ -103,7 +103,7 @@ export function villainOver(first: TestServer): Villain {
 }
 
 /** The keys of the session that a frame belongs to, as the server knows them. */
-export async function keysOfFrame(villain: Villain, frame: Uint8Array): Promise<ChannelKeys & { userId: UserId }> {
+async function keysOfFrame(villain: Villain, frame: Uint8Array): Promise<ChannelKeys & { userId: UserId }> {
   const { ctx, store } = villain.server;
   const { sessionId } = frameHead(frame);
   const row = await store.transaction((tx) => tx.session(sessionId));
@@ -241,16 +241,6 @@ export async function rejected(work: Promise<unknown>, ...codes: ErrorCode[]): P
 /** The vault file's bytes. */
 export const onDisk = (device: Pick<TestDevice, "open">): string => readFileSync(device.open.box.path).toHex();
 
-/** The head and roots that the vault file on disk pins, opened with the vault's own key. */
-export function pinOnDisk(device: Pick<TestDevice, "open">): { revision: number; rootHex: string; auditSeq: number } {
-  const { box } = device.open;
-  const opened = openVaultWithKey(readVaultFile(box.path) ?? new Uint8Array(0), box.vault.key);
-  const { bound } = decodeModel(opened.body);
-  if (!bound) throw new Error("not bound");
-  const { revision, root } = bound.head.state;
-  return { revision, rootHex: root.toHex(), auditSeq: bound.witnessed.seq };
-}
-
 /** Expects that `work` fails with integrity (exit 8), leaves the vault file byte for byte, and that honesty helps. */
 export async function detected(
   villain: Villain,
@@ -298,7 +288,7 @@ export const asking = (name: string, more: Partial<Parameters<KeyholdClient["get
 export const EVERYTHING = { prefix: null, search: null, tag: null, fresh: true } as const;
 
 /** The value of a secret as text. */
-export async function valueOf(client: KeyholdClient, name: string, version: number | null = null): Promise<string> {
+export async function textOf(client: KeyholdClient, name: string, version: number | null = null): Promise<string> {
   const got = await client.get(asking(name, { version, fresh: true }));
   return new TextDecoder().decode(got.value ?? new Uint8Array(0));
 }

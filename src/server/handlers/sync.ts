@@ -3,9 +3,8 @@ import type { SessionHandler } from "../context.ts";
 
 const LEAVES = 256;
 const STATES = 2_000;
-const ALL_STATES = 100_000;
 
-/** What changed since a revision: newest leaves page by page; states and settings with the last page. */
+/** What changed since a revision: newest leaves page by page; settings and the first states with the last page. */
 export const syncState: SessionHandler<"state.sync" | "secret.list"> = async (_ctx, tx, caller, input) => {
   const { userId, state, settings } = caller.account;
   if (input.since > state.state.revision) throw new Fault("bad_input", "since is above the newest revision");
@@ -17,6 +16,6 @@ export const syncState: SessionHandler<"state.sync" | "secret.list"> = async (_c
   if (leaves.length > LEAVES) {
     return { output: { leaves: leaves.slice(0, LEAVES), more: true, states: [], settings: null } };
   }
-  const states = input.since === 0 ? [state] : await tx.statesSince(userId, input.since, ALL_STATES);
+  const states = input.since === 0 ? [state] : await tx.statesSince(userId, input.since, STATES);
   return { output: { leaves, more: false, states, settings } };
 };
