@@ -163,6 +163,7 @@ function marksOf(bound: Bound, states: readonly SignedState[]): Map<number, Uint
     marks.set(seq, link);
   };
   add(bound.witnessed);
+  for (const receipt of bound.receipts) add(receipt);
   add(bound.verified);
   for (const { state } of states) {
     if (state.deviceId !== bound.deviceId) add({ seq: state.auditSeq, link: state.auditLink });
@@ -267,8 +268,10 @@ async function verifyOnce(open: Open, session: Session): Promise<Verified | null
   if (match.matched() < states.length) throw broken("a signed change has no entry");
   const now = { seq: head.seq, link: head.link, revision };
   bound.verified = now;
+  bound.receipts = bound.receipts.filter(({ seq }) => seq > now.seq);
   await save(open, (newest) => {
     if (newest.bound && newest.bound.verified.seq < now.seq) newest.bound.verified = now;
+    if (newest.bound) newest.bound.receipts = newest.bound.receipts.filter(({ seq }) => seq > now.seq);
   });
   return { size: head.seq, headHex: head.link.toHex(), verifiedFrom: verified.seq, ok: true, requestId };
 }

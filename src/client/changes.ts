@@ -8,7 +8,7 @@ import { openValue, sealValue } from "../protocol/secret.ts";
 import { isTextType, type SecretType } from "../protocol/secrettype.ts";
 import type { SecretInfo, Where } from "./api.ts";
 import type { Change } from "./commit.ts";
-import { encryptMeta, type Meta } from "./meta.ts";
+import { encryptMeta, type Meta, UNREADABLE } from "./meta.ts";
 import type { Model, Secret } from "./model.ts";
 
 const ZEROS = ZERO_HASH_BYTES;
@@ -140,6 +140,10 @@ export function reservedTwice(): Fault {
   return new Fault("integrity", "the server reserved the id of another secret");
 }
 
+function newerVersion(): Fault {
+  return new Fault("unsupported", "a newer version of keyhold wrote this secret", { hint: "update keyhold" });
+}
+
 /** A change that gives a secret its first or next value. */
 export function valueChange(
   model: Model,
@@ -173,6 +177,7 @@ function nextLeaf(
   status: LeafStatus,
   random: RandomSource,
 ): LeafRecord {
+  if (before?.meta?.origin === UNREADABLE) throw newerVersion();
   const serial = (before?.leaf.serial ?? 0) + 1;
   const previous = before ? leafHash(before.leaf) : ZEROS;
   const base = { keyId, serial, version, sealedHash, status, previous };
@@ -190,6 +195,7 @@ export function openChecked(model: Model, leaf: LeafRecord, type: SecretType, se
   if (Buffer.compare(sha256(sealed), leaf.sealedHash) !== 0) {
     throw new Fault("integrity", "the server sent another value than the one that was stored");
   }
+  if (model.secrets.get(leaf.keyId)?.meta?.origin === UNREADABLE) throw newerVersion();
   const context = { userId: model.owner, keyId: leaf.keyId, version: leaf.version, type };
   return openValue(model.keys.record, context, sealed);
 }

@@ -5,7 +5,7 @@ import { closeVault } from "../protocol/vault.ts";
 import type { KeyholdClient, Status } from "./api.ts";
 import { listAudit, verifyAudit } from "./auditing.ts";
 import { infoOf } from "./changes.ts";
-import type { Model } from "./model.ts";
+import { type Model, RECEIPTS_MAX } from "./model.ts";
 import { type Open, online, save } from "./opened.ts";
 import { getManySecrets, getSecret, historyOf, syncedAt } from "./reading.ts";
 import { synchronise } from "./sync.ts";
@@ -33,6 +33,23 @@ function listed(model: Model, input: { prefix: string | null; search: string | n
     .sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0));
 }
 
+/** Failures of the server's absence, which must not fail what was done before it. */
+const AWAY: ReadonlySet<string> = new Set([
+  "unreachable",
+  "timed_out",
+  "unavailable",
+  "outcome_unknown",
+  "session_invalid",
+]);
+
+async function whenReachable(work: () => Promise<unknown>): Promise<void> {
+  try {
+    await work();
+  } catch (error) {
+    if (!(error instanceof Fault) || !AWAY.has(error.code)) throw error;
+  }
+}
+
 /** What `status` says beside the client's own knowledge. */
 export interface Place {
   readonly profile: string;
@@ -51,9 +68,26 @@ export function createClient(open: Open, place: Place, end: () => Promise<void>)
 
   function queued<T>(work: () => Promise<T>): Promise<T> {
     if (closing !== null) return Promise.reject(new Fault("locked", "this client was closed"));
-    const next = tail.then(work, work);
+    const run = async (): Promise<T> => {
+      const done = await work();
+      if ((open.box.model.bound?.receipts.length ?? 0) >= RECEIPTS_MAX / 2)
+        await whenReachable(() => verifyAudit(open));
+      return done;
+    };
+    const next = tail.then(run, run);
     tail = next.catch(() => undefined);
     return next;
+  }
+
+  /** Log positions that only this process has seen go to disk, so that the next one holds the server to them. */
+  async function keepReceipts(): Promise<void> {
+    if (open.session === null || !open.box.model.unsaved) return;
+    try {
+      await save(open, () => undefined);
+    } catch (error) {
+      if (!(error instanceof Fault)) throw error;
+      open.around.notice(`the positions of the log that were seen could not be kept: ${error.message}`);
+    }
   }
 
   function session() {
@@ -187,6 +221,7 @@ export function createClient(open: Open, place: Place, end: () => Promise<void>)
     await tail;
     try {
       await end();
+      await keepReceipts();
     } finally {
       open.session?.forget();
       closeVault(open.box.vault);

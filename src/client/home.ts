@@ -36,7 +36,7 @@ import {
 import { deviceEntry, newDevice, prepareRegistration } from "./register.ts";
 import { checkHead, synchroniseAll } from "./sync.ts";
 import { createVaultFile, type VaultBox, withVault } from "./vaultbox.ts";
-import { readVaultFile, removeVaultFile } from "./vaultfile.ts";
+import { readPreviousVaultFile, readVaultFile, removeVaultFile } from "./vaultfile.ts";
 
 /** Where a home keeps its files; directories are made 0700 when first written to. */
 export interface Home {
@@ -82,9 +82,24 @@ function profileServer(input: ServerInput): ProfileServer {
   };
 }
 
-function refuseExisting(home: Home, name: string): void {
-  if (!readProfile(home.profiles, name)) return;
-  throw new Fault("exists", `the profile "${name}" exists already`, { hint: "use --profile NAME for a second one" });
+/**
+ * Refuses to put a new profile and vault where one is: a profile, or a vault whose profile was lost. Only what an
+ * unfinished set-up left may be replaced.
+ *
+ * @returns The unfinished set-up's profile, or null.
+ */
+function refuseExisting(home: Home, name: string): Profile | null {
+  const before = readProfile(home.profiles, name);
+  if (before !== null && before.server !== null && before.userId === null) return before;
+  if (before) {
+    throw new Fault("exists", `the profile "${name}" exists already`, { hint: "use --profile NAME for a second one" });
+  }
+  const path = vaultPath(home, { vault: `${name}.vault` });
+  if (readVaultFile(path) === null && readPreviousVaultFile(path) === null) return null;
+  throw new Fault("exists", `a vault lies at ${JSON.stringify(path)} already`, {
+    why: "its profile is missing, and it may hold what no server has",
+    hint: "move it (and its .previous) away, or use --profile NAME",
+  });
 }
 
 /** Cost of the vault's key derivation: less where memory is short. */
@@ -111,10 +126,7 @@ export async function registerAccount(
 ): Promise<{ account: string; userId: UserId; profile: string; requestId: RequestId }> {
   const name = asProfileName(input.profile);
   const account = accountNameOf(input.account);
-  const before = readProfile(home.profiles, name);
-  const cutShort = before !== null && before.server !== null && before.userId === null;
-  if (!cutShort) refuseExisting(home, name);
-  const unfinished = cutShort && before.account === account;
+  const unfinished = refuseExisting(home, name)?.account === account;
   const { link, server } = await connect(profileServer(input.server), around);
   const device = newDevice(hostname(), around);
   const base: Profile = {
@@ -149,9 +161,7 @@ export async function registerAccount(
   const { model } = prepared;
   const vault = await makeVault(input.password, input.kdf, model.accountKey, around);
   const box: VaultBox = { path: vaultPath(home, base), vault, model };
-  await removeVaultFile(box.path);
-  await createVaultFile(box, around);
-  await writeProfile(home.profiles, base);
+  await startOver(home, base, box, around);
   try {
     await prepared.finish();
   } catch (error) {
@@ -165,6 +175,15 @@ export async function registerAccount(
   await writeProfile(home.profiles, { ...base, userId: model.owner });
   if (defaultProfile(home.profiles) === null) await useProfile(home.profiles, name);
   return { account, userId: model.owner, profile: name, requestId: prepared.requestId };
+}
+
+/** Marks a set-up as begun, then puts its vault in place of the one that an unfinished set-up left. */
+async function startOver(home: Home, profile: Profile, box: VaultBox, around: Surroundings): Promise<void> {
+  refuseExisting(home, profile.name);
+  // the mark first: a vault without it counts as somebody's
+  await writeProfile(home.profiles, { ...profile, userId: null });
+  await removeVaultFile(box.path);
+  await createVaultFile(box, around);
 }
 
 /** A refused registration leaves nothing here; one of unknown outcome keeps its mark for the next try. */
@@ -185,10 +204,15 @@ export interface LoggedInClient {
   readonly requestId: RequestId;
 }
 
-/** Sets this home up as a further device of an account: logs in, adds the device, makes vault and profile. */
+/**
+ * Sets this home up as a further device of an account: logs in, adds the device, makes vault and profile.
+ *
+ * @throws Fault exists, login_failed, rate_limited, unreachable, pin_mismatch, tls_refused
+ */
 export async function loginNewDevice(home: Home, input: AccountInput, around: Surroundings): Promise<LoggedInClient> {
   const name = asProfileName(input.profile);
   const account = accountNameOf(input.account);
+  refuseExisting(home, name);
   const { link, server } = await connect(profileServer(input.server), around);
   const device = newDevice(hostname(), around);
   const done = await logIn(
@@ -229,8 +253,7 @@ export async function loginNewDevice(home: Home, input: AccountInput, around: Su
     vault: `${name}.vault`,
   };
   const box: VaultBox = { path: vaultPath(home, profile), vault, model };
-  await removeVaultFile(box.path);
-  await createVaultFile(box, around);
+  await startOver(home, profile, box, around);
   const open: Open = { box, session, around };
   await online(open, true, () =>
     withVault(box, around, (held) =>
@@ -389,7 +412,9 @@ export async function initLocal(
   around: Surroundings,
 ): Promise<{ profile: string; vault: string }> {
   const name = asProfileName(input.profile);
-  refuseExisting(home, name);
+  if (refuseExisting(home, name)) {
+    throw new Fault("exists", `the profile "${name}" is being set up`, { hint: "use --profile NAME for a second one" });
+  }
   const accountKey = around.random(32);
   const model = newModel(newId<UserId>(around.random), accountKey, null);
   const vault = await makeVault(input.password, input.kdf, accountKey, around);

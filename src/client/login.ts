@@ -3,7 +3,7 @@ import { equalBytes, wipe } from "../crypto/bytes.ts";
 import type { Argon2Cost } from "../crypto/kdf.ts";
 import { Fault } from "../errors.ts";
 import { newId, type RequestId, type UserId } from "../ids.ts";
-import { unwrapAccountKey } from "../protocol/account.ts";
+import { accountKeys, unwrapAccountKey } from "../protocol/account.ts";
 import { channelKeys, loginReplyKey } from "../protocol/channel.ts";
 import { DEFAULTS, KDF } from "../protocol/defaults.ts";
 import { settingsHash, stateSignaturesHold } from "../protocol/state.ts";
@@ -11,7 +11,7 @@ import { encodeJson, type Of } from "../wire/codec.ts";
 import { isLoopback, parseServerUrl } from "../wire/http.ts";
 import { type InputOf, loginReply, type OperationName, type OutputOf, operations } from "../wire/operations.ts";
 import { connectServer, decodeReply, postOperation } from "../wire/transport.ts";
-import type { Surroundings } from "./model.ts";
+import { identityOf, type Surroundings } from "./model.ts";
 import { type Finished, type OpaqueExchange, startOpaque } from "./opaque.ts";
 import type { ProfileServer } from "./profile.ts";
 import { createSession, faultOf, type Link, type Session } from "./session.ts";
@@ -77,7 +77,10 @@ export function acceptedCosts(
   const { memoryKib, passes } = KDF.opaque;
   const sound = offered.filter((cost) => cost.memoryKib >= memoryKib && cost.passes >= passes);
   const bounded = sound.filter(
-    (cost) => cost.memoryKib <= KDF.vaultCeiling.memoryKib && cost.passes <= KDF.vaultCeiling.passes,
+    (cost) =>
+      cost.memoryKib <= KDF.opaqueCeiling.memoryKib &&
+      cost.passes <= KDF.opaqueCeiling.passes &&
+      cost.lanes <= KDF.opaqueCeiling.lanes,
   );
   if (bounded.length === 0) {
     throw new Fault("integrity", "the server asks for password hashing below this client's floor", {
@@ -166,6 +169,8 @@ export async function logIn(
       throw new Fault("integrity", "the server showed settings that the owner did not sign");
     }
     const accountKey = unwrapAccountKey(done.exportKey, userId, settings);
+    // only who has the password can have wrapped this identity: the server cannot put its own in its place
+    identityOf(accountKeys(accountKey, userId), userId, settings);
     if (!stateSignaturesHold(head, settings)) {
       throw new Fault("integrity", "the server showed an account state that the owner did not sign");
     }

@@ -42,8 +42,23 @@ export function encryptMeta(
   return sealed;
 }
 
+/** Origin of metadata that is the owner's but that this version does not understand: a newer one wrote it. */
+export const UNREADABLE = "newer-version";
+
+/** Stands for what a newer version wrote, so that one secret of it does not close the account to an older client. */
+function unreadable({ keyId, publicKey }: LeafRecord): Meta {
+  const name = `unreadable/${keyId}`;
+  return { name, type: "bytes", tags: [], createdAtMs: 0, updatedAtMs: 0, origin: UNREADABLE, publicKey };
+}
+
 /** Opens a leaf's metadata; null once purged. @throws Fault integrity */
 export function decryptMeta(indexKey: Uint8Array, owner: UserId, leaf: LeafRecord): Meta | null {
   if (leaf.meta === null) return null;
-  return decodeJson(metaCodec, openMeta(indexKey, owner, leaf.keyId, leaf.serial, leaf.meta));
+  const plain = openMeta(indexKey, owner, leaf.keyId, leaf.serial, leaf.meta);
+  try {
+    return decodeJson(metaCodec, plain);
+  } catch (error) {
+    if (!(error instanceof Fault)) throw error;
+    return unreadable(leaf);
+  }
 }

@@ -1,4 +1,4 @@
-import type { RandomSource } from "../crypto/bytes.ts";
+import { equalBytes, type RandomSource } from "../crypto/bytes.ts";
 import { type Signer, signerFromSeed } from "../crypto/identity.ts";
 import { EMPTY_MAP, type MerkleMap } from "../crypto/merkle.ts";
 import { Fault } from "../errors.ts";
@@ -12,6 +12,9 @@ import { hash32, leafRecord, sealedValue, settings, signedState } from "../wire/
 import { decryptMeta, type Meta } from "./meta.ts";
 
 const auditHeadCodec = struct({ seq: u53, link: hash32 });
+
+/** Receipts that a vault keeps; the log is verified by itself before there are more. */
+export const RECEIPTS_MAX = 1_024;
 
 const boundCodec = struct({
   account: text({ min: 1, max: 128 }),
@@ -27,6 +30,8 @@ const boundCodec = struct({
   verified: struct({ seq: u53, link: hash32, revision: u53 }),
   /** Newest log position that a reply showed. */
   witnessed: auditHeadCodec,
+  /** Every position that a reply showed and that is not verified yet, oldest first: the log must pass through all. */
+  receipts: list(auditHeadCodec, { max: RECEIPTS_MAX }),
   syncedAtMs: u53,
   /** Credential revision of the password that the vault's own slot opens with. */
   keyedRevision: u53,
@@ -38,7 +43,7 @@ const localSecret = struct({
   values: list(struct({ version: uint(0xffff_ffff, 1), sealed: sealedValue }), { max: 100_000 }),
 });
 
-/** What the vault's body holds (docs/vault-format.md §body). */
+/** What the vault's body holds (docs/protocol.md §7.3). */
 const bodyCodec = struct({
   v: uint(1, 1),
   owner: id<UserId>(),
@@ -81,11 +86,21 @@ export interface Model {
   /** Commitment to all server secrets. */
   map: MerkleMap;
   readonly secrets: Map<KeyId, Secret>;
+  /** True while it knows of log positions that the vault on disk does not. */
+  unsaved: boolean;
 }
 
 /** A model without secrets. */
 export function newModel(owner: UserId, accountKey: Uint8Array, bound: Bound | null): Model {
-  return { owner, accountKey, keys: accountKeys(accountKey, owner), bound, map: EMPTY_MAP, secrets: new Map() };
+  return {
+    owner,
+    accountKey,
+    keys: accountKeys(accountKey, owner),
+    bound,
+    map: EMPTY_MAP,
+    secrets: new Map(),
+    unsaved: false,
+  };
 }
 
 /** The bound account. @throws Fault bad_input for a vault without a server */
@@ -99,9 +114,21 @@ export function boundOf(model: Model): Bound {
 /** Signers of the account identity and of this device. */
 export function signersOf(model: Model): { identity: Signer; device: Signer } {
   const bound = boundOf(model);
-  const seed = unwrapIdentity(model.keys, model.owner, bound.settings.wrappedIdentity);
+  const identity = identityOf(model.keys, model.owner, bound.settings);
+  return { identity, device: signerFromSeed(bound.deviceSeed) };
+}
+
+/**
+ * The account identity: only the owner's account key opens its seed, so no server can put another in its place.
+ *
+ * @throws Fault integrity when the settings name another public key than the wrapped seed has.
+ */
+export function identityOf(keys: AccountKeys, owner: UserId, settings: Settings): Signer {
+  const seed = unwrapIdentity(keys, owner, settings.wrappedIdentity);
   try {
-    return { identity: signerFromSeed(seed), device: signerFromSeed(bound.deviceSeed) };
+    const signer = signerFromSeed(seed);
+    if (equalBytes(signer.publicKey, settings.identity)) return signer;
+    throw new Fault("integrity", "the server shows another account identity than the owner's");
   } finally {
     seed.fill(0);
   }
@@ -131,8 +158,25 @@ export function adoptServerSecrets(into: Model, from: Model): boolean {
   to.head = source.head;
   to.settings = source.settings;
   to.syncedAtMs = source.syncedAtMs;
-  if (source.witnessed.seq > to.witnessed.seq) to.witnessed = source.witnessed;
+  adoptReceipts(to, source);
   return true;
+}
+
+/** Notes a log position that an authentic answer showed. */
+export function witness(model: Model, head: AuditHead): void {
+  const bound = boundOf(model);
+  if (head.seq === bound.witnessed.seq) return;
+  bound.witnessed = head;
+  bound.receipts = [...bound.receipts, head].slice(-RECEIPTS_MAX);
+  model.unsaved = true;
+}
+
+/** Takes over the log positions that another process's copy of the vault has not seen. */
+export function adoptReceipts(to: Bound, from: Bound): void {
+  const all = new Map([...to.receipts, ...from.receipts].map((head) => [head.seq, head]));
+  const kept = [...all.values()].filter(({ seq }) => seq > to.verified.seq).sort((a, b) => a.seq - b.seq);
+  to.receipts = kept.slice(-RECEIPTS_MAX);
+  if (from.witnessed.seq > to.witnessed.seq) to.witnessed = from.witnessed;
 }
 
 /** Takes a local secret's new leaf in, with its value where it is a new version. */
@@ -149,6 +193,11 @@ export function putLocalLeaf(model: Model, leaf: LeafRecord, sealed: Uint8Array 
 
 /** Everything of a model as the vault's body. Wipe the result. */
 export function encodeModel(model: Model): Uint8Array {
+  if (model.bound && !equalBytes(model.map.root(), model.bound.head.state.root)) {
+    throw new Fault("internal", "the vault would not fit its own pin", {
+      hint: "nothing was written; run the command again",
+    });
+  }
   const all = [...model.secrets.values()];
   const text = encodeJson(bodyCodec, {
     v: 1,
@@ -212,6 +261,7 @@ export function bind(binding: Binding, nowMs: number): Bound {
     settings: binding.settings,
     verified: { seq: 0, link: new Uint8Array(32), revision: 0 },
     witnessed: binding.audit,
+    receipts: binding.audit.seq === 0 ? [] : [binding.audit],
     syncedAtMs: nowMs,
     keyedRevision: binding.settings.credentialRevision,
   };

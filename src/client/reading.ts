@@ -89,7 +89,9 @@ export async function leavesOf(
     const next = until[i + 1];
     const link = next ? next.previous : leafHash(leaf);
     return (
-      one.serial === i + 1 && (one.meta === null || leafMetaFits(one)) && Buffer.compare(leafHash(one), link) === 0
+      one.serial === i + 1 &&
+      (one.meta === null ? leaf.status === "purged" : leafMetaFits(one)) &&
+      Buffer.compare(leafHash(one), link) === 0
     );
   });
   if (!linked || until.length !== leaf.serial) {
@@ -229,7 +231,14 @@ export function getManySecrets(
   open: Open,
   input: { refs: readonly { name: string; version: number | null }[]; fresh: boolean; purpose: "get" | "export" },
 ): Promise<readonly Got[]> {
-  return online(open, input.fresh, (at) => withheld(open, at, () => getManyOnce(open, input, at)));
+  return online(open, input.fresh, async (at) => {
+    for (let attempt = 0; ; attempt++) {
+      const got = await withheld(open, at, () => getManyOnce(open, input, at));
+      // an answer may tell that another device wrote meanwhile: then the values are asked for again
+      if (at === null || !(await catchUp(open, at)) || attempt === 3) return got;
+      for (const one of got) wipe(one.value ?? undefined);
+    }
+  });
 }
 
 async function getManyOnce(
@@ -267,7 +276,6 @@ async function getManyOnce(
     for (const one of got) wipe(one.value ?? undefined);
     throw error;
   }
-  if (at) await catchUp(open, at);
   return got;
 }
 

@@ -7,7 +7,7 @@ import { accountKeys, sealDeviceName, wrapAccountKey, wrapIdentity } from "../pr
 import { type Device, type Settings, settingsHash, signState } from "../protocol/state.ts";
 import { requestHash } from "../wire/operations.ts";
 import { acceptedCosts, callClear, finishOpaque } from "./login.ts";
-import { bind, type Model, newModel, type Surroundings } from "./model.ts";
+import { bind, type Model, newModel, type Surroundings, witness } from "./model.ts";
 import { startOpaque } from "./opaque.ts";
 import type { Link } from "./session.ts";
 
@@ -116,12 +116,13 @@ export async function prepareRegistration(
       },
       around.now(),
     );
+    const model = newModel(userId, accountKey, bound);
     return {
-      model: newModel(userId, accountKey, bound),
+      model,
       requestId,
       async finish() {
         const receipt = await callClear(link, "account.register", { ...body, state });
-        bound.witnessed = { seq: receipt.auditSeq, link: receipt.auditLink };
+        witness(model, { seq: receipt.auditSeq, link: receipt.auditLink });
       },
     };
   } finally {

@@ -5,7 +5,8 @@ import { openDeviceName } from "../protocol/account.ts";
 import { DEFAULTS } from "../protocol/defaults.ts";
 import { type LeafRecord, leafHash, leafMetaFits } from "../protocol/leaf.ts";
 import { type Settings, type SignedState, settingsHash, stateHash, stateSignaturesHold } from "../protocol/state.ts";
-import { boundOf, type Model, pinnedHash, putServerLeaf, type Surroundings } from "./model.ts";
+import { decryptMeta } from "./meta.ts";
+import { boundOf, type Model, pinnedHash, putServerLeaf, type Surroundings, witness } from "./model.ts";
 import type { Answer, HeadSummary, Session } from "./session.ts";
 
 const tampered = (why: string, hint?: string) =>
@@ -34,7 +35,7 @@ export function checkHead(model: Model, head: HeadSummary): boolean {
     throw tampered(`entry ${witnessed.seq} of its log was replaced`);
   }
   if (head.revision > revision) return true;
-  bound.witnessed = { seq: head.auditSeq, link: head.auditLink };
+  witness(model, { seq: head.auditSeq, link: head.auditLink });
   return false;
 }
 
@@ -126,6 +127,8 @@ function applyLeaves(model: Model, leaves: readonly LeafRecord[], root: Uint8Arr
     map = map.with(idBytes(leaf.keyId), leafHash(leaf));
   }
   if (!equalBytes(map.root(), root)) return false;
+  // all of it is opened before any of it is taken in
+  for (const leaf of leaves) decryptMeta(model.keys.index, model.owner, leaf);
   for (const leaf of leaves) putServerLeaf(model, leaf, null);
   return true;
 }
@@ -146,8 +149,9 @@ export async function synchronise(
     const bound = boundOf(model);
     const got = await collect(session, operation, bound.head.state.revision);
     const newest = checkStates(model, got);
+    const devices = newDevices(model, got.settings);
     if (applyLeaves(model, got.leaves, newest.state.root)) {
-      announceDevices(model, got.settings, around);
+      for (const text of devices) around.notice(text);
       bound.head = newest;
       bound.settings = got.settings;
       bound.syncedAtMs = around.now();
@@ -179,12 +183,13 @@ export async function synchroniseAll(model: Model, session: Session, around: Sur
   }
 }
 
-function announceDevices(model: Model, settings: Settings, around: Surroundings): void {
-  const bound = boundOf(model);
-  const known = new Set(bound.settings.devices.map((device) => device.id));
-  for (const device of settings.devices) {
-    if (known.has(device.id)) continue;
-    const name = openDeviceName(model.keys, model.owner, device.id, device.name);
-    around.notice(`a new device was added to your account: ${name} (${device.id})`);
-  }
+/** Notices about devices that this one has not seen before. */
+function newDevices(model: Model, settings: Settings): readonly string[] {
+  const known = new Set(boundOf(model).settings.devices.map((device) => device.id));
+  return settings.devices
+    .filter((device) => !known.has(device.id))
+    .map((device) => {
+      const name = openDeviceName(model.keys, model.owner, device.id, device.name);
+      return `a new device was added to your account: ${name} (${device.id})`;
+    });
 }

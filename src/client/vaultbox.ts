@@ -10,7 +10,7 @@ import {
   type Vault,
   writeVault,
 } from "../protocol/vault.ts";
-import { decodeModel, encodeModel, type Model, type Surroundings } from "./model.ts";
+import { adoptReceipts, decodeModel, encodeModel, type Model, type Surroundings } from "./model.ts";
 import {
   clearPending,
   readPending,
@@ -49,8 +49,13 @@ export function refresh(box: VaultBox): void {
   if (readVaultHeader(bytes).generation === box.vault.generation) return;
   const opened = openVaultWithKey(bytes, box.vault.key);
   try {
+    const before = box.model;
     box.model = decodeModel(opened.body);
     box.vault = opened.vault;
+    if (before.bound && box.model.bound && before.unsaved) {
+      adoptReceipts(box.model.bound, before.bound);
+      box.model.unsaved = true;
+    }
   } finally {
     wipe(opened.body);
   }
@@ -76,6 +81,7 @@ function heldVault(box: VaultBox, lock: VaultLock, around: Pick<Surroundings, "r
       const before = box.vault.generation;
       await replaceVaultFile(box.path, bytes, { expectGeneration: before === 0 ? null : before, lock, forgetPrevious });
       box.vault = { ...box.vault, generation: before + 1 };
+      box.model.unsaved = false;
     } finally {
       wipe(body);
     }

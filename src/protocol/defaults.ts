@@ -53,6 +53,8 @@ export const DEFAULTS = {
 export const KDF = {
   /** OPAQUE default and its compiled-in floor. */
   opaque: { memoryKib: 65_536, passes: 3, lanes: 4 },
+  /** What a server may ask of a client at most. */
+  opaqueCeiling: { memoryKib: 262_144, passes: 8, lanes: 8 },
   vault: { memoryKib: 262_144, passes: 3, lanes: 4 },
   /** The vault's cost where memory is short; also the floor on reading. */
   vaultSmall: { memoryKib: 65_536, passes: 3, lanes: 4 },

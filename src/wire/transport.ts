@@ -79,6 +79,13 @@ export async function connectServer(input: ConnectInput): Promise<Connected> {
     }
   }
   const caPem = pinnedCa(await takeChain(server, connectMs), server, input.pin, input.now());
+  if (caPem === null && input.caPem !== null) {
+    // a relay with a public certificate could pass the server's own statement on and read what is said before login
+    throw new Fault("pin_mismatch", "the server no longer shows the identity that it showed before", {
+      why: "its certificate comes from a public authority now, not from the pinned identity",
+      hint: "if its operator changed the certificate: keyhold profile remove, then log in again as a new device",
+    });
+  }
   try {
     return { mode: caPem === null ? "public" : "private", caPem, statement: await statementFrom(caPem) };
   } catch (error) {

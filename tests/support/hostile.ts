@@ -69,7 +69,8 @@ export async function startVillain(options: Parameters<typeof startTestServer>[0
   return villainOver(server);
 }
 
-function villainOver(first: TestServer): Villain {
+/** A villain over a server that is there already. */
+export function villainOver(first: TestServer): Villain {
   const base = first.link();
   const villain: Villain = {
     server: first,

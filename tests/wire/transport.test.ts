@@ -203,11 +203,13 @@ describe("public mode", () => {
     });
   });
 
-  test("a server that moved from its own to an operator's certificate is found again", async () => {
+  test("a known server that suddenly shows an operator's certificate is refused: a relay could do that", async () => {
     const operator = await newIdentity();
     const server = await serve(await loopbackLeaf(operator));
-    const found = await connect(server.url, { caPem: await caPem(identity), tlsCaPem: await caPem(operator) });
-    expect(found).toMatchObject({ mode: "public", caPem: null });
+    const known = { caPem: await caPem(identity), tlsCaPem: await caPem(operator) };
+    await expect(connect(server.url, known)).rejects.toMatchObject({ code: "pin_mismatch" });
+    // at first contact nothing was promised
+    expect(await connect(server.url, { ...known, caPem: null })).toMatchObject({ mode: "public", caPem: null });
   });
 
   test("plain http on loopback is held against the pin as well", async () => {
