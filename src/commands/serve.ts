@@ -9,6 +9,7 @@ import { createLog } from "../server/log.ts";
 import { certificateNames, operatorCertificate, serverCertificate } from "../server/tls.ts";
 import { type RunningServer, startServer } from "../server.ts";
 import { defineCommand } from "../ui/command.ts";
+import { sealProcess } from "../ui/process.ts";
 import { VERSION } from "../version.ts";
 import { isLoopback } from "../wire/http.ts";
 
@@ -83,6 +84,7 @@ export default defineCommand({
     ],
   ],
   run: async (args, ctx) => {
+    sealProcess();
     const settings = await ctx.settings();
     const listen = listenAddress(settings.get("listen", args.listen));
     const tlsCert = settings.get("tlsCert", args.tlsCert);
@@ -131,6 +133,7 @@ export default defineCommand({
         pin: server.pin,
         ...(name === undefined ? {} : { name }),
         handle: (op, type, body, remote) => server.dispatcher.handle(op, type, body, remote),
+        ready: () => server.ready(),
         log,
       });
       const { url, requests } = running;

@@ -10,24 +10,24 @@ export function credentialIdOf(ctx: ServerContext, account: string): Uint8Array 
   return macCanon(ctx.keys.accountName, "keyhold/v1/credential-id", account);
 }
 
-/** What login needs to know of a name; an unknown one yields the same shape. */
+/** What login needs to know of a name; an unknown one yields the same shape under its pseudo-account's id. */
 export interface Candidate {
   readonly userId: UserId;
   readonly recordVersion: number;
   /** null: unknown or disabled, so that OPAQUE gives its fake answer. */
   readonly record: Uint8Array | null;
-  readonly account: AccountRow | undefined;
+  readonly known: boolean;
 }
 
 /** Looks a name up without telling known from unknown by shape or work. */
 export async function candidate(ctx: ServerContext, tx: Tx, credentialId: Uint8Array): Promise<Candidate> {
-  const account = await tx.accountByCredential(credentialId);
+  const row = await tx.credential(credentialId);
   const pseudo = macCanon(ctx.keys.shadow, "keyhold/v1/shadow-account", credentialId).subarray(0, 16);
   return {
-    userId: account?.userId ?? (pseudo.toHex() as UserId),
-    recordVersion: account?.recordVersion ?? 0,
-    record: account && !account.disabled ? account.record : null,
-    account,
+    userId: row?.userId ?? (pseudo.toHex() as UserId),
+    recordVersion: row?.recordVersion ?? 0,
+    record: row && !row.disabled ? row.record : null,
+    known: row !== undefined,
   };
 }
 

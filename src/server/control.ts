@@ -13,7 +13,7 @@ import {
 } from "../wire/control.ts";
 import { errorBody } from "../wire/operations.ts";
 import { errno, fileFault, shown } from "./keyfiles.ts";
-import type { ServerLog } from "./log.ts";
+import { faultFields, type ServerLog } from "./log.ts";
 
 /** One handler for each operation of the table: a missing one does not compile. */
 export type ControlHandlers = {
@@ -92,6 +92,7 @@ async function answer(request: Request, handlers: ControlHandlers, log: ServerLo
     return json(200, body);
   } catch (error) {
     const known = error instanceof Fault ? error : new Fault("internal", "the server failed");
+    if (known.code === "internal") log.write("error", faultFields(error));
     log.write(known.code === "internal" ? "error" : "info", {
       event: "control",
       op: isControl(name) ? name : "unknown",

@@ -217,8 +217,8 @@ export function createDispatcher(ctx: ServerContext, onFault: (error: unknown) =
       hash = requestHash(name, input as never);
       done = await attempt(name, head, userId, input, hash, address);
     } catch (error) {
-      if (!(error instanceof Fault)) onFault(error);
       const fault = asFault(error);
+      if (fault.code === "internal") onFault(error);
       if (fault.code === "session_invalid") cache.delete(head.sessionId);
       if (
         fault.code === "session_invalid" ||
@@ -262,8 +262,9 @@ export function createDispatcher(ctx: ServerContext, onFault: (error: unknown) =
         if (contentType !== wanted) throw new Fault("unsupported", `this operation takes ${wanted}`);
         return needsSession(name) ? await inSession(name, body, remote.address) : await anonymous(name, body, remote);
       } catch (error) {
-        if (!(error instanceof Fault)) onFault(error);
-        return faultReply(asFault(error));
+        const fault = asFault(error);
+        if (fault.code === "internal") onFault(error);
+        return faultReply(fault);
       }
     },
   };

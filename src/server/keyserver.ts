@@ -16,9 +16,10 @@ import type { ServerContext } from "./context.ts";
 import type { ControlHandlers } from "./control.ts";
 import { directoryPaths, openServerDirectory, type ServerKeys } from "./directory.ts";
 import { createDispatcher, type Dispatcher } from "./dispatch.ts";
-import { sweepLogins } from "./handlers/login.ts";
-import type { ServerLog } from "./log.ts";
+import { sweepLogins, sweepRefused } from "./handlers/login.ts";
+import { faultFields, type ServerLog } from "./log.ts";
 import { type OpaquePool, startOpaquePool } from "./opaque.ts";
+import { PROBE_MS, readiness } from "./readiness.ts";
 
 /** How a key server is to run; the listener is added by src/server.ts. */
 export interface KeyServerOptions {
@@ -37,6 +38,8 @@ export interface KeyServer {
   readonly keys: ServerKeys;
   readonly pin: string;
   readonly dispatcher: Dispatcher;
+  /** True while the store answers. */
+  ready(): boolean;
   /** The administrator's operations; `listening` tells what only the listener knows. */
   administration(listening: { readonly url: () => string; readonly requests: () => number }): ControlHandlers;
   close(): Promise<void>;
@@ -145,8 +148,11 @@ async function assemble(
     incarnation,
     statement: () => statement,
   };
-  const onFault = () => log.write("error", { event: "fault", code: "internal" });
+  const onFault = (error: unknown) => log.write("error", faultFields(error));
+  const { probe, ready } = readiness(store, () => performance.now());
+  await probe();
   const timers = [
+    setInterval(() => void probe().catch(onFault), PROBE_MS),
     setInterval(() => void sweep(ctx).catch(onFault), SWEEP_MS),
     setInterval(() => {
       if (statement.expiresAtMs - now() < DEFAULTS.statementMs / 2) void renew().catch(onFault);
@@ -160,6 +166,7 @@ async function assemble(
     keys,
     pin,
     dispatcher: createDispatcher(ctx, onFault),
+    ready: () => closing === undefined && ready(),
     administration: (listening) =>
       administration(ctx, { version: options.version, pin, startedAtMs: now(), ...listening }),
     close() {
@@ -174,10 +181,11 @@ async function assemble(
   };
 }
 
-/** What time alone ends: sessions, half logins, forgotten limits, unused reservations, shadow logs. */
+/** What time alone ends: sessions, half logins, windows of refused logins, forgotten limits, unused reservations, shadow logs. */
 export async function sweep(ctx: ServerContext): Promise<void> {
   const nowMs = ctx.now();
   await sweepLogins(ctx);
+  await sweepRefused(ctx);
   await ctx.store.transaction(async (tx) => {
     await tx.sweepSessions(nowMs, nowMs - ctx.limits.sessionIdleMs);
     await tx.sweepLimits(nowMs - ctx.limits.loginForgetMs);

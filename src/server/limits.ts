@@ -1,11 +1,28 @@
 import { Fault } from "../errors.ts";
-import type { Tx } from "../storage/store.ts";
+import type { LimitRow, Tx } from "../storage/store.ts";
 import type { ServerContext } from "./context.ts";
 
 /** Milliseconds to wait after `count` failures of which `free` cost nothing: 1 s doubling to 15 min. */
 export function backoffMs(count: number, free: number, firstMs: number, maxMs: number): number {
   if (count <= free) return 0;
   return Math.min(maxMs, firstMs * 2 ** Math.min(count - free - 1, 30));
+}
+
+/** A bucket that is not forgotten yet. */
+async function remembered(ctx: ServerContext, tx: Tx, bucket: string): Promise<LimitRow | undefined> {
+  const row = await tx.limit(bucket);
+  return row && ctx.now() - row.updatedAtMs < ctx.limits.loginForgetMs ? row : undefined;
+}
+
+function refusalOf(ctx: ServerContext, row: LimitRow | undefined): Fault | undefined {
+  const retryAfterMs = (row?.blockedUntilMs ?? 0) - ctx.now();
+  if (retryAfterMs <= 0) return undefined;
+  return new Fault("rate_limited", `too many attempts: wait ${Math.ceil(retryAfterMs / 1_000)} s`, { retryAfterMs });
+}
+
+/** Why a bucket takes no guess now: `rate_limited` with the time to wait, or undefined. Writes nothing. */
+export async function refusedBy(ctx: ServerContext, tx: Tx, bucket: string): Promise<Fault | undefined> {
+  return refusalOf(ctx, await remembered(ctx, tx, bucket));
 }
 
 /**
@@ -15,15 +32,10 @@ export function backoffMs(count: number, free: number, firstMs: number, maxMs: n
  */
 export async function spend(ctx: ServerContext, tx: Tx, bucket: string, free: number): Promise<number> {
   const nowMs = ctx.now();
-  const row = await tx.limit(bucket);
-  const fresh = row !== undefined && nowMs - row.updatedAtMs < ctx.limits.loginForgetMs;
-  if (row && fresh && row.blockedUntilMs > nowMs) {
-    const seconds = Math.ceil((row.blockedUntilMs - nowMs) / 1_000);
-    throw new Fault("rate_limited", `too many attempts: wait ${seconds} s`, {
-      retryAfterMs: row.blockedUntilMs - nowMs,
-    });
-  }
-  const count = (row && fresh ? row.count : 0) + 1;
+  const row = await remembered(ctx, tx, bucket);
+  const refused = refusalOf(ctx, row);
+  if (refused) throw refused;
+  const count = (row?.count ?? 0) + 1;
   const wait = backoffMs(count, free, ctx.limits.loginBackoffFirstMs, ctx.limits.loginBackoffMaxMs);
   await tx.putLimit({ bucket, count, blockedUntilMs: wait === 0 ? 0 : nowMs + wait, updatedAtMs: nowMs });
   return count;

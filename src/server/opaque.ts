@@ -36,45 +36,67 @@ type Answer = { id: number; result: OpaqueResult } | { id: number; bad: boolean;
 
 const QUEUE_MAX = 1_024;
 
-/** Starts `size` Workers; jobs go to the one with the fewest waiting. */
-export function startOpaquePool(size: number): OpaquePool {
-  const waiting = new Map<number, Waiting>();
+/** A Worker's place in the pool, with the jobs that it has not answered. */
+interface Slot {
+  worker: Worker | undefined;
+  readonly waiting: Map<number, Waiting>;
+}
+
+/**
+ * Starts `size` Workers; jobs go to the one with the fewest waiting. A Worker that dies fails its own jobs, and the
+ * next job of its slot starts another.
+ *
+ * @param start Makes a Worker; for tests.
+ */
+export function startOpaquePool(
+  size: number,
+  start: () => Worker = () => new Worker(new URL("./opaque.worker.ts", import.meta.url).href),
+): OpaquePool {
   let next = 0;
   let closed = false;
-  const workers = Array.from({ length: size }, () => {
-    const worker = new Worker(new URL("./opaque.worker.ts", import.meta.url).href);
-    const state = { worker, load: 0 };
+  const slots: readonly Slot[] = Array.from({ length: size }, () => ({ worker: undefined, waiting: new Map() }));
+
+  function workerOf(slot: Slot): Worker {
+    if (slot.worker) return slot.worker;
+    const worker = start();
     worker.onmessage = (event: MessageEvent<Answer>) => {
-      state.load -= 1;
       const answer = event.data;
-      const waiter = waiting.get(answer.id);
-      waiting.delete(answer.id);
+      const waiter = slot.waiting.get(answer.id);
+      slot.waiting.delete(answer.id);
       if ("result" in answer) waiter?.resolve(answer.result);
       else waiter?.reject(new Fault(answer.bad ? "bad_input" : "internal", answer.message));
     };
-    worker.onerror = () => {
-      for (const waiter of waiting.values()) waiter.reject(new Fault("internal", "an OPAQUE worker died"));
-      waiting.clear();
-    };
+    // an error that nobody caught in there; "close" follows
+    worker.onerror = (event) => event.preventDefault();
+    worker.addEventListener("close", () => {
+      slot.worker = undefined;
+      for (const { reject } of slot.waiting.values()) {
+        reject(closed ? new Fault("unavailable", "the server is stopping") : new Fault("internal", "a Worker died"));
+      }
+      slot.waiting.clear();
+    });
     worker.unref();
-    return state;
-  });
+    slot.worker = worker;
+    return worker;
+  }
+
+  // at once, so that the first login does not wait for a start
+  for (const slot of slots) workerOf(slot);
   return {
     run<J extends OpaqueJob>(job: J) {
-      if (closed || waiting.size >= QUEUE_MAX) {
+      if (closed || slots.reduce((sum, { waiting }) => sum + waiting.size, 0) >= QUEUE_MAX) {
         return Promise.reject(new Fault("unavailable", "too many logins at once", { retryAfterMs: 1_000 }));
       }
-      const least = workers.reduce((a, b) => (b.load < a.load ? b : a));
+      const least = slots.reduce((a, b) => (b.waiting.size < a.waiting.size ? b : a));
       const id = next++;
-      least.load += 1;
       return new Promise<ResultOf<J>>((resolve, reject) => {
-        waiting.set(id, { resolve: (result) => resolve(result as ResultOf<J>), reject });
-        least.worker.postMessage({ id, job });
+        least.waiting.set(id, { resolve: (result) => resolve(result as ResultOf<J>), reject });
+        workerOf(least).postMessage({ id, job });
       });
     },
     close() {
       closed = true;
-      for (const { worker } of workers) worker.terminate();
+      for (const { worker } of slots) worker?.terminate();
     },
   };
 }

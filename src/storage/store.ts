@@ -24,6 +24,9 @@ export interface AccountRow {
   readonly audit: AuditHead;
 }
 
+/** What a login needs of an account: its settings and state are neither read nor parsed. */
+export type CredentialRow = Pick<AccountRow, "userId" | "record" | "recordVersion" | "disabled">;
+
 /** Half a login: sealed by the server, taken exactly once. */
 export interface LoginStateRow {
   readonly sessionId: SessionId;
@@ -33,7 +36,7 @@ export interface LoginStateRow {
   readonly recordVersion: number;
   readonly expiresAtMs: number;
   readonly sealed: Uint8Array;
-  /** Rate-limit bucket that a success clears. */
+  /** Rate-limit bucket that a success clears, or a word for what the row is otherwise. */
   readonly bucket: string;
   readonly addressBucket: string;
 }
@@ -108,6 +111,11 @@ export interface AuditFilter {
 export interface Tx {
   accountByCredential(credentialId: Uint8Array): Promise<AccountRow | undefined>;
   account(userId: UserId): Promise<AccountRow | undefined>;
+  credential(credentialId: Uint8Array): Promise<CredentialRow | undefined>;
+  /** Failed logins with a token since it last opened a session; undefined if the settings list no such device. */
+  tokenFailures(userId: UserId, tokenHash: Uint8Array): Promise<number | undefined>;
+  /** Sets that number, which stays as long as the settings list the device; without one nothing happens. */
+  putTokenFailures(userId: UserId, tokenHash: Uint8Array, failures: number): Promise<void>;
   /** False, and nothing written, if the credential id or user id exists. */
   insertAccount(row: AccountRow): Promise<boolean>;
   /** Compare-and-swap on the state hash; false when it differs from `expected`. */
@@ -147,6 +155,8 @@ export interface Tx {
   limit(bucket: string): Promise<LimitRow | undefined>;
   putLimit(row: LimitRow): Promise<void>;
   dropLimit(bucket: string): Promise<void>;
+  /** Takes at most `limit` buckets whose names begin with `prefix` and that are untouched since `beforeMs`. */
+  takeLimits(prefix: string, beforeMs: number, limit: number): Promise<readonly LimitRow[]>;
   /** Forgets buckets untouched since `beforeMs`. */
   sweepLimits(beforeMs: number): Promise<number>;
 

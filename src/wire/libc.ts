@@ -8,6 +8,8 @@ export interface Libc {
   errno(): number;
   /** User id of the process at the other end of a connected Unix socket, or undefined. */
   peerUid(fd: number): number | undefined;
+  /** Core dumps off, and this process's memory closed to other processes of its user. Linux; elsewhere nothing. */
+  seal(): void;
 }
 
 const NAMES =
@@ -17,7 +19,7 @@ const NAMES =
       ? ["libc.so.6", "libc.musl-x86_64.so.1", "libc.musl-aarch64.so.1", "libc.so"]
       : [];
 
-const LINUX = { solSocket: 1, soPeercred: 17 } as const;
+const LINUX = { solSocket: 1, soPeercred: 17, rlimitCore: 4, prSetDumpable: 4 } as const;
 
 let loaded: Libc | null | undefined;
 
@@ -49,6 +51,8 @@ function loadLinux(name: string): Libc {
       args: [FFIType.i32, FFIType.i32, FFIType.i32, FFIType.ptr, FFIType.ptr],
       returns: FFIType.i32,
     },
+    setrlimit: { args: [FFIType.i32, FFIType.ptr], returns: FFIType.i32 },
+    prctl: { args: [FFIType.i32, FFIType.u64, FFIType.u64, FFIType.u64, FFIType.u64], returns: FFIType.i32 },
   });
   return {
     flock: (fd, operation) => symbols.flock(fd, operation),
@@ -63,6 +67,11 @@ function loadLinux(name: string): Libc {
       const { solSocket, soPeercred } = LINUX;
       const result = symbols.getsockopt(fd, solSocket, soPeercred, ptr(credentials), ptr(length));
       return result === 0 && length[0] === credentials.byteLength ? (credentials[1] ?? 0) >>> 0 : undefined;
+    },
+    seal() {
+      // struct rlimit { soft, hard }
+      symbols.setrlimit(LINUX.rlimitCore, ptr(new BigUint64Array(2)));
+      symbols.prctl(LINUX.prSetDumpable, 0, 0, 0, 0);
     },
   };
 }
@@ -84,5 +93,6 @@ function loadDarwin(name: string): Libc {
       const gid = new Uint32Array(1);
       return symbols.getpeereid(fd, ptr(uid), ptr(gid)) === 0 ? uid[0] : undefined;
     },
+    seal: () => undefined,
   };
 }

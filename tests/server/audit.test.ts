@@ -343,7 +343,7 @@ describe("reading the log", () => {
 
 test("an unsealed refusal tells nothing but its code: no stack, no statement, no value", async () => {
   hooked.hook = (method, args, run) => {
-    if (method === "accountByCredential") throw new Error("SELECT secret FROM account -- canary");
+    if (method === "credential") throw new Error("SELECT secret FROM account -- canary");
     return run(...args);
   };
   const reply = await postInput(server, "session.login.start", {

@@ -131,7 +131,11 @@ describe("control socket", () => {
     });
     const broken = callControl(dir, "user.enable", { account: "canary" });
     await expect(broken).rejects.toMatchObject({ code: "internal", message: "the server failed" });
-    expect(lines).toHaveLength(2);
+    expect(lines.map((line) => JSON.parse(line)).map(({ event, code }) => [event, code])).toEqual([
+      ["control", "not_found"],
+      ["fault", "Error"],
+      ["control", "internal"],
+    ]);
     expect(lines.join()).not.toContain("canary");
   });
 

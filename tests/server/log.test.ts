@@ -1,5 +1,6 @@
 import { describe, expect, test } from "bun:test";
-import { createLog, type LogFields, type LogLevel } from "../../src/server/log.ts";
+import { Fault } from "../../src/errors.ts";
+import { createLog, faultFields, type LogFields, type LogLevel } from "../../src/server/log.ts";
 
 function lines(level: LogLevel, write: (log: ReturnType<typeof createLog>) => void): Record<string, unknown>[] {
   const out: string[] = [];
@@ -50,6 +51,51 @@ describe("log", () => {
       for (let i = 0; i < 50; i += 1) log.write("warn", { event: "same", count: 1 });
     });
     expect(written).toHaveLength(50);
+  });
+
+  test("an unexpected failure leaves its kind and its place, never its message", () => {
+    const here = /^log\.test\.ts:\d+:\d+$/;
+    const thrown = (make: () => unknown): LogFields => {
+      try {
+        throw make();
+      } catch (error) {
+        return faultFields(error);
+      }
+    };
+    expect(thrown(() => new RangeError("canary"))).toEqual({
+      event: "fault",
+      code: "RangeError",
+      place: expect.stringMatching(here),
+    });
+    expect(thrown(() => new Fault("internal", "canary"))).toMatchObject({
+      code: "internal",
+      place: expect.stringMatching(here),
+    });
+    // a message in the form of a frame is still a message
+    expect(thrown(() => new Error("x\n    at canary (/canary.ts:1:2)"))).toMatchObject({
+      code: "Error",
+      place: expect.stringMatching(here),
+    });
+    const named = new Error("canary");
+    named.name = "canary with spaces";
+    const unplaced = new Error("canary");
+    unplaced.stack = "Error: canary\n    at canary (native)\n    at f (/x/node_modules/canary/index.js:1:2)";
+    const written = lines("info", (log) => {
+      for (const error of ["canary", null, { stack: "canary", name: 1 }, named, unplaced]) {
+        log.write("error", faultFields(error));
+      }
+    });
+    expect(JSON.stringify(written)).not.toContain("canary/");
+    expect(written.map(({ code }) => code)).toEqual(["unknown", "unknown", "unknown", undefined, "Error"]);
+    expect(written.map(({ place }) => place !== undefined)).toEqual([false, false, false, true, false]);
+  });
+
+  test("a place outside the listed form is dropped", () => {
+    const places = ["login.ts:1:2", "/home/ada/login.ts:1:2", "canary", "login.ts", `${"x".repeat(80)}.ts:1:2`];
+    const written = lines("info", (log) => {
+      for (const place of places) log.write("error", { event: "fault", place });
+    });
+    expect(written.map(({ place }) => place)).toEqual(["login.ts:1:2", undefined, undefined, undefined, undefined]);
   });
 
   test("a stream that fails does not stop the server", () => {

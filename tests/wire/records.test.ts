@@ -90,6 +90,10 @@ describe("account names", () => {
     "a\u00adb",
     "a\n",
     "\ud800",
+    // not in normal form C: the same name to the eye, another account to the server
+    "A\u030angstro\u0308m",
+    "\u212b",
+    "e\u0301",
   ])("refuses %j", (name) => expect(complaint(accountName, name)).not.toBeNull());
 });
 

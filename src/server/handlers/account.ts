@@ -73,11 +73,16 @@ async function demandFreshLogin(ctx: ServerContext, tx: Tx, caller: Caller): Pro
   }
 }
 
-/** Evaluates the OPRF for a new password: a guess like any other, counted in the account's bucket. */
+const passwordBucket = (caller: Caller): string => `password:${caller.sessionId}`;
+
+/**
+ * Evaluates the OPRF for a new password: a guess like any other. It is counted in the session's own bucket, since a
+ * stranger can fill the account's.
+ */
 export const startPassword: SessionHandler<"account.password.start"> = async (ctx, tx, caller, input) => {
   const { credentialId } = caller.account;
   await demandFreshLogin(ctx, tx, caller);
-  await spend(ctx, tx, `account:${credentialId.toHex()}`, ctx.limits.loginFreeFailures);
+  await spend(ctx, tx, passwordBucket(caller), ctx.limits.loginFreeFailures);
   return { output: { response: serverRegister(ctx.keys.opaque.setup, credentialId, input.request), ksf: ctx.ksf } };
 };
 
@@ -94,5 +99,6 @@ export const changePassword: SessionHandler<"account.password"> = async (ctx, tx
   await tx.replaceRecord(account.userId, input.record, ctx.keys.opaque.id);
   await tx.closeSessionsOf(account.userId, caller.sessionId);
   await tx.dropLimit(`account:${account.credentialId.toHex()}`);
+  await tx.dropLimit(passwordBucket(caller));
   return { output, stateHash: output.stateHash };
 };

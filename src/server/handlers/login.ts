@@ -1,20 +1,28 @@
 import { open, seal } from "../../crypto/aead.ts";
-import { equalBytes, wipe } from "../../crypto/bytes.ts";
+import { wipe } from "../../crypto/bytes.ts";
 import { sha256 } from "../../crypto/kdf.ts";
 import { Fault } from "../../errors.ts";
 import { newId, type SessionId } from "../../ids.ts";
 import { loginReplyKey, WINDOW_BYTES } from "../../protocol/channel.ts";
 import { pad, unpad } from "../../protocol/secret.ts";
 import type { LoginStateRow, Tx } from "../../storage/store.ts";
-import { bytes, decodeJson, encodeJson, struct, text } from "../../wire/codec.ts";
+import { bytes, decodeJson, encodeJson, nullable, struct, text } from "../../wire/codec.ts";
 import { loginReply, requestHash } from "../../wire/operations.ts";
+import { hash32 } from "../../wire/records.ts";
 import { type Candidate, candidate, credentialIdOf, sealSessionKey } from "../accounts.ts";
 import { appendEvent } from "../audit.ts";
 import type { AnonymousHandler, ServerContext } from "../context.ts";
-import { addressBucket, refund, spend } from "../limits.ts";
+import { addressBucket, refund, refusedBy, spend } from "../limits.ts";
 
-/** Half a login as sealed in the store: OPAQUE's state, which holds the session key, and the name it was for. */
-const half = struct({ state: bytes({ min: 1, max: 1_024 }), account: text({ min: 1, max: 128 }) });
+/**
+ * Half a login as sealed in the store: OPAQUE's state, which holds the session key, the name it was for, and the hash of
+ * the device token that was shown.
+ */
+const half = struct({
+  state: bytes({ min: 1, max: 1_024 }),
+  account: text({ min: 1, max: 128 }),
+  tokenHash: nullable(hash32),
+});
 
 function halfContext(row: Pick<LoginStateRow, "sessionId" | "credentialId" | "recordVersion" | "expiresAtMs">) {
   return {
@@ -26,39 +34,24 @@ function halfContext(row: Pick<LoginStateRow, "sessionId" | "credentialId" | "re
   } as const;
 }
 
-/**
- * Counts the guess against the account (or the known device's own bucket) and the address, before any answer. The
- * statements are the same for known and unknown names.
- */
-async function countGuess(
-  ctx: ServerContext,
-  tx: Tx,
-  credentialId: Uint8Array,
-  known: Candidate,
-  deviceToken: Uint8Array | null,
-  address: string,
-): Promise<{ bucket: string; addressBucket: string }> {
-  const place = addressBucket(address);
-  const tokenHash = sha256(deviceToken ?? new Uint8Array(32));
-  const deviceBucket = `device:${tokenHash.toHex()}`;
-  const spent = (await tx.limit(deviceBucket))?.count ?? 0;
-  const device =
-    deviceToken !== null &&
-    spent < ctx.limits.deviceTokenFailures &&
-    known.account?.settings.devices.some((d) => Buffer.compare(d.tokenHash, tokenHash) === 0) === true;
-  const bucket = device ? deviceBucket : `account:${credentialId.toHex()}`;
-  await spend(ctx, tx, place, ctx.limits.loginFreeFailuresPerAddress);
-  await spend(ctx, tx, bucket, device ? ctx.limits.deviceTokenFailures : ctx.limits.loginFreeFailures);
-  return { bucket, addressBucket: place };
+/** Bucket name that marks a login counted against a known device's token. */
+const DEVICE = "device";
+/** Begins the bucket that counts what the limit of an account refused in the running window. */
+const REFUSED = "refused:";
+
+const accountBucket = (credentialId: Uint8Array): string => `account:${credentialId.toHex()}`;
+
+/** Adds what happened to a login to the log of its name, real or shadow. */
+async function noteLogin(ctx: ServerContext, tx: Tx, { userId, known }: Candidate, status: string, count = 1) {
+  await appendEvent(ctx, tx, { userId, action: "session.login", status, count, shadow: !known });
 }
 
 /**
- * Above the limit, one counted entry a window (docs/protocol.md §6): it stands for itself and for those that the
- * window before left uncounted. The statements are the same for known and unknown names.
+ * Above an account's limit: one counted entry a window (docs/protocol.md §6). What comes later in the window is counted
+ * by the next entry, or by the sweep.
  */
-async function noteRefused(ctx: ServerContext, tx: Tx, credentialId: Uint8Array): Promise<void> {
-  const { userId, account } = await candidate(ctx, tx, credentialId);
-  const bucket = `refused:${credentialId.toHex()}`;
+async function noteRefused(ctx: ServerContext, tx: Tx, credentialId: Uint8Array, name: Candidate): Promise<void> {
+  const bucket = `${REFUSED}${credentialId.toHex()}`;
   const nowMs = ctx.now();
   const row = await tx.limit(bucket);
   if (row && nowMs - row.updatedAtMs < ctx.limits.loginBackoffMaxMs) {
@@ -66,47 +59,82 @@ async function noteRefused(ctx: ServerContext, tx: Tx, credentialId: Uint8Array)
     return;
   }
   await tx.putLimit({ bucket, count: 0, blockedUntilMs: 0, updatedAtMs: nowMs });
-  await appendEvent(ctx, tx, {
-    userId,
-    action: "session.login",
-    status: "rate_limited",
-    count: 1 + (row?.count ?? 0),
-    shadow: account === undefined,
-  });
+  await noteLogin(ctx, tx, name, "rate_limited", 1 + (row?.count ?? 0));
+}
+
+/** Above an address's limit: one entry a window, for the name that came first. Nothing is written for the others. */
+async function noteBlockedAddress(ctx: ServerContext, tx: Tx, place: string, name: Candidate): Promise<void> {
+  const bucket = `noted:${place}`;
+  const nowMs = ctx.now();
+  const row = await tx.limit(bucket);
+  if (row && nowMs - row.updatedAtMs < ctx.limits.loginBackoffMaxMs) return;
+  await tx.putLimit({ bucket, count: 1, blockedUntilMs: 0, updatedAtMs: nowMs });
+  await noteLogin(ctx, tx, name, "rate_limited");
+}
+
+/**
+ * Counts the guess against the account (or the known device's token) and the address, before any answer; or notes
+ * that one of them refuses it. The statements are the same for known and unknown names.
+ *
+ * @returns The buckets, or the refusal: thrown here it would take the note back.
+ */
+async function countGuess(
+  ctx: ServerContext,
+  tx: Tx,
+  credentialId: Uint8Array,
+  name: Candidate,
+  deviceToken: Uint8Array | null,
+  address: string,
+): Promise<Pick<LoginStateRow, "bucket" | "addressBucket"> | Fault> {
+  const place = addressBucket(address);
+  const tokenHash = sha256(deviceToken ?? new Uint8Array(32));
+  const failures = await tx.tokenFailures(name.userId, tokenHash);
+  const device = deviceToken !== null && failures !== undefined && failures < ctx.limits.deviceTokenFailures;
+  const bucket = device ? DEVICE : accountBucket(credentialId);
+  const blocked = await refusedBy(ctx, tx, place);
+  if (blocked) {
+    await noteBlockedAddress(ctx, tx, place, name);
+    return blocked;
+  }
+  const refused = device ? undefined : await refusedBy(ctx, tx, bucket);
+  if (refused) {
+    await noteRefused(ctx, tx, credentialId, name);
+    return refused;
+  }
+  await spend(ctx, tx, place, ctx.limits.loginFreeFailuresPerAddress);
+  if (device) await tx.putTokenFailures(name.userId, tokenHash, failures + 1);
+  else await spend(ctx, tx, bucket, ctx.limits.loginFreeFailures);
+  return { bucket, addressBucket: place };
 }
 
 /** First half of a login: KE2 for known, unknown and disabled accounts alike (docs/protocol.md §3.3). */
 export const startLogin: AnonymousHandler<"session.login.start"> = async (ctx, remote, input) => {
   const credentialId = credentialIdOf(ctx, input.account);
-  const counted = ctx.store.transaction(async (tx) => {
-    const known = await candidate(ctx, tx, credentialId);
-    return { known, buckets: await countGuess(ctx, tx, credentialId, known, input.deviceToken, remote.address) };
+  const { name, counted } = await ctx.store.transaction(async (tx) => {
+    const name = await candidate(ctx, tx, credentialId);
+    return { name, counted: await countGuess(ctx, tx, credentialId, name, input.deviceToken, remote.address) };
   });
-  const { known, buckets } = await counted.catch(async (error: unknown) => {
-    if (error instanceof Fault && error.code === "rate_limited") {
-      await ctx.store.transaction((tx) => noteRefused(ctx, tx, credentialId));
-    }
-    throw error;
-  });
+  if (counted instanceof Fault) throw counted;
   const { setup } = ctx.keys.opaque;
-  const made = await ctx.pool.run({
-    kind: "login-start",
-    setup,
-    credentialId,
-    account: input.account,
-    record: known.record,
-    request: input.request,
+  const job = { kind: "login-start", setup, credentialId, account: input.account, request: input.request } as const;
+  const made = await ctx.pool.run({ ...job, record: name.record }).catch(async (error: unknown) => {
+    // counted like any other guess, and no half login is left of it to become an entry
+    const status = error instanceof Fault ? error.code : "internal";
+    await ctx.store.transaction(async (tx) => noteLogin(ctx, tx, await candidate(ctx, tx, credentialId), status));
+    throw error;
   });
   const sessionId = newId<SessionId>(ctx.random);
   const row = {
     sessionId,
     credentialId,
-    userId: known.userId,
-    recordVersion: known.recordVersion,
+    userId: name.userId,
+    recordVersion: name.recordVersion,
     expiresAtMs: ctx.now() + ctx.limits.loginStateMs,
-    ...buckets,
+    ...counted,
   };
-  const plain = pad(new TextEncoder().encode(encodeJson(half, { state: made.state, account: input.account })));
+  const tokenHash = input.deviceToken && sha256(input.deviceToken);
+  const secret = { state: made.state, account: input.account, tokenHash };
+  const plain = pad(new TextEncoder().encode(encodeJson(half, secret)));
   const sealed = seal(ctx.keys.sealing, halfContext(row), plain, ctx.random);
   wipe(plain, made.state);
   await ctx.store.transaction((tx) => tx.putLoginState({ ...row, sealed }));
@@ -116,22 +144,26 @@ export const startLogin: AnonymousHandler<"session.login.start"> = async (ctx, r
 /** The one answer to whatever is wrong with a login. */
 const refusal = () => new Fault("login_failed", "cannot log in: the account name or the password is wrong");
 
-/** The session key, or why there is none: whatever it is, the guess was made and belongs in the log. */
-async function proveLogin(
-  ctx: ServerContext,
-  taken: LoginStateRow,
-  finish: Uint8Array,
-): Promise<{ sessionKey: Uint8Array | null; fault: Fault }> {
-  if (taken.expiresAtMs < ctx.now()) return { sessionKey: null, fault: refusal() };
+/** What the second half of a login came to. */
+interface Proof {
+  readonly sessionKey: Uint8Array | null;
+  readonly tokenHash: Uint8Array | null;
+  /** Why there is no session key: whatever it is, the guess was made and belongs in the log. */
+  readonly fault: Fault;
+}
+
+async function proveLogin(ctx: ServerContext, taken: LoginStateRow, finish: Uint8Array): Promise<Proof> {
+  const failed = (fault: Fault): Proof => ({ sessionKey: null, tokenHash: null, fault });
+  if (taken.expiresAtMs < ctx.now()) return failed(refusal());
   try {
     const plain = open(ctx.keys.sealing, halfContext(taken), taken.sealed);
-    const { state, account: name } = decodeJson(half, unpad(plain));
+    const { state, account: name, tokenHash } = decodeJson(half, unpad(plain));
     wipe(plain);
     const { sessionKey } = await ctx.pool.run({ kind: "login-finish", state, account: name, finish });
     wipe(state);
-    return { sessionKey, fault: refusal() };
+    return { sessionKey, tokenHash, fault: refusal() };
   } catch (error) {
-    if (error instanceof Fault) return { sessionKey: null, fault: error };
+    if (error instanceof Fault) return failed(error);
     throw error;
   }
 }
@@ -145,17 +177,21 @@ export const finishLogin: AnonymousHandler<"session.login"> = async (ctx, _remot
     if (!row || row.bucket === REGISTRATION) throw refusal();
     return row;
   });
-  const { sessionKey, fault } = await proveLogin(ctx, taken, input.finish);
+  const { sessionKey, tokenHash, fault } = await proveLogin(ctx, taken, input.finish);
   const done = await ctx.store.transaction(async (tx) => {
-    const account = await tx.account(taken.userId);
-    const event = { userId: taken.userId, action: "session.login", requestId: input.requestId, bodyHash };
-    // the row's account id is not under its seal, the credential id is
-    const same = account !== undefined && equalBytes(account.credentialId, taken.credentialId);
-    if (sessionKey === null || !same || account.disabled || account.recordVersion !== taken.recordVersion) {
-      await appendEvent(ctx, tx, { ...event, status: fault.code, shadow: account === undefined });
+    // by the credential id, which is under the row's seal; its account id is not
+    const name = await candidate(ctx, tx, taken.credentialId);
+    const event = { userId: name.userId, action: "session.login", requestId: input.requestId, bodyHash };
+    const same = name.record !== null && name.userId === taken.userId && name.recordVersion === taken.recordVersion;
+    if (sessionKey === null || !same) {
+      await appendEvent(ctx, tx, { ...event, status: fault.code, shadow: !name.known });
       return undefined;
     }
-    await tx.dropLimit(taken.bucket);
+    const account = await tx.account(name.userId);
+    if (!account) throw new Fault("internal", "an account has vanished");
+    if (taken.bucket !== DEVICE) await tx.dropLimit(taken.bucket);
+    // a token that failures had made void is good again, too
+    if (tokenHash) await tx.putTokenFailures(account.userId, tokenHash, 0);
     await refund(tx, taken.addressBucket, ctx.limits.loginFreeFailuresPerAddress);
     const open = await tx.sessionsOf(taken.userId);
     const surplus = open.length + 1 - ctx.limits.sessionsPerAccount;
@@ -204,9 +240,25 @@ export async function sweepLogins(ctx: ServerContext): Promise<number> {
   return ctx.store.transaction(async (tx) => {
     const rows = await tx.takeExpiredLoginStates(ctx.now(), 256);
     for (const row of rows) {
-      const account = await tx.account(row.userId);
-      const action = row.bucket === REGISTRATION ? "account.register" : "session.login";
-      await appendEvent(ctx, tx, { userId: row.userId, action, status: "timed_out", shadow: account === undefined });
+      if (row.bucket === REGISTRATION) {
+        const event = { userId: row.userId, action: "account.register", status: "timed_out" };
+        await appendEvent(ctx, tx, { ...event, shadow: true });
+      } else {
+        await noteLogin(ctx, tx, await candidate(ctx, tx, row.credentialId), "timed_out");
+      }
+    }
+    return rows.length;
+  });
+}
+
+/** Adds to the logs what accounts' limits refused in windows that are over; says how many windows. */
+export async function sweepRefused(ctx: ServerContext): Promise<number> {
+  return ctx.store.transaction(async (tx) => {
+    const rows = await tx.takeLimits(REFUSED, ctx.now() - ctx.limits.loginBackoffMaxMs, 256);
+    for (const { bucket, count } of rows) {
+      if (count === 0) continue;
+      const credentialId = Uint8Array.fromHex(bucket.slice(REFUSED.length));
+      await noteLogin(ctx, tx, await candidate(ctx, tx, credentialId), "rate_limited", count);
     }
     return rows.length;
   });

@@ -41,7 +41,7 @@ export const startRegistration: AnonymousHandler<"account.register.start"> = asy
   await ctx.store.transaction((tx) => spend(ctx, tx, place, ctx.limits.loginFreeFailuresPerAddress));
   const taken = await ctx.store.transaction(async (tx) => {
     const invite = await usableInvite(ctx, tx, input.invite);
-    const known = await tx.accountByCredential(credentialId);
+    const known = await tx.credential(credentialId);
     if (known) {
       await appendEvent(ctx, tx, { userId: known.userId, action: "account.register", status: "exists" });
       if (invite) await tx.updateInvite({ ...invite, conflicts: invite.conflicts + 1 });
@@ -84,7 +84,7 @@ export const finishRegistration: AnonymousHandler<"account.register"> = async (c
     stateSignaturesHold(input.state, input.settings);
   if (!sound) throw new Fault("bad_input", "the registration's signed state does not fit the request");
   return ctx.store.transaction(async (tx) => {
-    const known = await tx.accountByCredential(credentialId);
+    const known = await tx.credential(credentialId);
     const before = known ? await tx.request(known.userId, input.requestId) : undefined;
     if (known && before && equalBytes(before.bodyHash, hash)) {
       const [first] = await tx.statesSince(known.userId, 0, 1);

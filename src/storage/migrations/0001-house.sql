@@ -16,6 +16,14 @@ CREATE TABLE account (
   state_hash     BLOB    NOT NULL CHECK (length(state_hash) = 32)
 ) STRICT;
 
+-- Tokens of the devices in an account's settings, with the failed logins since each last opened a session.
+CREATE TABLE device_token (
+  user_id    BLOB    NOT NULL CHECK (length(user_id) = 16),
+  token_hash BLOB    NOT NULL CHECK (length(token_hash) = 32),
+  failures   INTEGER NOT NULL CHECK (failures >= 0),
+  PRIMARY KEY (user_id, token_hash)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE account_state (
   user_id  BLOB    NOT NULL CHECK (length(user_id) = 16),
   revision INTEGER NOT NULL CHECK (revision > 0),

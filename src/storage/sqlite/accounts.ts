@@ -1,7 +1,8 @@
 import { ZERO_HASH_BYTES } from "../../crypto/bytes.ts";
 import { Fault } from "../../errors.ts";
 import type { UserId } from "../../ids.ts";
-import type { AccountRow, Tx } from "../store.ts";
+import type { Settings } from "../../protocol/state.ts";
+import type { AccountRow, CredentialRow, Tx } from "../store.ts";
 import { idColumn, idOf, sameBytes, settingsColumn, settingsOf, stateColumn, stateOf } from "./columns.ts";
 import type { Query } from "./connection.ts";
 
@@ -21,6 +22,8 @@ interface AccountColumns {
   readonly link: Uint8Array | null;
 }
 
+type CredentialColumns = Pick<AccountColumns, "user_id" | "record" | "record_version" | "disabled">;
+
 const SELECT = "SELECT a.*, h.seq, h.link FROM account AS a LEFT JOIN audit_head AS h ON h.user_id = a.user_id";
 
 /** Tables whose rows go with their account, children first; the audit log keeps its links. */
@@ -29,6 +32,7 @@ const ERASED = [
   "leaf",
   "secret",
   "account_state",
+  "device_token",
   "login_state",
   "session",
   "request",
@@ -52,6 +56,32 @@ function accountOf(row: AccountColumns): AccountRow {
   };
 }
 
+function credentialOf(row: CredentialColumns): CredentialRow {
+  return {
+    userId: idOf(row.user_id),
+    record: row.record,
+    recordVersion: row.record_version,
+    disabled: row.disabled === 1,
+  };
+}
+
+/** Makes the listed tokens those of the settings; one that stays keeps its failures. */
+function listTokens(q: Query, userId: UserId, { devices }: Settings): void {
+  const user = idColumn(userId);
+  const listed = q.all<{ token_hash: Uint8Array }>("SELECT token_hash FROM device_token WHERE user_id = ?1", user);
+  for (const { token_hash } of listed) {
+    if (devices.some(({ tokenHash }) => sameBytes(tokenHash, token_hash))) continue;
+    q.run("DELETE FROM device_token WHERE user_id = ?1 AND token_hash = ?2", user, token_hash);
+  }
+  for (const { tokenHash } of devices) {
+    q.run(
+      "INSERT INTO device_token (user_id, token_hash, failures) VALUES (?1, ?2, 0) ON CONFLICT DO NOTHING",
+      user,
+      tokenHash,
+    );
+  }
+}
+
 function insert(q: Query, row: AccountRow): boolean {
   const user = idColumn(row.userId);
   const inserted = q.run(
@@ -71,6 +101,7 @@ function insert(q: Query, row: AccountRow): boolean {
     row.stateHash,
   );
   if (inserted === 0) return false;
+  listTokens(q, row.userId, row.settings);
   q.run(
     "INSERT INTO audit_head (user_id, seq, link) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
     user,
@@ -101,6 +132,9 @@ function erase(q: Query, userId: UserId): boolean {
 type Accounts =
   | "accountByCredential"
   | "account"
+  | "credential"
+  | "tokenFailures"
+  | "putTokenFailures"
   | "insertAccount"
   | "swapState"
   | "replaceRecord"
@@ -121,9 +155,30 @@ export function accountsTx(q: Query): Pick<Tx, Accounts> {
       const row = q.get<AccountColumns>(`${SELECT} WHERE a.user_id = ?1`, idColumn(userId));
       return row ? accountOf(row) : undefined;
     },
-    insertAccount: async (row) => insert(q, row),
-    swapState: async (userId, expected, next) =>
+    credential: async (credentialId) => {
+      const row = q.get<CredentialColumns>(
+        "SELECT user_id, record, record_version, disabled FROM account WHERE credential_id = ?1",
+        credentialId,
+      );
+      return row ? credentialOf(row) : undefined;
+    },
+    tokenFailures: async (userId, tokenHash) =>
+      q.get<{ failures: number }>(
+        "SELECT failures FROM device_token WHERE user_id = ?1 AND token_hash = ?2",
+        idColumn(userId),
+        tokenHash,
+      )?.failures,
+    putTokenFailures: async (userId, tokenHash, failures) => {
       q.run(
+        "UPDATE device_token SET failures = ?3 WHERE user_id = ?1 AND token_hash = ?2",
+        idColumn(userId),
+        tokenHash,
+        failures,
+      );
+    },
+    insertAccount: async (row) => insert(q, row),
+    swapState: async (userId, expected, next) => {
+      const swapped = q.run(
         `UPDATE account SET state = ?3, state_hash = ?4, settings = COALESCE(?5, settings)
          WHERE user_id = ?1 AND state_hash = ?2`,
         idColumn(userId),
@@ -131,7 +186,10 @@ export function accountsTx(q: Query): Pick<Tx, Accounts> {
         stateColumn(next.state),
         next.stateHash,
         next.settings ? settingsColumn(next.settings) : null,
-      ) === 1,
+      );
+      if (swapped === 1 && next.settings) listTokens(q, userId, next.settings);
+      return swapped === 1;
+    },
     replaceRecord: async (userId, record, setupId) => {
       const changed = q.run(
         "UPDATE account SET record = ?2, setup_id = ?3, record_version = record_version + 1 WHERE user_id = ?1",

@@ -77,7 +77,7 @@ function reservationOf(row: ReservationColumns): ReservationRow {
   };
 }
 
-type Limits = "limit" | "putLimit" | "dropLimit" | "sweepLimits";
+type Limits = "limit" | "putLimit" | "dropLimit" | "takeLimits" | "sweepLimits";
 
 /** The part of a transaction that concerns rate limits. */
 export function limitsTx(q: Query): Pick<Tx, Limits> {
@@ -100,6 +100,18 @@ export function limitsTx(q: Query): Pick<Tx, Limits> {
     dropLimit: async (bucket) => {
       q.run("DELETE FROM rate_limit WHERE bucket = ?1", bucket);
     },
+    takeLimits: async (prefix, beforeMs, limit) =>
+      q
+        .all<LimitColumns>(
+          `DELETE FROM rate_limit WHERE bucket IN
+             (SELECT bucket FROM rate_limit
+              WHERE bucket BETWEEN ?1 AND ?1 || char(1114111) AND updated_at_ms < ?2 ORDER BY updated_at_ms LIMIT ?3)
+           RETURNING *`,
+          prefix,
+          beforeMs,
+          limit,
+        )
+        .map(limitOf),
     sweepLimits: async (beforeMs) => q.run("DELETE FROM rate_limit WHERE updated_at_ms < ?1", beforeMs),
   };
 }

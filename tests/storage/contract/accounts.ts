@@ -35,6 +35,68 @@ export function accountsContract(store: () => Store): void {
     });
   });
 
+  test("a login's part of an account comes by its credential id, and follows record and lock", async () => {
+    const { userId: user, credentialId, record: first } = account(1);
+    await store().transaction(async (tx) => {
+      await tx.insertAccount(account(1));
+      await tx.insertAccount(account(2));
+      expect(await tx.credential(credentialId)).toEqual({
+        userId: user,
+        record: first,
+        recordVersion: 1,
+        disabled: false,
+      });
+      expect(await tx.credential(filled(3))).toBeUndefined();
+      await tx.replaceRecord(user, filled(8, 192), "setup-2");
+      await tx.setDisabled(user, true);
+      expect(await tx.credential(credentialId)).toEqual({
+        userId: user,
+        record: filled(8, 192),
+        recordVersion: 2,
+        disabled: true,
+      });
+    });
+  });
+
+  test("failures of a token are kept for each account as long as its settings list the device", async () => {
+    const [device] = settings(1).devices;
+    const [other] = settings(7).devices;
+    if (!device || !other) throw new Error("no devices");
+    const shared = { ...account(2), settings: settings(1) };
+    let at = account(1);
+    await store().transaction(async (tx) => {
+      await tx.insertAccount(at);
+      await tx.insertAccount(shared);
+      const failures = (n: number, row: typeof device) => tx.tokenFailures(userId(n), row.tokenHash);
+      const change = async (devices: (typeof device)[]) => {
+        const next = { state: state(1, at.state.state.revision + 1), settings: { ...settings(1), devices } };
+        const hash = stateHash(next.state.state);
+        expect(await tx.swapState(userId(1), at.stateHash, { ...next, stateHash: hash })).toBe(true);
+        at = { ...at, ...next, stateHash: hash };
+      };
+      expect(await failures(1, device)).toBe(0);
+      expect(await failures(1, other)).toBeUndefined();
+      expect(await failures(3, device)).toBeUndefined();
+      await tx.putTokenFailures(userId(1), device.tokenHash, 4);
+      await tx.putTokenFailures(userId(1), other.tokenHash, 4);
+      expect(await failures(1, device)).toBe(4);
+      expect(await failures(1, other)).toBeUndefined();
+      expect(await failures(2, device)).toBe(0);
+      await change([device, other, other]);
+      expect(await failures(1, device)).toBe(4);
+      expect(await failures(1, other)).toBe(0);
+      expect(await tx.swapState(userId(1), filled(99), { ...at, settings: settings(7) })).toBe(false);
+      expect(await failures(1, device)).toBe(4);
+      await change([other]);
+      expect(await failures(1, device)).toBeUndefined();
+      await change([other, device]);
+      expect(await failures(1, device)).toBe(0);
+      await tx.removeAccount(userId(1));
+      expect(await failures(1, device)).toBeUndefined();
+      expect(await failures(2, device)).toBe(0);
+    });
+  });
+
   test("a second account with either id is not inserted and changes nothing", async () => {
     await store().transaction(async (tx) => {
       await tx.insertAccount(account(1));

@@ -23,6 +23,23 @@ export function requestsContract(store: () => Store): void {
     });
   });
 
+  test("limits of one prefix are taken once they are old, the others stay", async () => {
+    await store().transaction(async (tx) => {
+      const put = (bucket: string, updatedAtMs: number) =>
+        tx.putLimit({ bucket, count: 1, blockedUntilMs: 0, updatedAtMs });
+      for (const [i, bucket] of ["a:", "a:1", "a:\u{10ffff}", "a:2"].entries()) await put(bucket, i);
+      for (const bucket of ["a", "a;", "b:1", "A:1"]) await put(bucket, 0);
+      expect(await tx.takeLimits("a:", 0, 9)).toEqual([]);
+      expect((await tx.takeLimits("a:", 3, 2)).map((row) => row.bucket).toSorted()).toEqual(["a:", "a:1"]);
+      expect(await tx.takeLimits("a:", 3, 9)).toEqual([
+        { bucket: "a:\u{10ffff}", count: 1, blockedUntilMs: 0, updatedAtMs: 2 },
+      ]);
+      expect(await tx.takeLimits("a:", 3, 9)).toEqual([]);
+      expect((await tx.limit("a:2"))?.updatedAtMs).toBe(3);
+      expect(await tx.sweepLimits(1)).toBe(4);
+    });
+  });
+
   test("invites are put once, updated, listed and removed", async () => {
     const used = invite(1, { usedAtMs: 7, conflicts: 2 });
     await store().transaction(async (tx) => {
