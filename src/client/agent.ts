@@ -1,9 +1,10 @@
 import { existsSync } from "node:fs";
 import { dirname, join } from "node:path";
+import { wipe } from "../crypto/bytes.ts";
 import { Fault } from "../errors.ts";
 import { DEFAULTS } from "../protocol/defaults.ts";
 import { callAgent, listenAgent } from "./agentsocket.ts";
-import type { KeyholdClient } from "./api.ts";
+import type { Got, KeyholdClient } from "./api.ts";
 
 /** Methods of the client API that the agent serves; `close` ends a caller's use, not the agent. */
 const METHODS = [
@@ -100,7 +101,8 @@ export async function runAgent(input: AgentInput): Promise<{ readonly ended: Pro
     clearInterval(timer);
     await listener.stop();
     await closeSession(client);
-    await client.close();
+    // what close writes would make a home again that was deleted; the keys go with the process
+    if (existsSync(input.home)) await client.close();
   });
   return { ended };
 }
@@ -116,15 +118,39 @@ async function closeSession(client: KeyholdClient): Promise<void> {
 }
 
 const CALL_MS = 120_000;
+/** Of the largest values, fewer than one message holds. */
+const GET_BATCH = 64;
 
-/** Asks an agent about itself; `undefined` when none runs. */
+/** Asks an agent about itself; `undefined` when none runs, or when it ended meanwhile. */
 export async function agentFacts(socket: string): Promise<AgentFacts | undefined> {
-  return (await callAgent(socket, "agent.status", null, { timeoutMs: 2_000 })) as AgentFacts | undefined;
+  try {
+    return (await callAgent(socket, "agent.status", null, { timeoutMs: 2_000 })) as AgentFacts | undefined;
+  } catch (error) {
+    if (error instanceof Fault && error.code === "outcome_unknown") return undefined;
+    throw error;
+  }
 }
 
 /** Locks: the agent forgets everything and ends. False when none ran. */
 export async function lockAgent(socket: string): Promise<boolean> {
   return (await callAgent(socket, "agent.lock", null, { timeoutMs: 5_000 })) !== undefined;
+}
+
+const REPLACE_MS = 10_000;
+const REPLACE_POLL_MS = 20;
+
+/** Like {@link runAgent}, in the place of an agent that runs already: that one is locked first. */
+export async function replaceAgent(input: AgentInput): Promise<{ readonly ended: Promise<void> }> {
+  const giveUpAt = input.now() + REPLACE_MS;
+  for (;;) {
+    await lockAgent(input.socket);
+    try {
+      return await runAgent(input);
+    } catch (error) {
+      if (!(error instanceof Fault) || error.code !== "exists" || input.now() >= giveUpAt) throw error;
+      await new Promise((resolve) => setTimeout(resolve, REPLACE_POLL_MS));
+    }
+  }
 }
 
 /** The client API through a running agent; every call fails with `locked` once it has ended. */
@@ -140,5 +166,20 @@ export function agentClient(socket: string, notice: (text: string) => void): Key
       return answer.value;
     };
   const methods = Object.fromEntries(METHODS.map((method) => [method, forward(method)]));
-  return { ...methods, close: async () => undefined } as unknown as KeyholdClient;
+  const client = { ...methods, close: async () => undefined } as unknown as KeyholdClient;
+  return {
+    ...client,
+    async getMany(input) {
+      const all: Got[] = [];
+      try {
+        for (let at = 0; at < input.refs.length; at += GET_BATCH) {
+          all.push(...(await client.getMany({ ...input, refs: input.refs.slice(at, at + GET_BATCH) })));
+        }
+        return all;
+      } catch (error) {
+        for (const { value } of all) wipe(value ?? undefined);
+        throw error;
+      }
+    },
+  };
 }

@@ -1,9 +1,10 @@
 import { equalBytes, wipe } from "../crypto/bytes.ts";
 import { Fault } from "../errors.ts";
-import { idBytes, newId, type RequestId } from "../ids.ts";
+import { idBytes, type KeyId, newId, type RequestId } from "../ids.ts";
+import { DEFAULTS } from "../protocol/defaults.ts";
 import { type LeafRecord, leafHash } from "../protocol/leaf.ts";
 import { type Settings, type SignedState, settingsHash, signState, stateHash } from "../protocol/state.ts";
-import { decodeJson, encodeJson, id, oneOf, struct, text } from "../wire/codec.ts";
+import { decodeJson, encodeJson, id, list, oneOf, struct, text } from "../wire/codec.ts";
 import {
   COMMITS,
   type CommitName,
@@ -33,7 +34,9 @@ const MUTATIONS = [...COMMITS, "account.device.add", "account.password"] as cons
 const pendingCodec = struct({
   operation: oneOf(MUTATIONS),
   requestId: id<RequestId>(),
-  body: text({ min: 2, max: 16 * 1_024 * 1_024 }),
+  body: text({ min: 2, max: DEFAULTS.bodyBytes }),
+  /** Secrets whose new value the vault keeps a copy of. */
+  keep: list(id<KeyId>(), { max: DEFAULTS.changesPerRequest }),
 });
 
 /** The next state of the account, signed by its identity and this device (docs/protocol.md §5.4). */
@@ -72,9 +75,14 @@ async function send<N extends Mutation>(
   operation: N,
   requestId: RequestId,
   input: InputOf<N>,
+  keep: readonly KeyId[],
 ): Promise<Answer<unknown>> {
   const body = encodeJson(operations[operation].input as never, input as never);
-  const plain = new TextEncoder().encode(encodeJson(pendingCodec, { operation, requestId, body }));
+  // what no server takes must not be kept: it would stand in the way of every later change
+  if (Buffer.byteLength(body) > DEFAULTS.bodyBytes) {
+    throw new Fault("too_large", `a change has at most ${DEFAULTS.bodyBytes} bytes as it is sent`);
+  }
+  const plain = new TextEncoder().encode(encodeJson(pendingCodec, { operation, requestId, body, keep }));
   try {
     await held.keepPending(plain);
   } finally {
@@ -137,7 +145,7 @@ export async function settlePending(
 ): Promise<void> {
   const plain = held.pending();
   if (plain === null) return;
-  const { operation, requestId, body } = decodeJson(pendingCodec, plain);
+  const { operation, requestId, body, keep } = decodeJson(pendingCodec, plain);
   wipe(plain);
   const input = operations[operation].input.decode(JSON.parse(body), "");
   const { state } = input;
@@ -154,8 +162,18 @@ export async function settlePending(
   if (receipt !== null && !holdsState(model, states, state)) {
     throw new Fault("integrity", "the server acknowledged a change that it does not show");
   }
+  if ("changes" in input) keepCopies(model, input.changes, keep);
   await held.save();
   await held.dropPending();
+}
+
+/** Keeps the copies that a settled change asked for, of values that are still the newest ones. */
+function keepCopies(model: Model, changes: readonly Omit<Change, "keep">[], keep: readonly KeyId[]): void {
+  for (const { leaf, sealed } of changes) {
+    const now = model.secrets.get(leaf.keyId);
+    if (now?.place !== "server" || now.leaf.status === "purged" || !keep.includes(leaf.keyId)) continue;
+    if (equalBytes(now.leaf.sealedHash, leaf.sealedHash)) putServerLeaf(model, now.leaf, sealed);
+  }
 }
 
 /** True when a state stands in the account's chain, as far as it was just seen. */
@@ -202,7 +220,8 @@ export async function commitChanges(
     const state = nextState(model, requestId, hash, map.root(), boundOf(model).settings);
     let receipt: Answer<unknown>;
     try {
-      receipt = await send(held, session, operation, requestId, { ...body, state });
+      const keep = changes.filter((change) => change.keep).map(({ leaf }) => leaf.keyId);
+      receipt = await send(held, session, operation, requestId, { ...body, state }, keep);
       checkReceipt(state, receipt);
     } catch (error) {
       const lost = error instanceof Fault && error.code === "stale" && isSealed(error);
@@ -252,7 +271,7 @@ export async function commitSettings<N extends "account.device.add" | "account.p
     const state = nextState(model, requestId, hash, model.map.root(), settings);
     let receipt: Answer<unknown>;
     try {
-      receipt = await send(held, session, operation, requestId, { ...body, state } as unknown as InputOf<N>);
+      receipt = await send(held, session, operation, requestId, { ...body, state } as unknown as InputOf<N>, []);
       checkReceipt(state, receipt);
     } catch (error) {
       const lost = error instanceof Fault && error.code === "stale" && isSealed(error);

@@ -22,7 +22,7 @@ const metaCodec = struct({
 export type Meta = Of<typeof metaCodec>;
 
 /** Refuses metadata that could not be read again. @throws Fault bad_input */
-export function checkMeta(meta: Meta): void {
+function checkMeta(meta: Meta): void {
   decodeJson(metaCodec, new TextEncoder().encode(encodeJson(metaCodec, meta)));
 }
 

@@ -88,6 +88,8 @@ export interface Model {
   readonly secrets: Map<KeyId, Secret>;
   /** True while it knows of log positions that the vault on disk does not. */
   unsaved: boolean;
+  /** True once a purge came in: the generation before must not outlive the next one that is written. */
+  erased: boolean;
 }
 
 /** A model without secrets. */
@@ -100,6 +102,7 @@ export function newModel(owner: UserId, accountKey: Uint8Array, bound: Bound | n
     map: EMPTY_MAP,
     secrets: new Map(),
     unsaved: false,
+    erased: false,
   };
 }
 
@@ -139,9 +142,14 @@ export function putServerLeaf(model: Model, leaf: LeafRecord, sealed: Uint8Array
   const known = model.secrets.get(leaf.keyId);
   const kept = known?.place === "server" && known.leaf.version === leaf.version ? known.sealed : null;
   const value = leaf.status === "purged" ? null : (sealed ?? kept);
+  model.erased ||= purges(known, leaf);
   const meta = decryptMeta(model.keys.index, model.owner, leaf);
   model.secrets.set(leaf.keyId, { place: "server", leaf, meta, sealed: value });
   model.map = model.map.with(idBytes(leaf.keyId), leafHash(leaf));
+}
+
+function purges(known: Secret | undefined, leaf: LeafRecord): boolean {
+  return leaf.status === "purged" && known !== undefined && known.leaf.status !== "purged";
 }
 
 /**
@@ -184,6 +192,7 @@ export function putLocalLeaf(model: Model, leaf: LeafRecord, sealed: Uint8Array 
   const known = model.secrets.get(leaf.keyId);
   const before = known?.place === "local" ? known : undefined;
   const gone = leaf.status === "purged";
+  model.erased ||= purges(known, leaf);
   const leaves = [...(before?.leaves ?? []).map((old) => (gone ? { ...old, meta: null } : old)), leaf];
   const added = sealed === null ? [] : [{ version: leaf.version, sealed }];
   const values = gone ? [] : [...(before?.values ?? []), ...added];

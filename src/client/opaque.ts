@@ -45,7 +45,7 @@ type Answer = { result: ClientResult } | { code: ErrorCode; message: string };
  */
 export async function startOpaque(exchange: "register" | "login", password: Uint8Array): Promise<OpaqueExchange> {
   const worker = new Worker(new URL("./opaque.worker.ts", import.meta.url).href);
-  const ask = (job: ClientJob): Promise<ClientResult> =>
+  const ask = (job: ClientJob, moved: ArrayBuffer[] = []): Promise<ClientResult> =>
     new Promise((resolve, reject) => {
       worker.onmessage = (event: MessageEvent<Answer>) => {
         const answer = event.data;
@@ -53,10 +53,12 @@ export async function startOpaque(exchange: "register" | "login", password: Uint
         else reject(new Fault(answer.code, answer.message));
       };
       worker.onerror = () => reject(new Fault("internal", "the OPAQUE worker died"));
-      worker.postMessage(job);
+      worker.postMessage(job, moved);
     });
   try {
-    const started = await ask({ kind: "start", exchange, password: password.slice() });
+    // moved, not copied: the Worker wipes the one copy there is
+    const copy = new Uint8Array(password);
+    const started = await ask({ kind: "start", exchange, password: copy }, [copy.buffer]);
     if (started.kind !== "start") throw new Fault("internal", "OPAQUE answered out of order");
     return {
       request: started.request,

@@ -15,7 +15,7 @@ let exchange: { kind: "register" | "login"; password: string; state: string } | 
 
 function work(job: ClientJob): ClientResult {
   if (job.kind === "start") {
-    const password = new TextDecoder("utf-8", { fatal: true }).decode(job.password);
+    const password = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(job.password);
     job.password.fill(0);
     const made = job.exchange === "register" ? clientRegisterStart(password) : clientLoginStart(password);
     exchange = { kind: job.exchange, password, state: made.state };

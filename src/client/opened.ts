@@ -35,7 +35,12 @@ export async function online<T>(open: Open, fresh: boolean, work: (at: Online | 
   const { session, around } = open;
   const { bound } = open.box.model;
   if (session === null || bound === null) {
-    if (fresh) throw new Fault("unreachable", bound ? "the server is away" : "this profile has no server to ask");
+    if (fresh && bound) throw new Fault("unreachable", "the server is away");
+    if (fresh) {
+      throw new Fault("bad_input", "this profile has no server to ask", {
+        hint: "keyhold register --server URL --pin PIN --account NAME",
+      });
+    }
     if (bound)
       around.notice(
         `the server is away: from the vault, last synchronised ${new Date(bound.syncedAtMs).toISOString()}`,

@@ -1,4 +1,4 @@
-import { wipe } from "../crypto/bytes.ts";
+import { equalBytes, wipe } from "../crypto/bytes.ts";
 import { Fault } from "../errors.ts";
 import type { RequestId } from "../ids.ts";
 import { wrapAccountKey } from "../protocol/account.ts";
@@ -45,6 +45,11 @@ export async function changePassword(
       );
       if (!made?.record) throw new Fault("internal", "the new password was refused locally");
       const { record, exportKey } = made;
+      const [known] = link.opaqueKeys;
+      if (!known || !equalBytes(known, made.serverKey)) {
+        wipe(exportKey);
+        throw new Fault("integrity", "the server registers with another OPAQUE key than its identity signed");
+      }
       return withVault(box, around, async (held) => {
         // the settings that are sent must hold what other devices added since
         if (at?.moved()) await synchronise(box.model, done.session, around);

@@ -146,7 +146,7 @@ export function createSession(
     onHead: () => undefined,
     async call(operation, input, requestId = newId<RequestId>(around.random)) {
       const body = encoder.encode(encodeJson(operations[operation].input as Codec<unknown>, input));
-      const giveUpAt = around.now() + DEFAULTS.retryForMs;
+      const giveUpAt = around.now() + (operations[operation].mutation ? DEFAULTS.retryForMs : DEFAULTS.readRetryForMs);
       let waitMs = 100;
       try {
         for (;;) {

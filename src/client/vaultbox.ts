@@ -30,7 +30,10 @@ export interface VaultBox {
 
 /** What may be done while the vault's lock is held. */
 export interface HeldVault {
-  /** Writes the model as the next generation: durable on return. */
+  /**
+   * Writes the model as the next generation: durable on return. The generation before is kept beside it, unless a
+   * purge came in since: it would still hold what was purged.
+   */
   save(): Promise<void>;
   /** Writes the model under a new password; the generation before, which the old one opens, is not kept. */
   rekey(password: Uint8Array, cost: { cost: Argon2Cost; allowTestKdf?: boolean }): Promise<void>;
@@ -79,7 +82,12 @@ function heldVault(box: VaultBox, lock: VaultLock, around: Pick<Surroundings, "r
     try {
       const bytes = writeVault(box.vault, body, around.random);
       const before = box.vault.generation;
-      await replaceVaultFile(box.path, bytes, { expectGeneration: before === 0 ? null : before, lock, forgetPrevious });
+      await replaceVaultFile(box.path, bytes, {
+        expectGeneration: before === 0 ? null : before,
+        lock,
+        forgetPrevious: forgetPrevious || box.model.erased,
+      });
+      box.model.erased = false;
       box.vault = { ...box.vault, generation: before + 1 };
       box.model.unsaved = false;
     } finally {

@@ -1,12 +1,20 @@
 import { randomBytes } from "node:crypto";
 import { closeSync, constants, fsyncSync, openSync, writeSync } from "node:fs";
-import { wipe } from "../crypto/bytes.ts";
+import { equalBytes, wipe } from "../crypto/bytes.ts";
 import { Fault } from "../errors.ts";
-import { closeVault, openVaultWithPassword, readVaultHeader, writeVault } from "../protocol/vault.ts";
+import type { UserId } from "../ids.ts";
+import {
+  closeVault,
+  openPending,
+  openVaultWithPassword,
+  readVaultHeader,
+  type Vault,
+  writeVault,
+} from "../protocol/vault.ts";
 import { VAULT_MAX_BYTES } from "../protocol/vaultlayout.ts";
 import { decodeModel } from "./model.ts";
 import { readPrivateFile } from "./privatefile.ts";
-import { readVaultFile, replaceVaultFile, withVaultLock } from "./vaultfile.ts";
+import { clearPending, readPending, readVaultFile, replaceVaultFile, withVaultLock } from "./vaultfile.ts";
 
 /** What a vault file says of itself, without its key. */
 export interface VaultFacts {
@@ -54,31 +62,57 @@ export function backupVault(path: string, out: string): VaultFacts {
 }
 
 /**
- * Puts a backup in the vault's place after opening it; the vault before is kept as the previous generation.
+ * Puts a backup in the vault's place after opening it; the vault before is kept as the previous generation. A pending
+ * request that the restored vault's key does not open is dropped.
  *
- * @throws Fault wrong_password, corrupt, not_found, storage
+ * @param options.userId Account of the profile, or null for a profile without a server.
+ * @throws Fault wrong_password, corrupt, not_found, storage; conflict for a vault of another account, or for another
+ * local vault than the one that lies there.
  */
 export async function restoreVault(
   path: string,
   file: string,
   password: Uint8Array,
-  options: { readonly allowTestKdf: boolean },
+  options: { readonly allowTestKdf: boolean; readonly userId: UserId | null },
 ): Promise<VaultFacts> {
   const backup = readPrivateFile(file, { maxBytes: VAULT_MAX_BYTES, loose: "tighten" });
   if (!backup) throw new Fault("not_found", `there is no file ${JSON.stringify(file)}`);
   const opened = await openVaultWithPassword(backup, password, options);
   try {
-    decodeModel(opened.body);
+    const { bound } = decodeModel(opened.body);
+    if ((bound?.userId ?? null) !== options.userId) {
+      throw new Fault("conflict", "the backup is a vault of another account than the profile's", {
+        hint: "choose the profile that it belongs to: --profile NAME",
+      });
+    }
     return await withVaultLock(path, async (lock) => {
       const now = readVaultFile(path);
+      if (now && bound === null && !equalBytes(readVaultHeader(now).vaultId, opened.vault.vaultId)) {
+        throw new Fault("conflict", "the backup is of another vault than the one that lies here", {
+          hint: "move the vault away first, or restore into another profile",
+        });
+      }
       const current = now ? readVaultHeader(now).generation : null;
       const vault = { ...opened.vault, generation: Math.max(opened.vault.generation, current ?? 0) };
       const bytes = writeVault(vault, opened.body, (length) => new Uint8Array(randomBytes(length)));
       await replaceVaultFile(path, bytes, { expectGeneration: current, lock });
+      if (!opensPending(path, vault)) await clearPending(path, { lock });
       return factsOf(bytes);
     });
   } finally {
     wipe(opened.body);
     closeVault(opened.vault);
+  }
+}
+
+function opensPending(path: string, vault: Vault): boolean {
+  const sealed = readPending(path);
+  if (sealed === null) return true;
+  try {
+    wipe(openPending(vault, sealed));
+    return true;
+  } catch (error) {
+    if (!(error instanceof Fault)) throw error;
+    return false;
   }
 }

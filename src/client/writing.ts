@@ -3,6 +3,7 @@ import { generateRsa } from "../crypto/rsa.ts";
 import { Fault } from "../errors.ts";
 import type { PlainItem } from "../formats/item.ts";
 import { type KeyId, newId, type RequestId } from "../ids.ts";
+import { DEFAULTS } from "../protocol/defaults.ts";
 import { deriveGenerated, generateValue, resolveLength } from "../protocol/keygen.ts";
 import { checkLength } from "../protocol/secret.ts";
 import type { SecretType } from "../protocol/secrettype.ts";
@@ -22,7 +23,7 @@ import {
   valueChange,
 } from "./changes.ts";
 import { type Change, commitChanges } from "./commit.ts";
-import { checkMeta, decryptMeta, type Meta } from "./meta.ts";
+import { decryptMeta, encryptMeta, type Meta } from "./meta.ts";
 import { type Model, putLocalLeaf, type Secret } from "./model.ts";
 import { secretName, secretTags } from "./names.ts";
 import { type Open, online } from "./opened.ts";
@@ -296,7 +297,10 @@ async function typeOfVersion(open: Open, secret: Secret, version: number): Promi
 }
 
 const BATCH = 20;
-const BATCH_BYTES = 48_000;
+/** Leaves room for the signed state beside the changes. */
+const BATCH_BYTES = DEFAULTS.bodyBytes - 4_096;
+/** Names, ids and hashes of one change in JSON. */
+const CHANGE_BYTES = 640;
 
 /** Stores many items; an equal value under the same name is skipped, another one becomes a new version. */
 export async function importItems(
@@ -310,7 +314,7 @@ export async function importItems(
   }));
   const names = new Set(items.map(({ name }) => name));
   if (names.size !== items.length) throw new Fault("bad_input", "two items to import have the same name");
-  const metas = items.map((item) => importedMeta(item, input.origin, open.around.now()));
+  const metas = items.map((item) => importedMeta(open, item, input.origin));
   const { session } = open;
   if (session && open.box.model.bound) {
     await online(open, false, (at) => (at ? synchronise(open.box.model, session, open.around) : Promise.resolve(null)));
@@ -325,12 +329,14 @@ export async function importItems(
   }
   let requestId: RequestId | null = null;
   for (let at = 0; !input.dryRun && at < todo.length; ) {
-    const batch = takeBatch(todo, at, (index) => items[index]?.value.length ?? 0);
-    at += batch.length;
+    const place = todo[at]?.place ?? "local";
+    const next = todo.slice(at, at + BATCH);
+    const end = next.findIndex((one) => one.place !== place);
+    const batch = next.slice(0, end < 0 ? undefined : end);
     const ids = batch.map(() => newId<KeyId>(open.around.random));
-    const place = batch[0]?.place ?? "local";
-    requestId = await write(open, place, "secret.import", (model) =>
-      batch.map(({ index, keep }, i) => {
+    let taken = 0;
+    requestId = await write(open, place, "secret.import", (model) => {
+      const changes = fitting(batch, ({ index, keep }, i) => {
         const item = items[index];
         const fresh = ids[i];
         const imported = metas[index];
@@ -338,36 +344,41 @@ export async function importItems(
         const before = liveNamed(model, item.name);
         const meta = nextMeta(before, imported);
         return valueChange(model, before?.leaf.keyId ?? fresh, before, meta, item.value, keep, open.around.random);
-      }),
-    );
+      });
+      taken = changes.length;
+      return changes;
+    });
+    at += taken;
   }
   const skipped = outcomes.filter(({ outcome }) => outcome === "same").length;
   return { imported: items.length - skipped, skipped, items: outcomes, requestId };
 }
 
 /** Checks one item to import as a whole, so that a bad one is found before the first is stored. */
-function importedMeta(item: PlainItem, origin: string, nowMs: number): Meta {
+function importedMeta(open: Open, item: PlainItem, origin: string): Meta {
   checkLength(item.value);
+  const nowMs = open.around.now();
+  const { keys, owner } = open.box.model;
   const publicKey = checkedPublicKey(item.type, item.value);
   const base = newMeta(item.name, item.type, item.tags, `imported:${origin}`, publicKey, nowMs);
   const meta = { ...base, createdAtMs: item.createdAt === null ? nowMs : Date.parse(item.createdAt) };
-  checkMeta(meta);
+  encryptMeta(keys.index, owner, newId<KeyId>(open.around.random), 1, meta, open.around.random);
   return meta;
 }
 
-function takeBatch<T extends { index: number; place: Place }>(
-  todo: readonly T[],
-  at: number,
-  size: (index: number) => number,
-): T[] {
-  const batch: T[] = [];
+/** The changes of as many items as one request holds, counted as they are sent; at least one. */
+function fitting<T>(batch: readonly T[], change: (one: T, index: number) => Change): Change[] {
+  const changes: Change[] = [];
   let bytes = 0;
-  for (const one of todo.slice(at, at + BATCH)) {
-    bytes += size(one.index) + 2_048;
-    if (batch.length > 0 && (bytes > BATCH_BYTES || one.place !== batch[0]?.place)) break;
-    batch.push(one);
+  for (const [i, one] of batch.entries()) {
+    const made = change(one, i);
+    const { meta, publicKey } = made.leaf;
+    for (const part of [made.sealed, meta, publicKey]) bytes += Math.ceil(((part?.length ?? 0) * 4) / 3);
+    bytes += CHANGE_BYTES;
+    if (i > 0 && bytes > BATCH_BYTES) break;
+    changes.push(made);
   }
-  return batch;
+  return changes;
 }
 
 async function holds(open: Open, secret: Secret, item: PlainItem): Promise<boolean> {

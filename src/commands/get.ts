@@ -79,7 +79,7 @@ export default defineCommand({
         return result(
           typeof value === "object" && "valueB64" in data ? { ...data, valueB64: value?.slice() } : data,
           human,
-          { requestId },
+          { requestId, bare: shown },
         );
       } finally {
         if (!args.reveal) wipe(value ?? undefined);

@@ -4,6 +4,7 @@ import { Fault } from "../errors.ts";
 import { type Context, defineCommand } from "../ui/command.ts";
 import { become, childEnvironment } from "../ui/run.ts";
 import { withClient } from "../ui/session.ts";
+import { decodeText } from "../ui/text.ts";
 import { fieldOf } from "./read.ts";
 import { ENCODING_ARG, parseReference, type Reference, valueText } from "./secretargs.ts";
 
@@ -56,7 +57,7 @@ async function resolve(
         const one = mine[i];
         if (!one || !value) throw new Fault("internal", "a value is missing");
         const bytes = fieldOf(one.reference.field, value, info.publicKey);
-        const text = bytes === value ? valueText(info.type, value, encoding) : new TextDecoder().decode(bytes);
+        const text = bytes === value ? valueText(info.type, value, encoding) : decodeText(bytes);
         wipe(value);
         if (text.includes("\0"))
           throw new Fault("bad_input", `${JSON.stringify(info.name)} holds a zero byte, which no variable can`, {

@@ -3,7 +3,7 @@ import { toBase64url } from "../crypto/bytes.ts";
 import { Fault } from "../errors.ts";
 import { isTextType, SECRET_TYPES } from "../protocol/secrettype.ts";
 import type { Values } from "../ui/args.ts";
-import { plain } from "../ui/text.ts";
+import { decodeText, plain } from "../ui/text.ts";
 
 /** Flags of commands that write a secret. */
 export const WRITE_ARGS = {
@@ -29,7 +29,7 @@ export const ENCODING_ARG = {
 
 /** A value as text: text types as they are, bytes encoded. */
 export function valueText(type: string, value: Uint8Array, encoding: Values<typeof ENCODING_ARG>["encoding"]): string {
-  if (encoding === null && isText(type)) return new TextDecoder().decode(value);
+  if (encoding === null && isText(type)) return decodeText(value);
   if (encoding === "hex") return value.toHex();
   if (encoding === "base64") return value.toBase64();
   return toBase64url(value);

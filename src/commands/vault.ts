@@ -108,6 +108,7 @@ export const vaultRestore = defineCommand({
     try {
       const restoring = restoreVault(vaultPath(homeOf(ctx), profile), args.file, password, {
         allowTestKdf: kdfOf(ctx, profile) === "test",
+        userId: profile.userId,
       });
       const facts = await ctx.term.step("Restoring", restoring);
       return result(facts, () => `restored as generation ${facts.generation}`);

@@ -45,6 +45,7 @@ export const DEFAULTS = {
   connectTimeoutMs: 10 * SECOND,
   requestTimeoutMs: 30 * SECOND,
   retryForMs: 10 * SECOND,
+  readRetryForMs: 2 * SECOND,
   clipboardClearMs: 30 * SECOND,
   drainMs: 10 * SECOND,
 } as const;

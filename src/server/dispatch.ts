@@ -107,7 +107,13 @@ export function createDispatcher(ctx: ServerContext, onFault: (error: unknown) =
     return account;
   }
 
-  type Done = { account: AccountRow; audit: AuditHead; ok: boolean; body: string; fault?: Fault };
+  type Position = { readonly revision: number; readonly stateHash: Uint8Array };
+  type Done = { position: Position; audit: AuditHead; ok: boolean; body: string; fault?: Fault };
+
+  const positionOf = (account: AccountRow): Position => ({
+    revision: account.state.state.revision,
+    stateHash: account.stateHash,
+  });
 
   async function record(
     tx: Tx,
@@ -148,7 +154,12 @@ export function createDispatcher(ctx: ServerContext, onFault: (error: unknown) =
         if (before) {
           if (!equalBytes(before.bodyHash, hash))
             throw new Fault("conflict", "this request id was used for another request");
-          return { account, audit: account.audit, ok: before.status === "ok", body: before.reply };
+          return {
+            position: positionOf(account),
+            audit: account.audit,
+            ok: before.status === "ok",
+            body: before.reply,
+          };
         }
       }
       const run = sessionHandlers[name] as unknown as SessionHandler<SessionOperation>;
@@ -165,8 +176,11 @@ export function createDispatcher(ctx: ServerContext, onFault: (error: unknown) =
         });
       }
       const audit = await record(tx, caller, name, "ok", result.keyIds ?? [], result.stateHash ?? null);
-      const now = mutation ? ((await tx.account(userId)) ?? account) : account;
-      return { account: now, audit, ok: true, body };
+      // a mutation moves the account by exactly one state: no second look at the row
+      const position = result.stateHash
+        ? { revision: account.state.state.revision + 1, stateHash: result.stateHash }
+        : positionOf(account);
+      return { position, audit, ok: true, body };
     });
   }
 
@@ -195,7 +209,7 @@ export function createDispatcher(ctx: ServerContext, onFault: (error: unknown) =
         });
       }
       const audit = await record(tx, caller, name, fault.code, keyIds, null);
-      return { account, audit, ok: false, body, fault };
+      return { position: positionOf(account), audit, ok: false, body, fault };
     });
   }
 
@@ -234,8 +248,8 @@ export function createDispatcher(ctx: ServerContext, onFault: (error: unknown) =
     if (name === "session.close") cache.delete(head.sessionId);
     const summary = encodeJson(replyHead, {
       head: {
-        revision: done.account.state.state.revision,
-        stateHash: done.account.stateHash,
+        revision: done.position.revision,
+        stateHash: done.position.stateHash,
         auditSeq: done.audit.seq,
         auditLink: done.audit.link,
       },

@@ -4,6 +4,12 @@ import { type Settings, type SignedState, settingsHash, stateHash, stateSignatur
 import type { Tx } from "../storage/store.ts";
 import type { Caller, ServerContext } from "./context.ts";
 
+/** Whether a state continues the current one is asked before anything else of it. @throws Fault stale */
+export function demandCurrent({ account }: Caller, { state }: SignedState): void {
+  if (equalBytes(state.previous, account.stateHash)) return;
+  throw new Fault("stale", "another device changed the account first");
+}
+
 /**
  * Makes a signed state current: compare-and-swap on the previous one (docs/protocol.md §5.6).
  *
@@ -17,11 +23,9 @@ export async function advanceState(
   signed: SignedState,
   settings: Settings | null,
 ): Promise<{ revision: number; stateHash: Uint8Array }> {
+  demandCurrent(caller, signed);
   const { state } = signed;
   const { account } = caller;
-  if (!equalBytes(state.previous, account.stateHash)) {
-    throw new Fault("stale", "another device changed the account first");
-  }
   const current = settings ?? account.settings;
   const sound =
     state.userId === account.userId &&

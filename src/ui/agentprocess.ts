@@ -1,14 +1,15 @@
+import { readSync } from "node:fs";
 import { join } from "node:path";
-import { agentSocket, lockAgent, runAgent } from "../client/agent.ts";
+import { agentSocket, lockAgent, replaceAgent } from "../client/agent.ts";
 import type { KeyholdClient } from "../client/api.ts";
 import { type AccountInput, type Home, loginNewDevice, openProfile } from "../client/home.ts";
 import { type Profile, readProfile } from "../client/profile.ts";
-import { wipe } from "../crypto/bytes.ts";
+import { concat, wipe } from "../crypto/bytes.ts";
 import { Fault, isErrorCode } from "../errors.ts";
-import { bool, bytes, decodeJson, encodeJson, nullable, type Of, oneOf, struct, text, u53 } from "../wire/codec.ts";
-import { closeQuietly, selfCommand, writeAll } from "./process.ts";
+import { bool, decodeJson, encodeJson, nullable, type Of, oneOf, struct, text, u53 } from "../wire/codec.ts";
+import { closeQuietly, sealProcess, selfCommand, writeAll } from "./process.ts";
 
-/** What the starting command tells the agent, on its standard input. */
+/** What the starting command tells the agent on its standard input: one JSON line, then the bare password. */
 const orderCodec = struct({
   profiles: text({ min: 1, max: 4_096 }),
   vaults: text({ min: 1, max: 4_096 }),
@@ -16,7 +17,6 @@ const orderCodec = struct({
   profile: text({ min: 1, max: 64 }),
   kdf: oneOf(["default", "test"]),
   idleMs: u53,
-  password: bytes({ min: 1, max: 1_024 }),
   /** Sets this home up as a further device first. */
   device: nullable(
     struct({
@@ -27,7 +27,42 @@ const orderCodec = struct({
     }),
   ),
 });
-export type AgentOrder = Of<typeof orderCodec>;
+export type AgentOrder = Of<typeof orderCodec> & { readonly password: Uint8Array };
+
+const PASSWORD_MAX = 1_024;
+const ORDER_MAX = 256 * 1_024;
+
+/** An order as it is sent. Wipe the result. */
+export function orderBytes(order: AgentOrder): Uint8Array {
+  const { password, ...rest } = order;
+  return concat(new TextEncoder().encode(`${encodeJson(orderCodec, rest)}\n`), password);
+}
+
+/** Reads an order and wipes `sent`; the caller wipes the password. @throws Fault bad_input */
+export function readOrder(sent: Uint8Array): AgentOrder {
+  try {
+    const end = sent.indexOf(10);
+    const password = sent.slice(end + 1);
+    if (end < 0 || password.length === 0 || password.length > PASSWORD_MAX) {
+      throw new Fault("bad_input", "the agent's order is damaged");
+    }
+    return { ...decodeJson(orderCodec, sent.subarray(0, end)), password };
+  } finally {
+    wipe(sent);
+  }
+}
+
+/** Standard input to its end, in one buffer, so that no copy of the password stays behind. */
+function readInput(): Uint8Array {
+  const buffer = new Uint8Array(ORDER_MAX);
+  for (let length = 0; length < buffer.length; ) {
+    const got = readSync(0, buffer, length, buffer.length - length, null);
+    if (got === 0) return buffer.subarray(0, length);
+    length += got;
+  }
+  wipe(buffer);
+  throw new Fault("bad_input", "the agent's order is too long");
+}
 
 /** What the agent answers once, on its standard output. */
 const reportCodec = struct({
@@ -67,14 +102,13 @@ function failed(error: unknown): AgentReport {
 
 /**
  * Starts the agent of a profile; it logs in or unlocks by itself, so that the key derivation is paid once
- * (docs/adr/0010). An agent that runs already is replaced.
+ * (docs/adr/0010). An agent that runs already is replaced once the new one has the profile open.
  *
  * @returns What the login told, or null when only the vault was opened.
  * @throws Fault of the login; internal when the agent did not start
  */
 export async function startAgent(order: AgentOrder, notice: (text: string) => void): Promise<AgentReport["login"]> {
-  await lockAgent(agentSocket(order.runtime, order.profile));
-  const input = new TextEncoder().encode(encodeJson(orderCodec, order));
+  const input = orderBytes(order);
   const child = Bun.spawn(selfCommand("__agent"), {
     stdin: input,
     stdout: "pipe",
@@ -114,14 +148,13 @@ async function firstLine(stream: ReadableStream<Uint8Array>): Promise<Uint8Array
 
 /** The agent's own process: reads its order, opens the profile, reports, lets go of stdio, serves until it is locked. */
 export async function agentMain(): Promise<number> {
+  sealProcess();
   const notices: string[] = [];
   let order: AgentOrder;
   let opened: { client: KeyholdClient; login: AgentReport["login"] };
   let ended: Promise<void>;
   try {
-    const raw = await Bun.stdin.bytes();
-    order = decodeJson(orderCodec, raw);
-    wipe(raw);
+    order = readOrder(readInput());
     try {
       opened = await open(order, notices);
     } finally {
@@ -129,7 +162,7 @@ export async function agentMain(): Promise<number> {
     }
     const profile = readProfile(order.profiles, order.profile);
     if (!profile) throw new Fault("not_found", "the profile is gone");
-    const running = await runAgent({
+    const running = await replaceAgent({
       socket: agentSocket(order.runtime, order.profile),
       profile: order.profile,
       client: opened.client,

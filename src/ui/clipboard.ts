@@ -3,6 +3,7 @@ import { openSync } from "node:fs";
 import { equalBytes, fromBase64url, toBase64url, wipe } from "../crypto/bytes.ts";
 import { Fault } from "../errors.ts";
 import { closeQuietly, selfCommand, writeAll } from "./process.ts";
+import { decodeText } from "./text.ts";
 
 type Env = Readonly<Record<string, string | undefined>>;
 
@@ -160,8 +161,7 @@ async function feed(
   const file = Bun.which(name, { PATH: env["PATH"] ?? "" });
   if (file === null) return false;
   const isAscii = value.every((byte) => byte < 0x80);
-  const input =
-    tool.utf16 === true && !isAscii ? Buffer.from(`\ufeff${new TextDecoder().decode(value)}`, "utf16le") : value;
+  const input = tool.utf16 === true && !isAscii ? Buffer.from(`\ufeff${decodeText(value)}`, "utf16le") : value;
   const child = Bun.spawn([file, ...args], {
     stdin: input,
     stdout: "ignore",

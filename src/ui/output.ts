@@ -11,6 +11,8 @@ export interface Result {
   /** Lines for people without the last newline; "" prints nothing. Not called under `--json`. */
   readonly human: () => string;
   readonly requestId: string | null;
+  /** True where the lines are a secret's value: into anything but a terminal they go as they are. */
+  readonly bare: boolean;
   /** Exit code: 0, 9 (pending) or 10 (partly done). */
   readonly exit: number;
 }
@@ -19,9 +21,9 @@ export interface Result {
 export function result(
   data: unknown,
   human: () => string,
-  extra: { readonly requestId?: string | null; readonly exit?: 0 | 9 | 10 } = {},
+  extra: { readonly requestId?: string | null; readonly bare?: boolean; readonly exit?: 0 | 9 | 10 } = {},
 ): Result {
-  return { data, human, requestId: extra.requestId ?? null, exit: extra.exit ?? 0 };
+  return { data, human, requestId: extra.requestId ?? null, bare: extra.bare ?? false, exit: extra.exit ?? 0 };
 }
 
 /** The streams of one command (docs/cli.md §1): data on stdout, everything else on stderr. */
@@ -85,6 +87,7 @@ export function createOutput(options: OutputOptions): Output {
     result(done) {
       const requestId = done.requestId ?? undefined;
       if (json) put(1, `${jsonText({ v: 1, data: done.data, requestId })}\n`);
+      else if (done.bare && !isatty(1)) put(1, `${done.human()}\n`);
       else putLines(1, done.human());
     },
     jsonLine: (value) => put(1, `${jsonText(value)}\n`),

@@ -132,7 +132,11 @@ export async function parse(command: Command, found: Resolved & { kind: "run" },
   const tail = positionals.find(([, arg]) => arg.type === "positionals");
   const single = positionals.filter(([, arg]) => arg.type === "positional");
   if (tail === undefined && words.length > single.length) {
-    throw new Fault("usage", `unexpected argument "${words[single.length]}"`, { hint: helpHint(found.path) });
+    // the surplus word itself is not shown: it may be a secret that was typed by mistake
+    const most = `${single.length} ${single.length === 1 ? "word" : "words"}`;
+    throw new Fault("usage", `"${found.path.join(" ")}" takes ${most}, but ${words.length} were given`, {
+      hint: helpHint(found.path),
+    });
   }
 
   const raw = await throughCitty(all, given, words);

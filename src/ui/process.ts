@@ -1,4 +1,5 @@
 import { closeSync, writeSync } from "node:fs";
+import { libc } from "../wire/libc.ts";
 
 const cleanups = new Set<() => void>();
 
@@ -57,6 +58,11 @@ export function closeQuietly(fd: number): void {
 export function errnoOf(error: unknown): string | null {
   if (error instanceof Error && "code" in error && typeof error.code === "string") return error.code;
   return null;
+}
+
+/** Keeps what a long-lived process holds out of core dumps and of other processes' reach, where the system can. */
+export function sealProcess(): void {
+  libc()?.seal();
 }
 
 /** True when this process is the compiled executable and not Bun running the sources. */

@@ -61,6 +61,11 @@ export function wantsColor(
   return env["TERM"] !== "dumb" && isTerminal;
 }
 
+/** UTF-8 as text, a byte order mark at its start included. */
+export function decodeText(bytes: Uint8Array): string {
+  return new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes);
+}
+
 /** The member of `names` that is nearest to `text`, or null when none is near enough to be meant. */
 export function nearest(text: string, names: readonly string[]): string | null {
   let best: string | null = null;

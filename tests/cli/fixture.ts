@@ -138,6 +138,14 @@ const root: Group = {
           },
         }),
     },
+    reveal: {
+      summary: "shows a value",
+      load: async () =>
+        defineCommand({
+          args: {},
+          run: async () => result({}, () => "l1\r\n\u001b[31ml2\ufeff", { bare: true }),
+        }),
+    },
     queued: {
       summary: "is partly done",
       load: async () =>

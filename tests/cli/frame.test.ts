@@ -89,7 +89,7 @@ describe("arguments", () => {
     ["a choice that is none", ["echo", "a", "--type", "nothing"], /one of note, bytes/],
     ["a duration that is none", ["echo", "a", "--after", "soon"], /duration like/],
     ["a day that does not exist", ["echo", "a", "--when", "2026-02-31"], /time like/],
-    ["a word too many", ["echo", "a", "b", "c"], /unexpected argument "c"/],
+    ["a word too many", ["echo", "a", "b", "hunter2"], /takes 2 words, but 3 were given/],
     ["a missing word", ["echo"], /NAME is needed/],
   ];
   for (const [what, argv, message] of refused) {
@@ -158,6 +158,13 @@ describe("streams", () => {
     const { err } = await fixture(["fail", "control"]);
     expect(err).toContain("a\\x1b[2Jb\\n");
     expect(err).not.toContain("\u001b");
+  });
+
+  test("a value goes into a pipe unchanged; on a terminal its control characters are escaped", async () => {
+    expect((await fixture(["reveal"])).out).toBe("l1\r\n\u001b[31ml2\ufeff\n");
+    const { shown } = await onTerminal("$FIXTURE reveal >/dev/tty", []);
+    expect(shown).toContain("l1\\r");
+    expect(shown).not.toContain("\ufeff");
   });
 
   test("partly done: the data on stdout, exit 10", async () => {

@@ -10,7 +10,8 @@ test("a device that missed more changes than one page of states catches up with 
   const away = await addTestDevice(link, "ada", "correct horse");
   await busy.client.store({ name: "n", type: null, value: Uint8Array.of(1), tags: [], where: "server" });
   const changes = 2_100;
-  for (let i = 0; i < changes; i++) await busy.client.tag({ name: "n", add: [`t${i % 2}`], remove: [`t${(i + 1) % 2}`] });
+  for (let i = 0; i < changes; i++)
+    await busy.client.tag({ name: "n", add: [`t${i % 2}`], remove: [`t${(i + 1) % 2}`] });
   const { items } = await away.client.list(LIST);
   expect(items.map((item) => item.tags)).toEqual([[`t${(changes - 1) % 2}`]]);
   const revision = busy.open.box.model.bound?.head.state.revision;

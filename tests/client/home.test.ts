@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import {
@@ -12,6 +12,7 @@ import {
   openProfile,
   registerAccount,
 } from "../../src/client/home.ts";
+import { changePassword } from "../../src/client/password.ts";
 import { type Profile, readProfile } from "../../src/client/profile.ts";
 import { createServerSetup, opaqueReady, serverPublicKey } from "../../src/crypto/opaque.ts";
 import { Fault } from "../../src/errors.ts";
@@ -91,6 +92,41 @@ describe("a vault without a server", () => {
     expect(readFileSync(vault).equals(before)).toBe(true);
   });
 
+  test("a vault whose profile is lost is never replaced: init, register and login leave its bytes alone", async () => {
+    const home = newHome();
+    const { vault } = await initLocal(home, input(), testSurroundings());
+    await (await open(home)).store(storing("precious", "value"));
+    rmSync(home.profiles, { recursive: true });
+    const files = () => [vault, `${vault}.previous`].map((file) => readFileSync(file).toString("hex"));
+    const before = files();
+    const account = {
+      ...input(),
+      server: { url: "https://127.0.0.1:1", pin: pinOf(random(32)), tlsCaPem: null },
+      account: "ada",
+    };
+    for (const attempt of [
+      () => initLocal(home, input(), testSurroundings()),
+      () => registerAccount(home, { ...account, invite: null }, testSurroundings()),
+      () => loginNewDevice(home, account, testSurroundings()),
+    ]) {
+      const fault = await rejected(attempt(), "exists");
+      expect(fault.exit).toBe(6);
+      expect(fault.hint).toContain("--profile");
+    }
+    expect(files()).toEqual(before);
+    expect(existsSync(home.profiles)).toBe(false);
+  });
+
+  test("a login as a new device never replaces a local profile", async () => {
+    const home = newHome();
+    const { vault } = await initLocal(home, input(), testSurroundings());
+    const before = readFileSync(vault);
+    const server = { url: "https://127.0.0.1:1", pin: pinOf(random(32)), tlsCaPem: null };
+    await rejected(loginNewDevice(home, { ...input(), server, account: "ada" }, testSurroundings()), "exists");
+    expect(readFileSync(vault).equals(before)).toBe(true);
+    expect(profileOf(home).server).toBeNull();
+  });
+
   test("what needs a server says so, and names, values and the password do not lie about", async () => {
     const home = newHome();
     await initLocal(home, input(), testSurroundings());
@@ -98,8 +134,8 @@ describe("a vault without a server", () => {
     await client.store(storing("canary name", "canary value", { tags: ["canary tag"] }));
     for (const where of ["server", "both"] as const)
       await rejected(client.store(storing("b", "x", { where })), "bad_input");
-    await rejected(client.get(asking("canary name", { fresh: true })), "unreachable");
-    await rejected(client.sync(), "unreachable", "bad_input");
+    await rejected(client.get(asking("canary name", { fresh: true })), "bad_input");
+    await rejected(client.sync(), "bad_input");
     expect(everything(home)).not.toContain("canary");
     expect(everything(home)).not.toContain(PASSWORD);
     const status = await client.status();
@@ -190,6 +226,13 @@ describe("an account over HTTPS", () => {
     expect(everything(home)).not.toContain(PASSWORD);
   });
 
+  test("a byte order mark is part of the password", async () => {
+    const home = newHome();
+    await register(home, { password: passwordOf(`\ufeff${PASSWORD}`) });
+    await rejected(login(home), "login_failed");
+    await login(home, `\ufeff${PASSWORD}`);
+  });
+
   test("closing a client that keeps its session leaves it open, else it is closed on the server", async () => {
     const home = newHome();
     await register(home);
@@ -254,6 +297,60 @@ describe("an account over HTTPS", () => {
       expect((await client.auditVerify()).ok).toBe(true);
     });
   }
+
+  test("an account's vault whose profile is lost is not replaced; moved away, the device is set up anew", async () => {
+    const home = newHome();
+    await register(home);
+    const first = await login(home);
+    await first.client.store(storing("here alone", "value", { where: "local" }));
+    const path = join(home.vaults, "default.vault");
+    const bytes = readFileSync(path);
+    rmSync(home.profiles, { recursive: true });
+    await rejected(register(home, { account: "bob" }), "exists");
+    await rejected(loginNewDevice(home, input, testSurroundings()), "exists");
+    expect(readFileSync(path).equals(bytes)).toBe(true);
+    renameSync(path, join(home.vaults, "kept"));
+    await rejected(loginNewDevice(home, input, testSurroundings()), "exists");
+    renameSync(`${path}.previous`, join(home.vaults, "kept.previous"));
+    closing((await loginNewDevice(home, input, testSurroundings())).client);
+  });
+
+  test("a new device that was cut short is set up again by the same login", async () => {
+    await register(newHome());
+    const home = newHome();
+    const honest = handle;
+    handle = async (name, contentType, body, remote) => {
+      if (name !== "account.device.add") return honest(name, contentType, body, remote);
+      throw new Fault("denied", "not now");
+    };
+    await rejected(loginNewDevice(home, input, testSurroundings()), "integrity", "denied", "outcome_unknown");
+    handle = honest;
+    closing((await loginNewDevice(home, input, testSurroundings())).client);
+    expect(profileOf(home).userId).not.toBeNull();
+    closing((await login(home)).client);
+  });
+
+  test("a new password is not recorded under an OPAQUE key that the server's identity did not sign", async () => {
+    const home = newHome();
+    await register(home);
+    const honest = handle;
+    const { opaque } = backend.ctx.keys;
+    handle = async (name, contentType, body, remote) => {
+      if (name === "account.password.start") {
+        Object.assign(backend.ctx.keys, { opaque: { id: opaque.id, setup: createServerSetup() } });
+      }
+      try {
+        return await honest(name, contentType, body, remote);
+      } finally {
+        Object.assign(backend.ctx.keys, { opaque });
+      }
+    };
+    const passwords = { old: passwordOf(PASSWORD), next: passwordOf("the next password") };
+    const fault = await rejected(changePassword(home, profileOf(home), passwords, testSurroundings()), "integrity");
+    expect(fault.message).toContain("OPAQUE key");
+    handle = honest;
+    closing((await login(home)).client);
+  });
 
   test("the server is away at login: the vault opens alone and says so", async () => {
     const home = newHome();

@@ -135,6 +135,25 @@ describe("a connection that breaks", () => {
     }
   }
 
+  test("a copy that the vault was to keep is kept when a later command settles the change", async () => {
+    impatient(ada);
+    const breaking: Middle = async (op, body, forward) => {
+      const reply = await forward(op, body);
+      if (isMutation(op)) throw lost();
+      return reply;
+    };
+    for (const [name, where] of [
+      ["kept", "both"],
+      ["not kept", "server"],
+    ] as const) {
+      await villain.during(breaking, () =>
+        rejected(ada.client.store(storing(name, "value", { where })), "outcome_unknown"),
+      );
+      const { items } = await (await again()).client.list(EVERYTHING);
+      expect(items.find((item) => item.name === name)?.where).toBe(where);
+    }
+  });
+
   test("for a moment only: tried again within the same command", async () => {
     let failures = 0;
     const flaky: Middle = async (op, body, forward) => {

@@ -45,7 +45,10 @@ const key = fc.oneof(
     return out;
   }),
 );
-const entries = fc.uniqueArray(fc.record({ key, value: bytesOf(32) }), { maxLength: 24, selector: (e) => e.key.toHex() });
+const entries = fc.uniqueArray(fc.record({ key, value: bytesOf(32) }), {
+  maxLength: 24,
+  selector: (e) => e.key.toHex(),
+});
 
 describe("sparse Merkle map", () => {
   test("gives the root of the slow model", () => {
@@ -133,7 +136,13 @@ describe("sparse Merkle map", () => {
   test("an empty map has the root of zeros; keys and values of another size are refused", () => {
     expect(EMPTY_MAP.root().toHex()).toBe("00".repeat(32));
     expect(EMPTY_MAP.get(new Uint8Array(16))).toBeUndefined();
-    for (const [keyLength, valueLength] of [[15, 32], [17, 32], [0, 32], [16, 31], [16, 33]] as const) {
+    for (const [keyLength, valueLength] of [
+      [15, 32],
+      [17, 32],
+      [0, 32],
+      [16, 31],
+      [16, 33],
+    ] as const) {
       expect(() => EMPTY_MAP.with(new Uint8Array(keyLength), new Uint8Array(valueLength))).toThrow(RangeError);
     }
   });

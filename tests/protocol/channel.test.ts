@@ -135,7 +135,8 @@ describe("reply frames", () => {
         expect(openReply(keys, at, "secret.get", frame, reply).toHex()).toBe(body.toHex());
         expectIntegrity(() => openReply(keys, at, "secret.get", again, reply));
         expectIntegrity(() => openReply(keys, at, "secret.list", frame, reply));
-        for (const { value } of bentFields(at)) expectIntegrity(() => openReply(keys, value, "secret.get", frame, reply));
+        for (const { value } of bentFields(at))
+          expectIntegrity(() => openReply(keys, value, "secret.get", frame, reply));
         for (const other of bent(reply)) {
           expectIntegrity(() => openReply(keys, at, "secret.get", frame, other as Uint8Array));
         }

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { Fault } from "../../src/errors.ts";
 import { SEAL_OVERHEAD } from "../../src/crypto/aead.ts";
+import { Fault } from "../../src/errors.ts";
 import {
   openMeta,
   openValue,

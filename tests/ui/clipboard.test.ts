@@ -51,6 +51,15 @@ describe("ladder", () => {
     });
   });
 
+  test("clip.exe gets a byte order mark that is the value's own beside its own", async () => {
+    await withDirectory(async (directory) => {
+      const env = { ...fakes(directory, { "clip.exe": `cat >"${directory}/clip"` }), WSL_DISTRO_NAME: "Debian" };
+      const marked = new TextEncoder().encode("\ufeffa");
+      await copyToClipboard({ value: marked, clearAfterMs: 0, env, device, platform: "linux" });
+      expect(readFileSync(join(directory, "clip")).toString("utf16le")).toBe("\ufeff\ufeffa");
+    });
+  });
+
   test("tmux forwards and forgets; nobody confirms", async () => {
     await withDirectory(async (directory) => {
       const tmux = `case "$*" in load*) cat >"${directory}/buffer";; delete*) rm "${directory}/buffer"; touch "${directory}/deleted";; esac`;

@@ -5,7 +5,7 @@ import type { Settings } from "../../protocol/state.ts";
 import type { Tx } from "../../storage/store.ts";
 import type { Caller, ServerContext, SessionHandler } from "../context.ts";
 import { spend } from "../limits.ts";
-import { advanceState } from "../state.ts";
+import { advanceState, demandCurrent } from "../state.ts";
 
 const same = (a: Uint8Array | null, b: Uint8Array | null): boolean =>
   a === null || b === null ? a === b : equalBytes(a, b);
@@ -50,6 +50,7 @@ function keepsDevices(a: Settings, b: Settings, added: number): boolean {
 
 /** Adds the one device that signs the state; all others stay as they are. */
 export const addDevice: SessionHandler<"account.device.add"> = async (ctx, tx, caller, input) => {
+  demandCurrent(caller, input.state);
   const before = caller.account.settings;
   const { settings } = input;
   const added = settings.devices.at(-1)?.id;
@@ -89,6 +90,7 @@ export const startPassword: SessionHandler<"account.password.start"> = async (ct
 /** Replaces record and wrapped account key together and closes the other sessions. */
 export const changePassword: SessionHandler<"account.password"> = async (ctx, tx, caller, input) => {
   await demandFreshLogin(ctx, tx, caller);
+  demandCurrent(caller, input.state);
   const { account } = caller;
   const sound =
     keepsDevices(account.settings, input.settings, 0) &&

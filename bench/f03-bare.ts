@@ -1,0 +1,16 @@
+import { randomBytes } from "node:crypto";
+import { clientLoginStart, createServerSetup, opaqueReady, serverLoginStart } from "../src/crypto/opaque.ts";
+
+/** The bare library: `bun f03-bare.ts SECONDS` prints how many login starts it made a second, after a warm-up. */
+
+const seconds = Math.min(30, Number(process.argv[2] ?? "2"));
+await opaqueReady();
+const setup = createServerSetup();
+const credentialId = new Uint8Array(randomBytes(32));
+const { request } = clientLoginStart("correct horse battery staple");
+const start = () => serverLoginStart(setup, credentialId, "bench", null, request);
+for (let at = 0; at < 50; at++) start();
+const startedAt = performance.now();
+let count = 0;
+for (; performance.now() - startedAt < seconds * 1_000; count++) start();
+process.stdout.write(`${(count * 1_000) / (performance.now() - startedAt)}\n`);

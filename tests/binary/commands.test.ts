@@ -1,0 +1,251 @@
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import { root } from "../../src/commands/index.ts";
+import { type Group, isGroup } from "../../src/ui/command.ts";
+import { dataOf, errorOf, type Home, keyhold, openWorld, SETUP_MS, spawn, type World } from "./world.ts";
+
+/** Far more than any of these needs; a command that waits for somebody would take for ever. */
+const PATIENCE_MS = 20_000;
+
+interface Expected {
+  readonly argv: readonly string[];
+  /** Exit codes: in a home without anything, in one that is locked, in one whose agent runs. */
+  readonly fresh: number;
+  readonly locked: number;
+  readonly unlocked: number;
+  /** Prints something else than one JSON line even with `--json`. */
+  readonly raw?: true;
+}
+
+const same = (argv: readonly string[], exit: number): Expected => ({ argv, fresh: exit, locked: exit, unlocked: exit });
+/** For commands that need keys: no account, no password, done. */
+const keyed = (...argv: readonly string[]): Expected => ({ argv, fresh: 4, locked: 4, unlocked: 0 });
+const URL_AND_PIN = ["--server", "https://127.0.0.1:1", "--pin", `sha256:${"A".repeat(43)}`];
+
+/** Every command with words that are well-formed, run where nobody can be asked. In this order. */
+const COMMANDS: Readonly<Record<string, Expected>> = {
+  "server init": same(["--dir", "SERVER"], 0),
+  "server check": same(["--dir", "SERVER"], 0),
+  "server status": same(["--dir", "SERVER"], 0),
+  "server invite create": same(["--dir", "SERVER"], 0),
+  "server invite list": same(["--dir", "SERVER"], 0),
+  "server invite revoke": same(["ZZZZ", "--dir", "SERVER"], 3),
+  "server user list": same(["--dir", "SERVER"], 0),
+  "server user disable": same(["nobody", "--dir", "SERVER"], 3),
+  "server user enable": same(["nobody", "--dir", "SERVER"], 3),
+  "server user remove": same(["nobody", "--dir", "SERVER"], 2),
+  init: same([], 2),
+  register: same([...URL_AND_PIN, "--account", "x"], 4),
+  login: keyed(),
+  status: { argv: [], fresh: 4, locked: 0, unlocked: 0 },
+  "account password": same([], 4),
+  "account sessions": keyed(),
+  "account device list": keyed(),
+  unlock: same([], 4),
+  "agent start": same([], 4),
+  "agent status": { argv: [], fresh: 4, locked: 0, unlocked: 0 },
+  generate: keyed("made"),
+  store: keyed("stored", "--in-file", "VALUE"),
+  get: keyed("there"),
+  read: { ...keyed("there"), raw: true },
+  list: keyed(),
+  search: keyed("there"),
+  rename: keyed("there", "there2"),
+  tag: keyed("there2", "--add", "x"),
+  remove: { argv: ["there2"], fresh: 2, locked: 2, unlocked: 2 },
+  history: keyed("there2"),
+  restore: keyed("there2", "--version", "1"),
+  import: keyed("EXPORT"),
+  export: keyed("--all", "--to", "json", "--out", "OUT"),
+  run: { argv: ["--env", "A=kh://there2", "--", "true"], fresh: 4, locked: 4, unlocked: 0, raw: true },
+  sync: keyed(),
+  "audit list": keyed(),
+  "audit verify": keyed(),
+  "audit export": { ...keyed(), raw: true },
+  "vault status": { argv: [], fresh: 4, locked: 0, unlocked: 0 },
+  "vault check": same([], 4),
+  "vault rekey": same([], 4),
+  "vault backup": { argv: ["--out", "BACKUP"], fresh: 4, locked: 0, unlocked: 0 },
+  "vault restore": { argv: ["BACKUP"], fresh: 4, locked: 2, unlocked: 2 },
+  "profile add": same(["another"], 0),
+  "profile use": { argv: ["default"], fresh: 3, locked: 0, unlocked: 0 },
+  "profile list": same([], 0),
+  "profile remove": { argv: ["default"], fresh: 3, locked: 2, unlocked: 2 },
+  "config show": same([], 0),
+  "config defaults": same([], 0),
+  "config path": same([], 0),
+  completion: same(["bash"], 0),
+  man: same([], 0),
+  help: same(["get"], 0),
+  version: same([], 0),
+  // last: they end the agent
+  lock: { argv: [], fresh: 4, locked: 0, unlocked: 0 },
+  "agent stop": { argv: [], fresh: 4, locked: 0, unlocked: 0 },
+  logout: { argv: [], fresh: 4, locked: 0, unlocked: 0 },
+};
+/** These run until they are told to stop, or for long: see below. */
+const ELSEWHERE = ["serve", "demo"];
+
+function leaves(group: Group, path: readonly string[] = []): string[] {
+  return Object.entries(group.commands).flatMap(([name, node]) =>
+    isGroup(node) ? leaves(node, [...path, name]) : [[...path, name].join(" ")],
+  );
+}
+
+/** Runs work on all items, two at a time: the machine has few cores. */
+async function pairwise<T>(items: readonly T[], work: (item: T) => Promise<void>): Promise<void> {
+  const queue = [...items];
+  const worker = async () => {
+    for (let item = queue.shift(); item !== undefined; item = queue.shift()) await work(item);
+  };
+  await Promise.all([worker(), worker()]);
+}
+
+async function inTime<T>(what: string, work: Promise<T>): Promise<T> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`${what} hangs`)), PATIENCE_MS);
+  });
+  try {
+    return await Promise.race([work, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+setDefaultTimeout(60_000);
+let world: World;
+let fresh: Home;
+let locked: Home;
+let unlocked: Home;
+beforeAll(async () => {
+  world = await openWorld();
+  fresh = world.home("fresh");
+  locked = await world.home("locked").register("locked", { login: false });
+  unlocked = await world.home("unlocked").register("unlocked");
+  await unlocked.ok(["store", "there"], { stdin: "value" });
+  const items = [{ name: "imported", type: "note", value: "v", tags: [], createdAt: null }];
+  world.file("export.json", JSON.stringify({ keyhold: "export", v: 1, items }));
+  world.file("value", "value");
+}, SETUP_MS);
+afterAll(() => world.close());
+
+function words(name: string, place: string): string[] {
+  const files: Record<string, string> = {
+    SERVER: join(world.dir, `${place}-server`),
+    VALUE: world.file("value"),
+    EXPORT: world.file("export.json"),
+    OUT: world.file(`${place}-out.json`),
+    BACKUP: world.file(`${place}-backup`),
+  };
+  return [...name.split(" "), ...(COMMANDS[name]?.argv ?? []).map((word) => files[word] ?? word)];
+}
+
+function withJson(argv: readonly string[]): string[] {
+  const at = argv.indexOf("--");
+  return at === -1 ? [...argv, "--json"] : [...argv.slice(0, at), "--json", ...argv.slice(at)];
+}
+
+test("the table holds every command", () => {
+  expect([...Object.keys(COMMANDS), ...ELSEWHERE].sort()).toEqual(leaves(root).sort());
+});
+
+describe("nobody to ask: no command hangs, each ends with its documented code", () => {
+  test("bare, with stdin at /dev/null, closed, an empty pipe, and CI=1", async () => {
+    const codes: string[] = [];
+    const stdins = [undefined, "closed", []] as const;
+    await pairwise(
+      Object.keys(COMMANDS).flatMap((name) => stdins.map((stdin) => ({ name, stdin }))),
+      async ({ name, stdin }) => {
+        const home = stdin === "closed" ? locked : fresh;
+        if (name === "logout" || name === "server init") return;
+        const options = { ...(stdin === undefined ? { env: { CI: "1" } } : { stdin: stdin as "closed" | [] }) };
+        const ran = await inTime(name, home.run([...name.split(" "), "--json"], options));
+        if (ran.code === 0) {
+          expect([name, ran.out.trimEnd().split("\n").length]).toEqual([name, 1]);
+        } else {
+          codes.push(`${name} ${ran.code}`);
+          const error = errorOf(ran);
+          expect([name, [2, 3, 4].includes(ran.code)]).toEqual([name, true]);
+          expect([name, error.hint]).toEqual([name, expect.any(String)]);
+        }
+      },
+    );
+    expect(codes.length).toBeGreaterThan(80);
+  });
+
+  for (const place of ["fresh", "locked"] as const) {
+    test(`with its words, in a home that is ${place}`, async () => {
+      const home = { fresh, locked }[place];
+      const found: Record<string, number> = {};
+      const wanted: Record<string, number> = {};
+      for (const [name, expected] of Object.entries(COMMANDS)) {
+        if (name === "logout") continue;
+        const ran = await inTime(name, home.run(withJson(words(name, place)), { stdin: "closed" }));
+        found[name] = ran.code;
+        wanted[name] = expected[place];
+        if (ran.code === 0) dataOf(ran);
+        else errorOf(ran);
+      }
+      expect(found).toEqual(wanted);
+    });
+  }
+
+  test("with its words, in a home whose agent runs", async () => {
+    const found: Record<string, number> = {};
+    const wanted: Record<string, number> = {};
+    for (const [name, expected] of Object.entries(COMMANDS)) {
+      const argv = words(name, "unlocked");
+      // a login without the password asks for it, whatever the agent holds
+      const more = name === "login" ? [...unlocked.password] : [];
+      const ran = await inTime(name, unlocked.run([...withJson(argv), ...(name === "run" ? [] : more)]));
+      found[name] = ran.code;
+      wanted[name] = expected.unlocked;
+      if (ran.code !== 0) errorOf(ran);
+      else if (expected.raw !== true) dataOf(ran);
+    }
+    expect(found).toEqual(wanted);
+  });
+
+  test("the human form of each failure says what, why or fix, and the code", async () => {
+    await pairwise(Object.keys(COMMANDS), async (name) => {
+      const ran = await fresh.run(words(name, "fresh"));
+      if (ran.code === 0) return;
+      expect([name, ran.out]).toEqual([name, ""]);
+      expect([name, ran.err]).toEqual([
+        name,
+        expect.stringMatching(/^(! .*\n)*keyhold: .+\n(.*\n)*.*\[[a-z_]+, exit \d+\]\n$/),
+      ]);
+      expect([name, ran.err.includes(`exit ${ran.code}]`)]).toEqual([name, true]);
+    });
+  });
+});
+
+test("serve runs with stdin at /dev/null until SIGTERM, with one ready line", async () => {
+  const dir = world.file("served");
+  mkdirSync(dir);
+  const child = await spawn(dir, ["serve", "--listen", "127.0.0.1:0", "--json"], { stdin: "closed" });
+  const reader = child.stdout.getReader();
+  const { value } = await reader.read();
+  const { v, ready } = JSON.parse(new TextDecoder().decode(value));
+  expect({ v, ready }).toEqual({
+    v: 1,
+    ready: { url: expect.stringMatching(/^https:/), pin: expect.stringMatching(/^sha256:/), pid: child.pid },
+  });
+  child.kill("SIGTERM");
+  expect(await child.exited).toBe(0);
+  expect((await reader.read()).done).toBe(true);
+});
+
+test("the demo walks the main job with nobody at the terminal", async () => {
+  const ran = await keyhold(fresh.dir, ["demo", "--json"], { stdin: "closed", env: { CI: "1" } });
+  const steps = ran.out
+    .trimEnd()
+    .split("\n")
+    .map((line) => JSON.parse(line));
+  expect(ran.code).toBe(0);
+  expect(steps.length).toBeGreaterThanOrEqual(8);
+  const wrong = steps.filter((step) => step.v !== 1 || !step.ok || typeof step.detail !== "string");
+  expect(wrong).toEqual([]);
+});
