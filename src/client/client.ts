@@ -5,20 +5,13 @@ import { closeVault } from "../protocol/vault.ts";
 import type { KeyholdClient, Status } from "./api.ts";
 import { listAudit, verifyAudit } from "./auditing.ts";
 import { infoOf } from "./changes.ts";
+import { importItems } from "./importing.ts";
 import { type Model, RECEIPTS_MAX } from "./model.ts";
 import { type Open, online, save } from "./opened.ts";
 import { getManySecrets, getSecret, historyOf, syncedAt } from "./reading.ts";
 import { synchronise } from "./sync.ts";
 import { readPending } from "./vaultfile.ts";
-import {
-  generateSecret,
-  importItems,
-  removeSecret,
-  renameSecret,
-  restoreSecret,
-  storeSecret,
-  tagSecret,
-} from "./writing.ts";
+import { generateSecret, removeSecret, renameSecret, restoreSecret, storeSecret, tagSecret } from "./writing.ts";
 
 function listed(model: Model, input: { prefix: string | null; search: string | null; tag: string | null }) {
   const prefix = input.prefix?.normalize("NFC") ?? "";

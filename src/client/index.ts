@@ -8,18 +8,16 @@ export type { PlainItem } from "../formats/index.ts";
 export { formatNamed, sniffFormat } from "../formats/index.ts";
 export { agentClient, agentFacts, agentSocket } from "./agent.ts";
 export type * from "./api.ts";
+export { initLocal, loginNewDevice, registerAccount } from "./enrol.ts";
 export {
   type AccountInput,
   type Home,
-  initLocal,
   type Kdf,
   type LoggedInClient,
-  loginNewDevice,
   loginProfile,
   openOffline,
   openProfile,
   realSurroundings,
-  registerAccount,
   type ServerInput,
 } from "./home.ts";
 export { changePassword } from "./password.ts";

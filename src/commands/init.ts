@@ -1,4 +1,4 @@
-import { initLocal } from "../client/home.ts";
+import { initLocal } from "../client/enrol.ts";
 import { wipe } from "../crypto/bytes.ts";
 import { Fault } from "../errors.ts";
 import { type Context, defineCommand } from "../ui/command.ts";

@@ -1,5 +1,5 @@
 import { readFileSync } from "node:fs";
-import { registerAccount } from "../client/home.ts";
+import { registerAccount } from "../client/enrol.ts";
 import { accountNameOf } from "../client/names.ts";
 import { wipe } from "../crypto/bytes.ts";
 import { Fault } from "../errors.ts";

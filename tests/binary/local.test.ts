@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import {
+  chmodSync,
   existsSync,
   mkdirSync,
   readdirSync,
@@ -107,7 +108,9 @@ test("passwords come by file, descriptor, stdin and credentials directory; a rea
   mkdirSync(credentials);
   writeFileSync(join(credentials, "keyhold-password"), password, { mode: 0o600 });
   await home.ok(["list"], { env: { CREDENTIALS_DIRECTORY: credentials } });
-  writeFileSync(join(world.dir, "open-password"), password, { mode: 0o644 });
+  writeFileSync(join(world.dir, "open-password"), password);
+  // whatever umask an earlier test of this process left
+  chmodSync(join(world.dir, "open-password"), 0o644);
   expect((await home.fails(5, ["list", "--password-file", world.file("open-password")])).code).toBe("denied");
   expect((await home.fails(3, ["list", "--password-file", world.file("no-such-password")])).code).toBe("not_found");
   expect((await home.fails(2, ["list", "--password-fd", "77"])).code).toBe("bad_input");

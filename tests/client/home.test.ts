@@ -2,16 +2,8 @@ import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { existsSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import {
-  type AccountInput,
-  type Home,
-  initLocal,
-  loginNewDevice,
-  loginProfile,
-  openOffline,
-  openProfile,
-  registerAccount,
-} from "../../src/client/home.ts";
+import { initLocal, loginNewDevice, registerAccount } from "../../src/client/enrol.ts";
+import { type AccountInput, type Home, loginProfile, openOffline, openProfile } from "../../src/client/home.ts";
 import { changePassword } from "../../src/client/password.ts";
 import { type Profile, readProfile } from "../../src/client/profile.ts";
 import { createServerSetup, opaqueReady, serverPublicKey } from "../../src/crypto/opaque.ts";

@@ -1,0 +1,246 @@
+import { hostname } from "node:os";
+import { wipe } from "../crypto/bytes.ts";
+import { Fault } from "../errors.ts";
+import { newId, type RequestId, type UserId } from "../ids.ts";
+import { createVault, setAccountSlot, type Vault } from "../protocol/vault.ts";
+import { parseServerUrl } from "../wire/http.ts";
+import { parsePin } from "../wire/pin.ts";
+import { commitSettings } from "./commit.ts";
+import {
+  type AccountInput,
+  type Home,
+  type Kdf,
+  type LoggedInClient,
+  loggedIn,
+  type ServerInput,
+  vaultCost,
+  vaultPath,
+} from "./home.ts";
+import { connect, logIn } from "./login.ts";
+import { bind, type Model, newModel, type Surroundings } from "./model.ts";
+import { accountNameOf } from "./names.ts";
+import { type Open, online } from "./opened.ts";
+import {
+  asProfileName,
+  defaultProfile,
+  type Profile,
+  type ProfileServer,
+  readProfile,
+  removeProfile,
+  useProfile,
+  writeProfile,
+} from "./profile.ts";
+import { deviceEntry, newDevice, prepareRegistration } from "./register.ts";
+import { synchroniseAll } from "./sync.ts";
+import { createVaultFile, type VaultBox, withVault } from "./vaultbox.ts";
+import { readPreviousVaultFile, readVaultFile, removeVaultFile } from "./vaultfile.ts";
+
+function profileServer(input: ServerInput): ProfileServer {
+  return {
+    url: parseServerUrl(input.url).origin,
+    pin: parsePin(input.pin),
+    caPem: null,
+    tlsCaPem: input.tlsCaPem,
+    statementNumber: 0,
+  };
+}
+
+/**
+ * Refuses to put a new profile and vault where one is: a profile, or a vault whose profile was lost. Only what an
+ * unfinished set-up left may be replaced.
+ *
+ * @returns The unfinished set-up's profile, or null.
+ */
+function refuseExisting(home: Home, name: string): Profile | null {
+  const before = readProfile(home.profiles, name);
+  if (before !== null && before.server !== null && before.userId === null) return before;
+  if (before) {
+    throw new Fault("exists", `the profile "${name}" exists already`, { hint: "use --profile NAME for a second one" });
+  }
+  const path = vaultPath(home, { vault: `${name}.vault` });
+  if (readVaultFile(path) === null && readPreviousVaultFile(path) === null) return null;
+  throw new Fault("exists", `a vault lies at ${JSON.stringify(path)} already`, {
+    why: "its profile is missing, and it may hold what no server has",
+    hint: "move it (and its .previous) away, or use --profile NAME",
+  });
+}
+
+async function makeVault(password: Uint8Array, kdf: Kdf, accountKey: Uint8Array, around: Surroundings): Promise<Vault> {
+  return setAccountSlot(await createVault(password, vaultCost(kdf), around.random), accountKey, around.random);
+}
+
+/**
+ * Registers an account and makes its vault and profile (docs/protocol.md §3.2). The vault is on disk before the server
+ * commits: killed in between, the same call again completes it.
+ *
+ * @throws Fault exists, denied, rate_limited, bad_input, unreachable, pin_mismatch, tls_refused
+ */
+export async function registerAccount(
+  home: Home,
+  input: AccountInput & { invite: string | null },
+  around: Surroundings,
+): Promise<{ account: string; userId: UserId; profile: string; requestId: RequestId }> {
+  const name = asProfileName(input.profile);
+  const account = accountNameOf(input.account);
+  const unfinished = refuseExisting(home, name)?.account === account;
+  const { link, server } = await connect(profileServer(input.server), around);
+  const device = newDevice(hostname(), around);
+  const base: Profile = {
+    v: 1,
+    name,
+    server,
+    account,
+    userId: null,
+    deviceToken: device.token,
+    loggedOut: false,
+    kdf: input.kdf,
+    vault: `${name}.vault`,
+  };
+  let prepared: Awaited<ReturnType<typeof prepareRegistration>>;
+  try {
+    prepared = await prepareRegistration(
+      link,
+      { url: server.url, kdf: input.kdf },
+      { ...input, account, device },
+      input.password,
+      around,
+    );
+  } catch (error) {
+    // the earlier try may have been committed without our knowing: then the password proves it
+    if (!(error instanceof Fault) || error.code !== "exists") throw error;
+    if (!unfinished)
+      throw new Fault("exists", error.message, { hint: "choose another name; for a further device: keyhold login" });
+    const done = await loginNewDevice(home, { ...input, profile: name }, around);
+    await done.client.close();
+    return { account, userId: done.userId, profile: name, requestId: done.requestId };
+  }
+  const { model } = prepared;
+  const vault = await makeVault(input.password, input.kdf, model.accountKey, around);
+  const box: VaultBox = { path: vaultPath(home, base), vault, model };
+  await startOver(home, base, box, around);
+  try {
+    await prepared.finish();
+  } catch (error) {
+    await discardUnlessUnknown(home, base, error);
+    throw error;
+  }
+  await withVault(box, around, async (held) => {
+    box.model.bound = model.bound;
+    await held.save();
+  });
+  await writeProfile(home.profiles, { ...base, userId: model.owner });
+  if (defaultProfile(home.profiles) === null) await useProfile(home.profiles, name);
+  return { account, userId: model.owner, profile: name, requestId: prepared.requestId };
+}
+
+/** Marks a set-up as begun, then puts its vault in place of the one that an unfinished set-up left. */
+async function startOver(home: Home, profile: Profile, box: VaultBox, around: Surroundings): Promise<void> {
+  refuseExisting(home, profile.name);
+  // the mark first: a vault without it counts as somebody's
+  await writeProfile(home.profiles, { ...profile, userId: null });
+  await removeVaultFile(box.path);
+  await createVaultFile(box, around);
+}
+
+/** A refused registration leaves nothing here; one of unknown outcome keeps its mark for the next try. */
+async function discardUnlessUnknown(home: Home, profile: Profile, error: unknown): Promise<void> {
+  const refused =
+    error instanceof Fault && ["exists", "denied", "bad_input", "timed_out", "rate_limited"].includes(error.code);
+  if (!refused) return;
+  await removeVaultFile(vaultPath(home, profile));
+  await removeProfile(home.profiles, profile.name);
+}
+
+/**
+ * Sets this home up as a further device of an account: logs in, adds the device, makes vault and profile.
+ *
+ * @throws Fault exists, login_failed, rate_limited, unreachable, pin_mismatch, tls_refused
+ */
+export async function loginNewDevice(home: Home, input: AccountInput, around: Surroundings): Promise<LoggedInClient> {
+  const name = asProfileName(input.profile);
+  const account = accountNameOf(input.account);
+  refuseExisting(home, name);
+  const { link, server } = await connect(profileServer(input.server), around);
+  const device = newDevice(hostname(), around);
+  const done = await logIn(
+    link,
+    { url: server.url, kdf: input.kdf, deviceToken: null },
+    account,
+    input.password,
+    around,
+  );
+  wipe(done.exportKey);
+  const { reply, userId, accountKey, session } = done;
+  const bound = bind(
+    {
+      account,
+      userId,
+      deviceId: device.id,
+      deviceSeed: device.seed,
+      serverIdentity: link.identity,
+      statementNumber: link.statementNumber,
+      head: reply.head,
+      settings: reply.settings,
+      audit: { seq: reply.auditSeq, link: reply.auditLink },
+    },
+    around.now(),
+  );
+  const model: Model = newModel(userId, accountKey, bound);
+  await synchroniseAll(model, session, around);
+  const vault = await makeVault(input.password, input.kdf, accountKey, around);
+  const profile: Profile = {
+    v: 1,
+    name,
+    server,
+    account,
+    userId,
+    deviceToken: device.token,
+    loggedOut: false,
+    kdf: input.kdf,
+    vault: `${name}.vault`,
+  };
+  const box: VaultBox = { path: vaultPath(home, profile), vault, model };
+  await startOver(home, profile, box, around);
+  const open: Open = { box, session, around };
+  await online(open, true, () =>
+    withVault(box, around, (held) =>
+      commitSettings(box.model, held, session, around, "account.device.add", (before) => ({
+        settings: { ...before, devices: [...before.devices, deviceEntry(box.model, device, around)] },
+      })),
+    ),
+  );
+  await writeProfile(home.profiles, profile);
+  if (defaultProfile(home.profiles) === null) await useProfile(home.profiles, name);
+  return loggedIn(profile, open, done, async () => undefined);
+}
+
+/** Makes a vault without any server, and its profile. @throws Fault exists */
+export async function initLocal(
+  home: Home,
+  input: { profile: string; password: Uint8Array; kdf: Kdf },
+  around: Surroundings,
+): Promise<{ profile: string; vault: string }> {
+  const name = asProfileName(input.profile);
+  if (refuseExisting(home, name)) {
+    throw new Fault("exists", `the profile "${name}" is being set up`, { hint: "use --profile NAME for a second one" });
+  }
+  const accountKey = around.random(32);
+  const model = newModel(newId<UserId>(around.random), accountKey, null);
+  const vault = await makeVault(input.password, input.kdf, accountKey, around);
+  const profile: Profile = {
+    v: 1,
+    name,
+    server: null,
+    account: null,
+    userId: null,
+    deviceToken: null,
+    loggedOut: false,
+    kdf: input.kdf,
+    vault: `${name}.vault`,
+  };
+  const path = vaultPath(home, profile);
+  await createVaultFile({ path, vault, model }, around);
+  await writeProfile(home.profiles, profile);
+  if (defaultProfile(home.profiles) === null) await useProfile(home.profiles, name);
+  return { profile: name, vault: path };
+}

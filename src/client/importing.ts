@@ -1,0 +1,113 @@
+import { equalBytes, wipe } from "../crypto/bytes.ts";
+import { Fault } from "../errors.ts";
+import type { PlainItem } from "../formats/item.ts";
+import { type KeyId, newId, type RequestId } from "../ids.ts";
+import { DEFAULTS } from "../protocol/defaults.ts";
+import { checkLength } from "../protocol/secret.ts";
+import type { Imported, Where } from "./api.ts";
+import { checkedPublicKey, liveNamed, newMeta, valueChange } from "./changes.ts";
+import type { Change } from "./commit.ts";
+import { encryptMeta, type Meta } from "./meta.ts";
+import type { Secret } from "./model.ts";
+import { secretName, secretTags } from "./names.ts";
+import { type Open, online } from "./opened.ts";
+import { readVersion } from "./reading.ts";
+import { synchronise } from "./sync.ts";
+import { nextMeta, type Place, placeOf, write } from "./writing.ts";
+
+const BATCH = 20;
+/** Leaves room for the signed state beside the changes. */
+const BATCH_BYTES = DEFAULTS.bodyBytes - 4_096;
+/** Names, ids and hashes of one change in JSON. */
+const CHANGE_BYTES = 640;
+
+/** Stores many items; an equal value under the same name is skipped, another one becomes a new version. */
+export async function importItems(
+  open: Open,
+  input: { items: readonly PlainItem[]; prefix: string; dryRun: boolean; origin: string; where: Where | null },
+): Promise<Imported> {
+  const items = input.items.map((item) => ({
+    ...item,
+    name: secretName(`${input.prefix}${item.name}`),
+    tags: secretTags(item.tags),
+  }));
+  const names = new Set(items.map(({ name }) => name));
+  if (names.size !== items.length) throw new Fault("bad_input", "two items to import have the same name");
+  const metas = items.map((item) => importedMeta(open, item, input.origin));
+  const { session } = open;
+  if (session && open.box.model.bound) {
+    await online(open, false, (at) => (at ? synchronise(open.box.model, session, open.around) : Promise.resolve(null)));
+  }
+  const outcomes: { name: string; outcome: "new" | "version" | "same" }[] = [];
+  const todo: { index: number; place: Place; keep: boolean }[] = [];
+  for (const [index, item] of items.entries()) {
+    const known = liveNamed(open.box.model, item.name);
+    const same = known !== undefined && (await holds(open, known, item));
+    outcomes.push({ name: item.name, outcome: same ? "same" : known ? "version" : "new" });
+    if (!same) todo.push({ index, ...placeOf(open, known, input.where) });
+  }
+  let requestId: RequestId | null = null;
+  for (let at = 0; !input.dryRun && at < todo.length; ) {
+    const place = todo[at]?.place ?? "local";
+    const next = todo.slice(at, at + BATCH);
+    const end = next.findIndex((one) => one.place !== place);
+    const batch = next.slice(0, end < 0 ? undefined : end);
+    const ids = batch.map(() => newId<KeyId>(open.around.random));
+    let taken = 0;
+    requestId = await write(open, place, "secret.import", (model) => {
+      const changes = fitting(batch, ({ index, keep }, i) => {
+        const item = items[index];
+        const fresh = ids[i];
+        const imported = metas[index];
+        if (!item || !fresh || !imported) throw new Fault("internal", "an item was lost");
+        const before = liveNamed(model, item.name);
+        const meta = nextMeta(before, imported);
+        return valueChange(model, before?.leaf.keyId ?? fresh, before, meta, item.value, keep, open.around.random);
+      });
+      taken = changes.length;
+      return changes;
+    });
+    at += taken;
+  }
+  const skipped = outcomes.filter(({ outcome }) => outcome === "same").length;
+  return { imported: items.length - skipped, skipped, items: outcomes, requestId };
+}
+
+/** Checks one item to import as a whole, so that a bad one is found before the first is stored. */
+function importedMeta(open: Open, item: PlainItem, origin: string): Meta {
+  checkLength(item.value);
+  const nowMs = open.around.now();
+  const { keys, owner } = open.box.model;
+  const publicKey = checkedPublicKey(item.type, item.value);
+  const base = newMeta(item.name, item.type, item.tags, `imported:${origin}`, publicKey, nowMs);
+  const meta = { ...base, createdAtMs: item.createdAt === null ? nowMs : Date.parse(item.createdAt) };
+  encryptMeta(keys.index, owner, newId<KeyId>(open.around.random), 1, meta, open.around.random);
+  return meta;
+}
+
+/** The changes of as many items as one request holds, counted as they are sent; at least one. */
+function fitting<T>(batch: readonly T[], change: (one: T, index: number) => Change): Change[] {
+  const changes: Change[] = [];
+  let bytes = 0;
+  for (const [i, one] of batch.entries()) {
+    const made = change(one, i);
+    const { meta, publicKey } = made.leaf;
+    for (const part of [made.sealed, meta, publicKey]) bytes += Math.ceil(((part?.length ?? 0) * 4) / 3);
+    bytes += CHANGE_BYTES;
+    if (i > 0 && bytes > BATCH_BYTES) break;
+    changes.push(made);
+  }
+  return changes;
+}
+
+async function holds(open: Open, secret: Secret, item: PlainItem): Promise<boolean> {
+  if (secret.meta?.type !== item.type) return false;
+  const read = await online(open, false, (at) =>
+    readVersion(open, secret, secret.leaf.version, secret.place === "local" ? null : at),
+  );
+  try {
+    return equalBytes(read.value, item.value);
+  } finally {
+    wipe(read.value);
+  }
+}
