@@ -1,15 +1,6 @@
 import { Database } from "bun:sqlite";
 import { afterAll, afterEach, expect, test } from "bun:test";
-import {
-  chmodSync,
-  copyFileSync,
-  existsSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  statSync,
-  writeFileSync,
-} from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Fault } from "../../src/errors.ts";
 import { SQLITE_MIGRATIONS } from "../../src/storage/migrations.ts";
@@ -289,14 +280,4 @@ test("a crash's files, copied as they stand, open with all that was acknowledged
 test("SQLite before 3.51.3 is not fit", () => {
   for (const version of ["3.51.3", "3.51.10", "3.52.0", "4.0.0", "3.100.0"]) expect(isSqliteFit(version)).toBe(true);
   for (const version of ["3.51.2", "3.9.99", "3.43.2", "2.99.99", "", "x"]) expect(isSqliteFit(version)).toBe(false);
-});
-
-test.skipIf(process.getuid?.() === 0)("a read-only file or directory is refused with a fault", async () => {
-  const path = await filledDatabase();
-  chmodSync(path, 0o400);
-  expect(await rejection(openSqlite(path))).toMatchObject({ code: "storage" });
-  const directory = directories.make();
-  chmodSync(directory, 0o500);
-  expect(await rejection(openSqlite(join(directory, "keyhold.db")))).toMatchObject({ code: "storage" });
-  chmodSync(directory, 0o700);
 });
