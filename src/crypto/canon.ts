@@ -13,49 +13,70 @@ const encoder = new TextEncoder();
  * @throws RangeError for a negative, fractional or too large number, or ill-formed text: a caller's bug.
  */
 export function canon(label: string, ...parts: readonly CanonValue[]): Uint8Array {
-  const chunks: Uint8Array[] = [];
-  write([label, ...parts], chunks);
-  let length = 0;
-  for (const chunk of chunks) length += chunk.length;
-  const out = new Uint8Array(length);
-  let at = 0;
-  for (const chunk of chunks) {
-    out.set(chunk, at);
-    at += chunk.length;
+  const all = [label, ...parts];
+  const out = new Uint8Array(sizeOf(all));
+  write(all, out, new DataView(out.buffer), 0);
+  return out;
+}
+
+const U64_MAX = 0xffff_ffff_ffff_ffffn;
+const U32 = 0x1_0000_0000;
+
+function sizeOf(value: CanonValue): number {
+  if (value === null || typeof value === "boolean") return 1;
+  if (typeof value === "number" || typeof value === "bigint") return 9;
+  if (typeof value === "string") return 5 + Buffer.byteLength(value);
+  if (value instanceof Uint8Array) return 5 + value.length;
+  let size = 5;
+  for (const item of value) size += sizeOf(item);
+  return size;
+}
+
+/** Writes a tag and a length (4 bytes, big-endian); gives the place after them. */
+function head(out: Uint8Array, view: DataView, at: number, tag: number, length: number): number {
+  out[at] = tag;
+  view.setUint32(at + 1, length);
+  return at + 5;
+}
+
+/** Writes one value into the room that {@link sizeOf} counted; gives the place after it. */
+function write(value: CanonValue, out: Uint8Array, view: DataView, at: number): number {
+  if (value === null) {
+    out[at] = TAG.null;
+    return at + 1;
   }
-  return out;
-}
-
-function head(tag: number, length: number): Uint8Array {
-  const out = new Uint8Array(5);
-  out[0] = tag;
-  new DataView(out.buffer).setUint32(1, length);
-  return out;
-}
-
-function write(value: CanonValue, out: Uint8Array[]): void {
-  if (value === null) out.push(Uint8Array.of(TAG.null));
-  else if (typeof value === "boolean") out.push(Uint8Array.of(value ? TAG.true : TAG.false));
-  else if (typeof value === "number" || typeof value === "bigint") out.push(u64(value));
-  else if (typeof value === "string") {
+  if (typeof value === "boolean") {
+    out[at] = value ? TAG.true : TAG.false;
+    return at + 1;
+  }
+  if (typeof value === "number" || typeof value === "bigint") {
+    writeU64(value, view, at + 1);
+    out[at] = TAG.u64;
+    return at + 9;
+  }
+  if (typeof value === "string") {
     if (!value.isWellFormed()) throw new RangeError("canon: ill-formed text");
-    const bytes = encoder.encode(value);
-    out.push(head(TAG.text, bytes.length), bytes);
-  } else if (value instanceof Uint8Array) out.push(head(TAG.bytes, value.length), value);
-  else {
-    out.push(head(TAG.list, value.length));
-    for (const item of value) write(item, out);
+    const { written } = encoder.encodeInto(value, out.subarray(at + 5));
+    return head(out, view, at, TAG.text, written) + written;
   }
+  if (value instanceof Uint8Array) {
+    const start = head(out, view, at, TAG.bytes, value.length);
+    out.set(value, start);
+    return start + value.length;
+  }
+  let next = head(out, view, at, TAG.list, value.length);
+  for (const item of value) next = write(item, out, view, next);
+  return next;
 }
 
-function u64(value: number | bigint): Uint8Array {
-  if (typeof value === "number" && !Number.isSafeInteger(value)) {
-    throw new RangeError("canon: not a safe integer");
+function writeU64(value: number | bigint, view: DataView, at: number): void {
+  if (typeof value === "number") {
+    if (!Number.isSafeInteger(value)) throw new RangeError("canon: not a safe integer");
+    if (value < 0) throw new RangeError("canon: not an unsigned 64-bit integer");
+    view.setUint32(at, Math.floor(value / U32));
+    view.setUint32(at + 4, value % U32);
+    return;
   }
-  const big = BigInt(value);
-  if (big < 0n || big > 0xffff_ffff_ffff_ffffn) throw new RangeError("canon: not an unsigned 64-bit integer");
-  const out = new Uint8Array(9);
-  out[0] = TAG.u64;
-  new DataView(out.buffer).setBigUint64(1, big);
-  return out;
+  if (value < 0n || value > U64_MAX) throw new RangeError("canon: not an unsigned 64-bit integer");
+  view.setBigUint64(at, value);
 }

@@ -93,7 +93,8 @@ export function secretsTx(q: Query): Pick<Tx, Secrets> {
   return {
     leaf: async (userId, keyId) => {
       const row = q.get<LeafColumns>(
-        `SELECT ${COLUMNS} FROM secret AS s CROSS JOIN leaf AS l ${NEWEST} WHERE s.user_id = ?1 AND s.key_id = ?2`,
+        `SELECT ${COLUMNS} FROM leaf AS l WHERE l.user_id = ?1 AND l.key_id = ?2
+          AND l.serial = (SELECT s.serial FROM secret AS s WHERE s.user_id = ?1 AND s.key_id = ?2)`,
         idColumn(userId),
         idColumn(keyId),
       );
