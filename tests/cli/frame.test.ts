@@ -255,7 +255,12 @@ describe("start-up", () => {
       reached.add(path);
       for (const { path: next, kind } of inputs[path]?.imports ?? []) if (kind !== "dynamic-import") walk(next);
     };
-    for (const path of Object.keys(inputs)) if (/src\/(main|commands\/version)\.ts$/.test(path)) walk(path);
+    const enter = (entries: RegExp) => {
+      for (const path of Object.keys(inputs)) if (entries.test(path)) walk(path);
+    };
+    enter(/src\/main\.ts$/);
+    expect([...reached].map((path) => path.replace(/^.*src\//, "")).sort()).toEqual(["main.ts", "version.ts"]);
+    enter(/src\/(ui\/start|commands\/(index|version))\.ts$/);
     expect([...reached].some((path) => path.endsWith("src/ui/frame.ts"))).toBe(true);
     expect(
       [...reached].filter((path) => /@noble|@clack|@serenity|x509|consola|src\/(client|server)\//.test(path)),
