@@ -1,3 +1,4 @@
+import { setTimeout } from "node:timers/promises";
 import { equalBytes, wipe } from "../crypto/bytes.ts";
 import { Fault } from "../errors.ts";
 import { idBytes, type KeyId, newId, type RequestId } from "../ids.ts";
@@ -193,7 +194,21 @@ async function rebase(model: Model, session: Session, around: Surroundings, refu
   }
 }
 
-const REBASES = 5;
+/** Turns that a change may lose to other devices: few always, more while there is time. */
+const REBASES = { least: 5, most: 200, pauseMs: 200 } as const;
+
+/**
+ * After a refusal: true when the change is to be built again on what another device has done. A device that works
+ * through a queue takes every turn of one that waits, so waiting ends by time and not by count.
+ */
+async function lostTurn(error: unknown, attempt: number, beganMs: number, around: Surroundings): Promise<boolean> {
+  if (!(error instanceof Fault && error.code === "stale" && isSealed(error))) return false;
+  if (attempt < REBASES.least) return true;
+  if (attempt >= REBASES.most || around.now() - beganMs >= DEFAULTS.retryForMs) return false;
+  // uneven, so that two devices do not march in step
+  await setTimeout(((around.random(1)[0] ?? 0) / 255) * REBASES.pauseMs);
+  return true;
+}
 
 /**
  * Commits changes of secrets: builds them on the newest state, signs, persists, sends; on a conflict with another
@@ -210,6 +225,7 @@ export async function commitChanges(
   build: () => Promise<readonly Change[]> | readonly Change[],
 ): Promise<RequestId> {
   await settlePending(model, held, session, around);
+  const beganMs = around.now();
   for (let attempt = 0; ; attempt++) {
     const changes = await build();
     const requestId = newId<RequestId>(around.random);
@@ -224,8 +240,7 @@ export async function commitChanges(
       receipt = await send(held, session, operation, requestId, { ...body, state }, keep);
       checkReceipt(state, receipt);
     } catch (error) {
-      const lost = error instanceof Fault && error.code === "stale" && isSealed(error);
-      if (!lost || attempt === REBASES) throw error;
+      if (!(await lostTurn(error, attempt, beganMs, around))) throw error;
       await rebase(model, session, around, state);
       continue;
     }
@@ -262,6 +277,7 @@ export async function commitSettings<N extends "account.device.add" | "account.p
   build: (before: Settings, revision: number) => Omit<InputOf<N>, "state">,
 ): Promise<RequestId> {
   await settlePending(model, held, session, around);
+  const beganMs = around.now();
   for (let attempt = 0; ; attempt++) {
     const bound = boundOf(model);
     const requestId = newId<RequestId>(around.random);
@@ -274,8 +290,7 @@ export async function commitSettings<N extends "account.device.add" | "account.p
       receipt = await send(held, session, operation, requestId, { ...body, state } as unknown as InputOf<N>, []);
       checkReceipt(state, receipt);
     } catch (error) {
-      const lost = error instanceof Fault && error.code === "stale" && isSealed(error);
-      if (!lost || attempt === REBASES) throw error;
+      if (!(await lostTurn(error, attempt, beganMs, around))) throw error;
       await rebase(model, session, around, state);
       continue;
     }
