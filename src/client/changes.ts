@@ -1,15 +1,14 @@
 import { type RandomSource, ZERO_HASH_BYTES } from "../crypto/bytes.ts";
-import { sha256 } from "../crypto/kdf.ts";
 import { Fault } from "../errors.ts";
 import { isId, type KeyId } from "../ids.ts";
 import { publicKeyOf } from "../protocol/keygen.ts";
 import { type LeafRecord, type LeafStatus, leafHash } from "../protocol/leaf.ts";
-import { openValue, sealValue } from "../protocol/secret.ts";
+import { openValue, sealedHash, sealValue } from "../protocol/secret.ts";
 import { isTextType, type SecretType } from "../protocol/secrettype.ts";
 import type { SecretInfo, Where } from "./api.ts";
 import type { Change } from "./commit.ts";
 import { encryptMeta, type Meta, UNREADABLE } from "./meta.ts";
-import type { Model, Secret } from "./model.ts";
+import { type Model, recordKeys, type Secret } from "./model.ts";
 
 const ZEROS = ZERO_HASH_BYTES;
 
@@ -157,7 +156,7 @@ export function valueChange(
   if (!before && model.secrets.has(keyId)) throw reservedTwice();
   const version = (before?.leaf.version ?? 0) + 1;
   const sealed = sealValue(model.keys.record, { userId: model.owner, keyId, version, type: meta.type }, value, random);
-  return { leaf: nextLeaf(model, keyId, before, meta, version, sha256(sealed), "live", random), sealed, keep };
+  return { leaf: nextLeaf(model, keyId, before, meta, version, sealedHash(sealed), "live", random), sealed, keep };
 }
 
 /** A change of metadata or status alone. */
@@ -173,17 +172,17 @@ function nextLeaf(
   before: Secret | undefined,
   meta: Meta,
   version: number,
-  sealedHash: Uint8Array,
+  hash: Uint8Array,
   status: LeafStatus,
   random: RandomSource,
 ): LeafRecord {
   if (before?.meta?.origin === UNREADABLE) throw newerVersion();
   const serial = (before?.leaf.serial ?? 0) + 1;
   const previous = before ? leafHash(before.leaf) : ZEROS;
-  const base = { keyId, serial, version, sealedHash, status, previous };
+  const base = { keyId, serial, version, sealedHash: hash, status, previous };
   if (status === "purged") return { ...base, meta: null, metaHash: ZEROS, publicKey: null };
   const sealedMeta = encryptMeta(model.keys.index, model.owner, keyId, serial, meta, random);
-  return { ...base, meta: sealedMeta, metaHash: sha256(sealedMeta), publicKey: meta.publicKey };
+  return { ...base, meta: sealedMeta, metaHash: sealedHash(sealedMeta), publicKey: meta.publicKey };
 }
 
 /**
@@ -192,10 +191,10 @@ function nextLeaf(
  * @throws Fault integrity
  */
 export function openChecked(model: Model, leaf: LeafRecord, type: SecretType, sealed: Uint8Array): Uint8Array {
-  if (Buffer.compare(sha256(sealed), leaf.sealedHash) !== 0) {
+  if (Buffer.compare(sealedHash(sealed), leaf.sealedHash) !== 0) {
     throw new Fault("integrity", "the server sent another value than the one that was stored");
   }
   if (model.secrets.get(leaf.keyId)?.meta?.origin === UNREADABLE) throw newerVersion();
   const context = { userId: model.owner, keyId: leaf.keyId, version: leaf.version, type };
-  return openValue(model.keys.record, context, sealed);
+  return openValue(recordKeys(model), context, sealed);
 }

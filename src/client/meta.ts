@@ -52,9 +52,9 @@ function unreadable({ keyId, publicKey }: LeafRecord): Meta {
 }
 
 /** Opens a leaf's metadata; null once purged. @throws Fault integrity */
-export function decryptMeta(indexKey: Uint8Array, owner: UserId, leaf: LeafRecord): Meta | null {
+export function decryptMeta(indexKeys: readonly Uint8Array[], owner: UserId, leaf: LeafRecord): Meta | null {
   if (leaf.meta === null) return null;
-  const plain = openMeta(indexKey, owner, leaf.keyId, leaf.serial, leaf.meta);
+  const plain = openMeta(indexKeys, owner, leaf.keyId, leaf.serial, leaf.meta);
   try {
     return decodeJson(metaCodec, plain);
   } catch (error) {

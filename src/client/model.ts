@@ -3,7 +3,7 @@ import { type Signer, signerFromSeed } from "../crypto/identity.ts";
 import { EMPTY_MAP, type MerkleMap } from "../crypto/merkle.ts";
 import { Fault } from "../errors.ts";
 import { type DeviceId, type IncarnationId, idBytes, type KeyId, type UserId } from "../ids.ts";
-import { type AccountKeys, accountKeys, unwrapIdentity } from "../protocol/account.ts";
+import { type AccountKeys, accountKeys, previousKeys, unwrapIdentity } from "../protocol/account.ts";
 import type { AuditHead } from "../protocol/audit.ts";
 import { type LeafRecord, leafHash } from "../protocol/leaf.ts";
 import { type Settings, type SignedState, stateHash } from "../protocol/state.ts";
@@ -82,6 +82,8 @@ export interface Model {
   readonly owner: UserId;
   readonly accountKey: Uint8Array;
   readonly keys: AccountKeys;
+  /** Keys of earlier account keys, newest first: what is not wrapped anew yet opens with them. */
+  readonly older: readonly AccountKeys[];
   bound: Bound | null;
   /** Commitment to all server secrets. */
   map: MerkleMap;
@@ -98,6 +100,7 @@ export function newModel(owner: UserId, accountKey: Uint8Array, bound: Bound | n
     owner,
     accountKey,
     keys: accountKeys(accountKey, owner),
+    older: bound ? previousKeys(accountKey, owner, bound.settings).map((key) => accountKeys(key, owner)) : [],
     bound,
     map: EMPTY_MAP,
     secrets: new Map(),
@@ -105,6 +108,13 @@ export function newModel(owner: UserId, accountKey: Uint8Array, bound: Bound | n
     erased: false,
   };
 }
+
+/** Keys that may open the metadata of this account, the current one first. */
+export const indexKeys = ({ keys, older }: Model): readonly Uint8Array[] => [keys, ...older].map(({ index }) => index);
+
+/** Keys that may open the values of this account, the current one first. */
+export const recordKeys = ({ keys, older }: Model): readonly Uint8Array[] =>
+  [keys, ...older].map(({ record }) => record);
 
 /** The bound account. @throws Fault bad_input for a vault without a server */
 export function boundOf(model: Model): Bound {
@@ -143,7 +153,7 @@ export function putServerLeaf(model: Model, leaf: LeafRecord, sealed: Uint8Array
   const kept = known?.place === "server" && known.leaf.version === leaf.version ? known.sealed : null;
   const value = leaf.status === "purged" ? null : (sealed ?? kept);
   model.erased ||= purges(known, leaf);
-  const meta = decryptMeta(model.keys.index, model.owner, leaf);
+  const meta = decryptMeta(indexKeys(model), model.owner, leaf);
   model.secrets.set(leaf.keyId, { place: "server", leaf, meta, sealed: value });
   model.map = model.map.with(idBytes(leaf.keyId), leafHash(leaf));
 }
@@ -196,7 +206,7 @@ export function putLocalLeaf(model: Model, leaf: LeafRecord, sealed: Uint8Array 
   const leaves = [...(before?.leaves ?? []).map((old) => (gone ? { ...old, meta: null } : old)), leaf];
   const added = sealed === null ? [] : [{ version: leaf.version, sealed }];
   const values = gone ? [] : [...(before?.values ?? []), ...added];
-  const meta = decryptMeta(model.keys.index, model.owner, leaf);
+  const meta = decryptMeta(indexKeys(model), model.owner, leaf);
   model.secrets.set(leaf.keyId, { place: "local", leaf, meta, leaves, values });
 }
 
@@ -239,7 +249,7 @@ export function decodeModel(body: Uint8Array): Model {
 function restoreLocal(model: Model, leaves: readonly LeafRecord[], values: LocalSecret["values"]): void {
   const leaf = leaves.at(-1);
   if (!leaf) throw new Error("empty");
-  const meta = decryptMeta(model.keys.index, model.owner, leaf);
+  const meta = decryptMeta(indexKeys(model), model.owner, leaf);
   model.secrets.set(leaf.keyId, { place: "local", leaf, meta, leaves, values });
 }
 

@@ -5,7 +5,7 @@ import { type LeafRecord, leafHash, leafMetaFits } from "../protocol/leaf.ts";
 import type { Got, VersionInfo } from "./api.ts";
 import { findSecret, infoOf, isForeignId, noSuchSecret, openChecked, secretOf } from "./changes.ts";
 import { decryptMeta } from "./meta.ts";
-import type { Secret } from "./model.ts";
+import { indexKeys, type Secret } from "./model.ts";
 import { type Online, type Open, online, save } from "./opened.ts";
 import { isSealed, type Session } from "./session.ts";
 import { synchronise } from "./sync.ts";
@@ -123,7 +123,7 @@ export async function readVersion(
   const leaf = current
     ? secret.leaf
     : leafOfVersion((await leavesOf(open, secret, at?.session ?? null)).leaves, version);
-  const meta = current ? secret.meta : decryptMeta(model.keys.index, model.owner, leaf);
+  const meta = current ? secret.meta : decryptMeta(indexKeys(model), model.owner, leaf);
   if (meta === null) throw noSuchSecret();
   if (secret.place === "local") {
     const kept = secret.values.find((one) => one.version === version);
@@ -302,7 +302,7 @@ async function historyOnce(
   const { leaves, requestId } = await leavesOf(open, secret, at?.session ?? null);
   const { model } = open.box;
   const items = leaves.map((leaf) => {
-    const meta = decryptMeta(model.keys.index, model.owner, leaf);
+    const meta = decryptMeta(indexKeys(model), model.owner, leaf);
     return {
       version: leaf.version,
       status: leaf.status,

@@ -81,6 +81,7 @@ export async function prepareRegistration(
       wrappedIdentity: wrapIdentity(keys, userId, identitySeed, around.random),
       kit: null,
       kitWrapped: null,
+      rotations: [],
     };
     wipe(identitySeed, done.exportKey);
     const requestId = newId<RequestId>(around.random);

@@ -6,7 +6,7 @@ import { DEFAULTS } from "../protocol/defaults.ts";
 import { type LeafRecord, leafHash, leafMetaFits } from "../protocol/leaf.ts";
 import { type Settings, type SignedState, settingsHash, stateHash, stateSignaturesHold } from "../protocol/state.ts";
 import { decryptMeta } from "./meta.ts";
-import { boundOf, type Model, pinnedHash, putServerLeaf, type Surroundings, witness } from "./model.ts";
+import { boundOf, indexKeys, type Model, pinnedHash, putServerLeaf, type Surroundings, witness } from "./model.ts";
 import type { Answer, HeadSummary, Session } from "./session.ts";
 
 const tampered = (why: string, hint?: string) =>
@@ -128,7 +128,7 @@ function applyLeaves(model: Model, leaves: readonly LeafRecord[], root: Uint8Arr
   }
   if (!equalBytes(map.root(), root)) return false;
   // all of it is opened before any of it is taken in
-  for (const leaf of leaves) decryptMeta(model.keys.index, model.owner, leaf);
+  for (const leaf of leaves) decryptMeta(indexKeys(model), model.owner, leaf);
   for (const leaf of leaves) putServerLeaf(model, leaf, null);
   return true;
 }

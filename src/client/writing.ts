@@ -21,7 +21,7 @@ import {
 } from "./changes.ts";
 import { type Change, commitChanges } from "./commit.ts";
 import { decryptMeta, type Meta } from "./meta.ts";
-import { type Model, putLocalLeaf, type Secret } from "./model.ts";
+import { indexKeys, type Model, putLocalLeaf, type Secret } from "./model.ts";
 import { secretName, secretTags } from "./names.ts";
 import { type Open, online } from "./opened.ts";
 import { leafOfVersion, leavesOf, readVersion, withheld } from "./reading.ts";
@@ -289,7 +289,7 @@ export async function restoreSecret(open: Open, input: { name: string; version: 
 
 async function typeOfVersion(open: Open, secret: Secret, version: number): Promise<SecretType> {
   const { leaves } = await leavesOf(open, secret, open.session);
-  const meta = decryptMeta(open.box.model.keys.index, open.box.model.owner, leafOfVersion(leaves, version));
+  const meta = decryptMeta(indexKeys(open.box.model), open.box.model.owner, leafOfVersion(leaves, version));
   if (!meta) throw noSuchSecret();
   return meta.type;
 }

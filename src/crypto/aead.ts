@@ -7,10 +7,13 @@ import { XAES, xaesOpen, xaesSeal } from "./xaes.ts";
 /** What a ciphertext is. A new one starts here and in docs/protocol.md §2.2. */
 export type AadContext =
   | { kind: "secret"; userId: UserId; keyId: KeyId; version: number; type: string }
-  | { kind: "data-key"; userId: UserId; keyId: KeyId; version: number; type: string }
+  | { kind: "data-key"; userId: UserId; keyId: KeyId; version: number }
   | { kind: "meta"; userId: UserId; keyId: KeyId; serial: number }
+  | { kind: "meta-key"; userId: UserId; keyId: KeyId; serial: number }
   | { kind: "account-key"; userId: UserId; revision: number }
   | { kind: "account-identity"; userId: UserId }
+  | { kind: "previous-account-key"; userId: UserId; revision: number }
+  | { kind: "device-link"; linkId: Uint8Array }
   | { kind: "device-name"; userId: UserId; deviceId: DeviceId }
   | { kind: "login-reply"; sessionId: SessionId }
   | {
@@ -44,12 +47,18 @@ export function aadBytes(context: AadContext): Uint8Array {
 function fields(c: AadContext): CanonValue[] {
   switch (c.kind) {
     case "secret":
-    case "data-key":
       return [c.userId, c.keyId, c.version, c.type];
+    case "data-key":
+      return [c.userId, c.keyId, c.version];
     case "meta":
+    case "meta-key":
       return [c.userId, c.keyId, c.serial];
     case "account-key":
       return [c.userId, c.revision];
+    case "previous-account-key":
+      return [c.userId, c.revision];
+    case "device-link":
+      return [c.linkId];
     case "account-identity":
       return [c.userId];
     case "device-name":

@@ -34,12 +34,14 @@ export interface AccountKeys {
   readonly index: Uint8Array;
   /** Wraps the account identity's seed. */
   readonly identity: Uint8Array;
+  /** Wraps the account key before this one. */
+  readonly previous: Uint8Array;
 }
 
 /** Derives what the account key (32 bytes, not retained) opens. */
 export function accountKeys(accountKey: Uint8Array, userId: UserId): AccountKeys {
   const derive = (purpose: string) => deriveKey(accountKey, 32, NO_SALT, "keyhold/v1/account-subkey", userId, purpose);
-  return { record: derive("record"), index: derive("index"), identity: derive("identity") };
+  return { record: derive("record"), index: derive("index"), identity: derive("identity"), previous: derive("previous") };
 }
 
 /** Wraps the account key under a password; the result goes into the settings. */
@@ -90,6 +92,33 @@ export function wrapIdentity(keys: AccountKeys, userId: UserId, seed: Uint8Array
 /** Opens the account identity's seed. @throws Fault integrity */
 export function unwrapIdentity(keys: AccountKeys, userId: UserId, wrapped: Uint8Array): Uint8Array {
   return open(keys.identity, { kind: "account-identity", userId }, wrapped);
+}
+
+/** Seals the account key before (32 bytes) under the one that takes its place at `revision`. */
+export function wrapPreviousKey(
+  keys: AccountKeys,
+  userId: UserId,
+  revision: number,
+  previous: Uint8Array,
+  random: RandomSource,
+): Uint8Array {
+  return seal(keys.previous, { kind: "previous-account-key", userId, revision }, previous, random);
+}
+
+/**
+ * Earlier account keys (32 bytes each), newest first, which the current one opens one after another. The caller wipes
+ * them.
+ *
+ * @throws Fault integrity
+ */
+export function previousKeys(accountKey: Uint8Array, userId: UserId, settings: Settings): readonly Uint8Array[] {
+  const found: Uint8Array[] = [];
+  let key = accountKey;
+  for (const { revision, wrapped } of settings.rotations.toReversed()) {
+    key = open(accountKeys(key, userId).previous, { kind: "previous-account-key", userId, revision }, wrapped);
+    found.push(key);
+  }
+  return found;
 }
 
 /** Seals a device's name. */

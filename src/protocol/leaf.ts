@@ -1,5 +1,6 @@
-import { hashCanon, sha256 } from "../crypto/kdf.ts";
+import { hashCanon } from "../crypto/kdf.ts";
 import type { KeyId } from "../ids.ts";
+import { sealedHash } from "./secret.ts";
 
 /** `removed` keeps the versions, `purged` has erased them; both stay as tombstones. */
 export type LeafStatus = "live" | "removed" | "purged";
@@ -13,9 +14,9 @@ export interface LeafRecord {
   readonly keyId: KeyId;
   readonly serial: number;
   readonly version: number;
-  /** SHA-256 of the sealed value of this version (32 bytes). */
+  /** {@link sealedHash} of the value of this version (32 bytes). */
   readonly sealedHash: Uint8Array;
-  /** SHA-256 of the sealed metadata (32 bytes). */
+  /** {@link sealedHash} of the metadata (32 bytes). */
   readonly metaHash: Uint8Array;
   /** Sealed metadata; null once purged. */
   readonly meta: Uint8Array | null;
@@ -44,5 +45,5 @@ export function leafHash(leaf: LeafRecord): Uint8Array {
 /** True when the metadata carried beside the leaf is the one it commits to (or was purged). */
 export function leafMetaFits(leaf: LeafRecord): boolean {
   if (leaf.meta === null) return leaf.status === "purged";
-  return Buffer.compare(sha256(leaf.meta), leaf.metaHash) === 0;
+  return Buffer.compare(sealedHash(leaf.meta), leaf.metaHash) === 0;
 }

@@ -1,5 +1,6 @@
-import { open, SEAL_OVERHEAD, seal } from "../crypto/aead.ts";
+import { type AadContext, open, SEAL_OVERHEAD, seal } from "../crypto/aead.ts";
 import { concat, type RandomSource, wipe } from "../crypto/bytes.ts";
+import { sha256 } from "../crypto/kdf.ts";
 import { Fault } from "../errors.ts";
 import type { KeyId, UserId } from "../ids.ts";
 import { DEFAULTS } from "./defaults.ts";
@@ -9,11 +10,13 @@ export interface ValueContext {
   readonly userId: UserId;
   readonly keyId: KeyId;
   readonly version: number;
+  /** Bound by the value's own seal, not by that of its key. */
   readonly type: string;
 }
 
 const DATA_KEY_BYTES = 32;
-const WRAPPED_BYTES = DATA_KEY_BYTES + SEAL_OVERHEAD;
+/** Size of the wrapped key in front of each sealed value and of sealed metadata, in bytes. */
+export const WRAPPED_BYTES = DATA_KEY_BYTES + SEAL_OVERHEAD;
 const SMALLEST = 64;
 
 /**
@@ -54,6 +57,83 @@ export function checkLength(value: Uint8Array): void {
 }
 
 /**
+ * Hash of a sealed value or sealed metadata as a leaf commits to it, 32 bytes: of all that follows the wrapped key. So
+ * a new account key can wrap that key anew without touching what the owner signed; the wrap is held by its context.
+ */
+export function sealedHash(sealed: Uint8Array): Uint8Array {
+  return sha256(sealed.subarray(WRAPPED_BYTES));
+}
+
+type Wrap = Extract<AadContext, { kind: "data-key" | "meta-key" }>;
+type Content = Extract<AadContext, { kind: "secret" | "meta" }>;
+
+function sealWrapped(key: Uint8Array, wrap: Wrap, content: Content, plain: Uint8Array, random: RandomSource): Uint8Array {
+  const inner = random(DATA_KEY_BYTES);
+  const padded = pad(plain);
+  try {
+    return concat(seal(key, wrap, inner, random), seal(inner, content, padded, random));
+  } finally {
+    wipe(inner, padded);
+  }
+}
+
+/** Opens a wrapped key with the first of `keys` that fits. @throws Fault integrity */
+function unwrap(keys: readonly Uint8Array[], wrap: Wrap, sealed: Uint8Array): Uint8Array {
+  const wrapped = sealed.subarray(0, WRAPPED_BYTES);
+  for (const [i, key] of keys.entries()) {
+    try {
+      return open(key, wrap, wrapped);
+    } catch (error) {
+      if (i === keys.length - 1) throw error;
+    }
+  }
+  throw new Fault("integrity", "there is no key to open this with");
+}
+
+function openWrapped(keys: readonly Uint8Array[], wrap: Wrap, content: Content, sealed: Uint8Array): Uint8Array {
+  const inner = unwrap(keys, wrap, sealed);
+  try {
+    const padded = open(inner, content, sealed.subarray(WRAPPED_BYTES));
+    try {
+      return unpad(padded);
+    } finally {
+      wipe(padded);
+    }
+  } finally {
+    wipe(inner);
+  }
+}
+
+/**
+ * Wraps the key in front of a sealed value or sealed metadata under the first of `keys`; the rest stays as it is.
+ *
+ * @param keys The new key, then those that may have wrapped it before.
+ * @param wrapped Wrapped key (73 bytes).
+ * @returns The new wrapped key (73 bytes), or null when the first key opens it already.
+ * @throws Fault integrity when none opens it
+ */
+export function rewrap(
+  keys: readonly Uint8Array[],
+  wrap: Wrap,
+  wrapped: Uint8Array,
+  random: RandomSource,
+): Uint8Array | null {
+  const [current, ...older] = keys;
+  if (!current) throw new Fault("internal", "there is no key to wrap with");
+  try {
+    wipe(unwrap([current], wrap, wrapped));
+    return null;
+  } catch {
+    const inner = unwrap(older, wrap, wrapped);
+    try {
+      return seal(current, wrap, inner, random);
+    } finally {
+      wipe(inner);
+    }
+  }
+}
+
+/**
  * Seals one value under a fresh data key, itself sealed under the record key.
  *
  * @param value 1 to 65,536 bytes, not retained.
@@ -61,39 +141,29 @@ export function checkLength(value: Uint8Array): void {
  */
 export function sealValue(
   recordKey: Uint8Array,
-  context: ValueContext,
+  { type, ...at }: ValueContext,
   value: Uint8Array,
   random: RandomSource,
 ): Uint8Array {
   checkLength(value);
-  const dataKey = random(DATA_KEY_BYTES);
-  const padded = pad(value);
-  try {
-    return concat(
-      seal(recordKey, { kind: "data-key", ...context }, dataKey, random),
-      seal(dataKey, { kind: "secret", ...context }, padded, random),
-    );
-  } finally {
-    wipe(dataKey, padded);
-  }
+  return sealWrapped(recordKey, { kind: "data-key", ...at }, { kind: "secret", ...at, type }, value, random);
 }
 
-/** Opens what {@link sealValue} made, under the context that the caller asked for. @throws Fault integrity */
-export function openValue(recordKey: Uint8Array, context: ValueContext, sealed: Uint8Array): Uint8Array {
-  const dataKey = open(recordKey, { kind: "data-key", ...context }, sealed.subarray(0, WRAPPED_BYTES));
-  try {
-    const padded = open(dataKey, { kind: "secret", ...context }, sealed.subarray(WRAPPED_BYTES));
-    try {
-      return unpad(padded);
-    } finally {
-      wipe(padded);
-    }
-  } finally {
-    wipe(dataKey);
-  }
+/**
+ * Opens what {@link sealValue} made, under the context that the caller asked for.
+ *
+ * @param recordKeys The account's record key, then those of earlier account keys.
+ * @throws Fault integrity
+ */
+export function openValue(
+  recordKeys: readonly Uint8Array[],
+  { type, ...at }: ValueContext,
+  sealed: Uint8Array,
+): Uint8Array {
+  return openWrapped(recordKeys, { kind: "data-key", ...at }, { kind: "secret", ...at, type }, sealed);
 }
 
-/** Seals a secret's metadata text under the index key, padded. */
+/** Seals a secret's metadata text, padded, under a fresh key, itself sealed under the index key. */
 export function sealMeta(
   indexKey: Uint8Array,
   userId: UserId,
@@ -102,16 +172,18 @@ export function sealMeta(
   meta: Uint8Array,
   random: RandomSource,
 ): Uint8Array {
-  return seal(indexKey, { kind: "meta", userId, keyId, serial }, pad(meta), random);
+  const at = { userId, keyId, serial };
+  return sealWrapped(indexKey, { kind: "meta-key", ...at }, { kind: "meta", ...at }, meta, random);
 }
 
-/** Opens sealed metadata. @throws Fault integrity */
+/** Opens sealed metadata with the index key, or those of earlier account keys. @throws Fault integrity */
 export function openMeta(
-  indexKey: Uint8Array,
+  indexKeys: readonly Uint8Array[],
   userId: UserId,
   keyId: KeyId,
   serial: number,
   sealed: Uint8Array,
 ): Uint8Array {
-  return unpad(open(indexKey, { kind: "meta", userId, keyId, serial }, sealed));
+  const at = { userId, keyId, serial };
+  return openWrapped(indexKeys, { kind: "meta-key", ...at }, { kind: "meta", ...at }, sealed);
 }

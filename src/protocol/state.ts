@@ -15,6 +15,18 @@ export interface Device {
   readonly addedAtMs: number;
 }
 
+/** One rotation of the account key and the identity (docs/protocol.md §5.7). */
+export interface Rotation {
+  /** Revision of the state that made it. */
+  readonly revision: number;
+  /** Ed25519 account identity before it, 32 bytes. */
+  readonly identity: Uint8Array;
+  /** Account key before it, sealed under the one after it. */
+  readonly wrapped: Uint8Array;
+  /** Signature of the identity before over {@link handoverBytes}, 64 bytes. */
+  readonly handover: Uint8Array;
+}
+
 /** What the owner's signature covers beside the secrets (docs/protocol.md §5.3). */
 export interface Settings {
   /** Ed25519 account identity, 32 bytes. */
@@ -33,6 +45,29 @@ export interface Settings {
   readonly kit: Uint8Array | null;
   /** Account key sealed to the kit; null without a kit. */
   readonly kitWrapped: Uint8Array | null;
+  /** Earlier account keys and identities, oldest first. */
+  readonly rotations: readonly Rotation[];
+}
+
+/** What an identity signs when another takes its place. */
+export function handoverBytes(userId: UserId, from: Uint8Array, to: Uint8Array, revision: number): Uint8Array {
+  return canon("keyhold/v1/identity-handover", userId, from, to, revision);
+}
+
+/**
+ * True when each identity handed over to the next one, up to the current one: settings of an account that was never
+ * rotated have nothing to show.
+ */
+export function handoversHold(userId: UserId, settings: Settings): boolean {
+  return settings.rotations.every(({ identity, revision, handover }, i) => {
+    const next = settings.rotations[i + 1]?.identity ?? settings.identity;
+    return verifySignature(identity, handoverBytes(userId, identity, next, revision), handover);
+  });
+}
+
+/** Stands in the last state of a deleted account in the place of its settings' hash: 32 bytes. */
+export function closedHash(userId: UserId): Uint8Array {
+  return hashCanon("keyhold/v1/account-closed", userId);
 }
 
 /** Hash of settings: 32 bytes. */
@@ -48,6 +83,7 @@ export function settingsHash(s: Settings): Uint8Array {
     s.credentialRevision,
     s.kit,
     s.kitWrapped,
+    s.rotations.map((r) => [r.revision, r.identity, r.wrapped, r.handover]),
   );
 }
 

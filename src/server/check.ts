@@ -1,10 +1,10 @@
 import { equalBytes, ZERO_HASH_BYTES } from "../crypto/bytes.ts";
-import { sha256 } from "../crypto/kdf.ts";
 import { EMPTY_MAP } from "../crypto/merkle.ts";
 import { Fault } from "../errors.ts";
 import { idBytes, type KeyId, type UserId } from "../ids.ts";
 import { type AuditHead, continueAudit } from "../protocol/audit.ts";
 import { leafHash, leafMetaFits } from "../protocol/leaf.ts";
+import { sealedHash } from "../protocol/secret.ts";
 import { settingsHash, stateHash, stateSignaturesHold } from "../protocol/state.ts";
 import type { AccountRow, Tx } from "../storage/store.ts";
 import { openAccountName, openSessionKey } from "./accounts.ts";
@@ -98,7 +98,7 @@ async function checkSecrets(tx: Tx, row: AccountRow): Promise<string[]> {
       if (!leafMetaFits(leaf)) wrong.push(`secret ${leaf.keyId}: metadata of another change`);
       if (leaf.status === "purged") continue;
       const sealed = await tx.sealedValue(row.userId, leaf.keyId, leaf.version);
-      if (!sealed || !equalBytes(sha256(sealed), leaf.sealedHash)) {
+      if (!sealed || !equalBytes(sealedHash(sealed), leaf.sealedHash)) {
         wrong.push(`secret ${leaf.keyId}: version ${leaf.version} is missing or another value`);
       }
     }

@@ -14,6 +14,7 @@ import {
   settings,
   signature,
   signedState,
+  wrappedKey,
 } from "./records.ts";
 
 /**
@@ -44,6 +45,17 @@ function op<const A extends "none" | "session", const M extends boolean, I, O>(
 }
 
 const empty = struct({});
+
+/** A wrapped key: of a value (number = version) or of a leaf's metadata (number = serial). */
+const wrap = struct({
+  keyId: id<KeyId>(),
+  kind: oneOf(["value", "meta"]),
+  number: uint(0xffff_ffff, 1),
+  wrapped: wrappedKey,
+});
+const wrapPlace = struct({ keyId: id<KeyId>(), kind: oneOf(["value", "meta"]), number: uint(0xffff_ffff, 1) });
+
+const treeHashes = list(hash32, { max: 64 });
 /** Registration record: masking key, client public key, envelope (RFC 9807 §5.2.3). */
 const opaqueRecord = bytes({ length: 192 });
 const opaqueMessage = bytes({ min: 32, max: 1_024 });
@@ -170,6 +182,96 @@ export const operations = {
     struct({ response: opaqueMessage, ksf: ksfCost }),
   ),
   "account.password": op("session", true, struct({ record: opaqueRecord, settings, state: signedState }), commitOutput),
+  /** A new account key and identity, with fewer devices or a new password where wanted (docs/protocol.md §5.7). */
+  "account.rotate": op(
+    "session",
+    true,
+    struct({ record: nullable(opaqueRecord), settings, state: signedState }),
+    commitOutput,
+  ),
+  /** Wrapped keys ordered by key id, kind, number, above `after`. */
+  "account.wraps": op(
+    "session",
+    false,
+    struct({ after: nullable(wrapPlace) }),
+    struct({ items: list(wrap, { max: DEFAULTS.wrapsPerRequest }), more: bool }),
+  ),
+  /** Replaces wrapped keys; the ciphertexts behind them stay. */
+  "account.rewrap": op(
+    "session",
+    false,
+    struct({ items: list(wrap, { min: 1, max: DEFAULTS.wrapsPerRequest }) }),
+    struct({ rewrapped: u53 }),
+  ),
+  /** Sets, replaces or drops the recovery kit's public keys (docs/protocol.md §5.8). */
+  "account.kit": op("session", true, struct({ settings, state: signedState }), commitOutput),
+  "account.recover.start": op(
+    "none",
+    false,
+    struct({ account: accountName, request: opaqueMessage }),
+    struct({ sessionId: id<SessionId>(), challenge: hash32, response: opaqueMessage, ksf: ksfCost }),
+  ),
+  /** The account, sealed to the kit, for who signed the challenge with it. */
+  "account.recover.prove": op(
+    "none",
+    false,
+    struct({ sessionId: id<SessionId>(), signature }),
+    struct({ sealed: bytes({ min: 1, max: 96 * 1_024 }) }),
+  ),
+  "account.recover": op(
+    "none",
+    true,
+    struct({
+      requestId: id<RequestId>(),
+      sessionId: id<SessionId>(),
+      record: opaqueRecord,
+      settings,
+      state: signedState,
+    }),
+    headSummary,
+  ),
+  /** Leaves a sealed parcel for a new device; `linkId` is a hash of the code that opens it (docs/protocol.md §5.9). */
+  "account.device.link": op(
+    "session",
+    false,
+    struct({ linkId: hash32, sealed: bytes({ min: 1, max: 8 * 1_024 }) }),
+    struct({ expiresAtMs: u53 }),
+  ),
+  /** Takes the parcel: once. */
+  "account.device.accept": op(
+    "none",
+    false,
+    struct({ linkId: hash32 }),
+    struct({ sealed: bytes({ min: 1, max: 8 * 1_024 }) }),
+  ),
+  /** Ends the account: the last state, whose settings hash is {@link closedHash}'s. */
+  "account.delete": op("session", true, struct({ state: signedState }), commitOutput),
+  /** The last state of an account that its owner deleted, for a device that was listed in it. */
+  "account.closed": op(
+    "none",
+    false,
+    struct({ userId: id<UserId>(), deviceToken: hash32 }),
+    struct({ state: signedState, closedAtMs: u53 }),
+  ),
+  /** Takes an account into the server's new incarnation, naming the device's own pin (docs/protocol.md §6.5). */
+  "account.adopt": op("session", true, struct({ pin: signedState, state: signedState }), commitOutput),
+  /** The newest checkpoint, with proofs for this account and from an earlier size (docs/protocol.md §6.3). */
+  "log.proof": op(
+    "session",
+    false,
+    struct({ since: u53 }),
+    struct({
+      /** C2SP signed note. */
+      checkpoint: text({ min: 1, max: 4_096 }),
+      /** The account's newest position in the tree; null before its first batch. */
+      logged: nullable(
+        struct({ salt: hash32, seq: u53, link: hash32, index: u53, inclusion: treeHashes }),
+      ),
+      /** Proof that the tree of `since` leaves is a prefix; empty for 0. */
+      consistency: treeHashes,
+    }),
+  ),
+  "log.checkpoint": op("none", false, empty, struct({ checkpoint: text({ min: 1, max: 4_096 }) })),
   "state.sync": op("session", false, syncInput, syncOutput),
   "secret.list": op("session", false, syncInput, syncOutput),
   /** Reserves ids and sends 32 random bytes for each (docs/protocol.md §5.2); repeated under one request id, the same. */
@@ -221,6 +323,15 @@ export const COMMITS = [
 export type CommitName = (typeof COMMITS)[number];
 export type SessionOperation = Where<"session", boolean>;
 
+/** What the reply to `account.recover.prove` holds under its seal. */
+export const recoverReply = struct({
+  userId: id<UserId>(),
+  settings,
+  head: signedState,
+  auditSeq: u53,
+  auditLink: hash32,
+});
+
 /** What the reply to `session.login` holds under its seal. */
 export const loginReply = struct({
   userId: id<UserId>(),
@@ -241,7 +352,12 @@ export const errorBody = struct({
  * First line of a sealed reply's plaintext: the account's position and whether the second line is an output or
  * an {@link errorBody}. Two JSON lines, so that a body is parsed once.
  */
-export const replyHead = struct({ head: headSummary, ok: bool });
+export const replyHead = struct({
+  head: headSummary,
+  ok: bool,
+  /** The log's promise to hold the head's position, for a mutation (docs/protocol.md §6.3). */
+  promise: nullable(struct({ atMs: u53, signature })),
+});
 
 /** Hash of a request's body without its state and request id (docs/protocol.md §4.3): 32 bytes. */
 export function requestHash<N extends OperationName>(name: N, input: InputOf<N>): Uint8Array {

@@ -3,7 +3,8 @@ import type { DeviceId, IncarnationId, KeyId, RequestId, SessionId, UserId } fro
 import type { AuditEntry, SaltedEntry } from "../protocol/audit.ts";
 import { DEFAULTS } from "../protocol/defaults.ts";
 import { LEAF_STATUSES, type LeafRecord } from "../protocol/leaf.ts";
-import type { AccountState, Device, Settings, SignedState } from "../protocol/state.ts";
+import type { AccountState, Device, Rotation, Settings, SignedState } from "../protocol/state.ts";
+import { WRAPPED_BYTES } from "../protocol/secret.ts";
 import { bytes, type Codec, id, list, nullable, oneOf, struct, text, u53, uint } from "./codec.ts";
 
 /** Codecs of the records that several operations share. Limits in bytes (docs/protocol.md §1.4). */
@@ -29,7 +30,12 @@ export const inviteCode = text({ min: 1, max: 64, pattern: /^[0-9A-Z-]+$/ });
 export const SEALED_MAX = 74_000;
 export const META_MAX = 16_384;
 
-export const sealedValue = bytes({ min: 1, max: SEALED_MAX });
+/** A wrapped key and at least an empty padded value. */
+export const SEALED_MIN = WRAPPED_BYTES + 1;
+
+export const wrappedKey = bytes({ length: WRAPPED_BYTES });
+
+export const sealedValue = bytes({ min: SEALED_MIN, max: SEALED_MAX });
 
 export const leafRecord: Codec<LeafRecord> = struct({
   keyId: id<KeyId>(),
@@ -37,7 +43,7 @@ export const leafRecord: Codec<LeafRecord> = struct({
   version: uint(0xffff_ffff, 1),
   sealedHash: hash32,
   metaHash: hash32,
-  meta: nullable(bytes({ min: 1, max: META_MAX })),
+  meta: nullable(bytes({ min: SEALED_MIN, max: META_MAX })),
   publicKey: nullable(bytes({ min: 1, max: 2_048 })),
   status: oneOf(LEAF_STATUSES),
   previous: hash32,
@@ -71,6 +77,13 @@ const device: Codec<Device> = struct({
   addedAtMs: u53,
 });
 
+const rotation: Codec<Rotation> = struct({
+  revision: uint(Number.MAX_SAFE_INTEGER, 2),
+  identity: hash32,
+  wrapped: wrappedKey,
+  handover: signature,
+});
+
 export const settings: Codec<Settings> = struct({
   identity: hash32,
   devices: list(device, { min: 1, max: DEFAULTS.devicesPerAccount }),
@@ -81,6 +94,7 @@ export const settings: Codec<Settings> = struct({
   credentialRevision: uint(Number.MAX_SAFE_INTEGER, 1),
   kit: nullable(bytes({ length: 64 })),
   kitWrapped: nullable(bytes({ min: 1, max: 512 })),
+  rotations: list(rotation, { max: DEFAULTS.rotations }),
 });
 
 /** Position of an account: what every answer carries, so that a rollback shows at once. */

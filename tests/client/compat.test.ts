@@ -3,9 +3,8 @@ import { commitChanges } from "../../src/client/commit.ts";
 import { decodeModel } from "../../src/client/model.ts";
 import { withVault } from "../../src/client/vaultbox.ts";
 import { readVaultFile } from "../../src/client/vaultfile.ts";
-import { sha256 } from "../../src/crypto/kdf.ts";
 import { type KeyId, newId } from "../../src/ids.ts";
-import { sealMeta, sealValue } from "../../src/protocol/secret.ts";
+import { sealedHash, sealMeta, sealValue } from "../../src/protocol/secret.ts";
 import { openVaultWithKey } from "../../src/protocol/vault.ts";
 import { addTestDevice, random, registerDevice, startTestServer, type TestDevice } from "../support/harness.ts";
 import { asking, EVERYTHING, storing } from "../support/hostile.ts";
@@ -24,8 +23,8 @@ async function storeFromTheFuture(device: TestDevice): Promise<KeyId> {
     keyId,
     serial: 1,
     version: 1,
-    sealedHash: sha256(sealed),
-    metaHash: sha256(sealedMeta),
+    sealedHash: sealedHash(sealed),
+    metaHash: sealedHash(sealedMeta),
     meta: sealedMeta,
     publicKey: null,
     status: "live" as const,

@@ -77,6 +77,7 @@ async function boundVault(userId: UserId): Promise<VaultBox> {
         credentialRevision: 1,
         kit: null,
         kitWrapped: null,
+      rotations: [],
       },
       audit: { seq: 1, link: zeros },
     },

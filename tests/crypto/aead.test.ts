@@ -17,10 +17,13 @@ const blob = new Uint8Array(32).fill(6);
 /** One context of each kind; a new kind does not compile until it stands here. */
 const EXAMPLES: { readonly [K in AadContext["kind"]]: AadContext & { kind: K } } = {
   secret: { kind: "secret", userId, keyId, version: 1, type: "bytes" },
-  "data-key": { kind: "data-key", userId, keyId, version: 1, type: "bytes" },
+  "data-key": { kind: "data-key", userId, keyId, version: 1 },
   meta: { kind: "meta", userId, keyId, serial: 1 },
+  "meta-key": { kind: "meta-key", userId, keyId, serial: 1 },
   "account-key": { kind: "account-key", userId, revision: 1 },
   "account-identity": { kind: "account-identity", userId },
+  "previous-account-key": { kind: "previous-account-key", userId, revision: 1 },
+  "device-link": { kind: "device-link", linkId: blob },
   "device-name": { kind: "device-name", userId, deviceId },
   "login-reply": { kind: "login-reply", sessionId },
   frame: {

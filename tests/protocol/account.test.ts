@@ -100,7 +100,7 @@ describe("keys under the account key", () => {
       fc.property(bytesOf(32), user, (accountKey, userId) => {
         const all = (k: Uint8Array, u: UserId) => Object.values(accountKeys(k, u)).map((key) => key.toHex());
         const mine = all(accountKey, userId);
-        expect(new Set(mine).size).toBe(3);
+        expect(new Set(mine).size).toBe(4);
         for (const { value } of bentFields({ accountKey, userId })) {
           for (const other of all(value.accountKey, value.userId)) expect(mine).not.toContain(other);
         }

@@ -1,9 +1,10 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { ZERO_HASH_BYTES } from "../../src/crypto/bytes.ts";
+import { concat, ZERO_HASH_BYTES } from "../../src/crypto/bytes.ts";
 import { canon } from "../../src/crypto/canon.ts";
 import { sha256 } from "../../src/crypto/kdf.ts";
 import { type LeafRecord, leafHash, leafMetaFits } from "../../src/protocol/leaf.ts";
+import { WRAPPED_BYTES } from "../../src/protocol/secret.ts";
 import { bentFields, leafArbitrary } from "../support/arbitraries.ts";
 
 describe("leafHash", () => {
@@ -63,8 +64,8 @@ describe("leafHash", () => {
 describe("leafMetaFits", () => {
   const base = fc.sample(leafArbitrary, { numRuns: 1, seed: 7 })[0];
   if (!base) throw new Error("no sample");
-  const meta = new TextEncoder().encode("sealed metadata");
-  const fitting: LeafRecord = { ...base, status: "live", meta, metaHash: sha256(meta) };
+  const meta = new Uint8Array(WRAPPED_BYTES + 30).fill(5);
+  const fitting: LeafRecord = { ...base, status: "live", meta, metaHash: sha256(meta.subarray(WRAPPED_BYTES)) };
 
   test("holds for the metadata that the leaf commits to, in every status", () => {
     for (const status of ["live", "removed", "purged"] as const) {
@@ -73,14 +74,22 @@ describe("leafMetaFits", () => {
   });
 
   test("fails for any other metadata", () => {
+    const wrapped = meta.subarray(0, WRAPPED_BYTES);
     fc.assert(
       fc.property(fc.uint8Array({ maxLength: 40 }), (other) => {
-        fc.pre(Buffer.compare(other, meta) !== 0);
+        fc.pre(Buffer.compare(other, meta.subarray(WRAPPED_BYTES)) !== 0);
+        expect(leafMetaFits({ ...fitting, meta: concat(wrapped, other) })).toBe(false);
         expect(leafMetaFits({ ...fitting, meta: other })).toBe(false);
       }),
     );
+    expect(leafMetaFits({ ...fitting, meta: meta.subarray(0, -1) })).toBe(false);
     expect(leafMetaFits({ ...fitting, metaHash: ZERO_HASH_BYTES })).toBe(false);
     expect(leafMetaFits({ ...fitting, metaHash: fitting.metaHash.subarray(0, 31) })).toBe(false);
+  });
+
+  test("does not depend on the wrapped key in front: a new account key may wrap it anew", () => {
+    const other = concat(new Uint8Array(WRAPPED_BYTES).fill(6), meta.subarray(WRAPPED_BYTES));
+    expect(leafMetaFits({ ...fitting, meta: other })).toBe(true);
   });
 
   test("may be missing only where the leaf is purged", () => {

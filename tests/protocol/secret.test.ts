@@ -1,16 +1,20 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { SEAL_OVERHEAD } from "../../src/crypto/aead.ts";
+import { concat } from "../../src/crypto/bytes.ts";
 import { Fault } from "../../src/errors.ts";
 import {
   openMeta,
   openValue,
   pad,
   paddedLength,
+  rewrap,
+  sealedHash,
   sealMeta,
   sealValue,
   unpad,
   type ValueContext,
+  WRAPPED_BYTES,
 } from "../../src/protocol/secret.ts";
 import { SECRET_TYPES } from "../../src/protocol/secrettype.ts";
 import { anyId, bentFields, bytesOf } from "../support/arbitraries.ts";
@@ -111,11 +115,11 @@ describe("sealed values", () => {
     fc.assert(
       fc.property(bytesOf(32), contextArbitrary, value, (key, context, content) => {
         const sealed = sealValue(key, context, content, random);
-        expect(openValue(key, context, sealed).toHex()).toBe(content.toHex());
+        expect(openValue([key], context, sealed).toHex()).toBe(content.toHex());
         expect(sealed.length).toBe(32 + 2 * SEAL_OVERHEAD + paddedLength(content.length + 4));
-        for (const { value: other } of bentFields(context)) expectIntegrity(() => openValue(key, other, sealed));
+        for (const { value: other } of bentFields(context)) expectIntegrity(() => openValue([key], other, sealed));
         for (const { value: other } of bentFields({ key })) {
-          if (other.key.length === 32) expectIntegrity(() => openValue(other.key, context, sealed));
+          if (other.key.length === 32) expectIntegrity(() => openValue([other.key], context, sealed));
         }
       }),
       { numRuns: 40 },
@@ -129,12 +133,12 @@ describe("sealed values", () => {
     for (let at = 0; at < sealed.length; at++) {
       const bent = sealed.slice();
       bent[at] = (bent[at] ?? 0) ^ 0x01;
-      expectIntegrity(() => openValue(key, context, bent));
+      expectIntegrity(() => openValue([key], context, bent));
     }
     for (let length = 0; length < sealed.length; length++) {
-      expectIntegrity(() => openValue(key, context, sealed.subarray(0, length)));
+      expectIntegrity(() => openValue([key], context, sealed.subarray(0, length)));
     }
-    expectIntegrity(() => openValue(key, context, Uint8Array.of(...sealed, 0)));
+    expectIntegrity(() => openValue([key], context, Uint8Array.of(...sealed, 0)));
   });
 
   test("data key of one value and ciphertext of another do not combine", () => {
@@ -143,7 +147,7 @@ describe("sealed values", () => {
     const one = sealValue(key, context, Uint8Array.of(1), random);
     const two = sealValue(key, context, Uint8Array.of(2), random);
     const cut = 32 + SEAL_OVERHEAD;
-    expectIntegrity(() => openValue(key, context, Uint8Array.of(...one.subarray(0, cut), ...two.subarray(cut))));
+    expectIntegrity(() => openValue([key], context, Uint8Array.of(...one.subarray(0, cut), ...two.subarray(cut))));
   });
 
   test("each sealing draws a fresh data key and nonces: equal values look unlike", () => {
@@ -158,7 +162,7 @@ describe("sealed values", () => {
     const context = fc.sample(contextArbitrary, 1)[0] as ValueContext;
     for (const length of [1, 65_536]) {
       const content = random(length);
-      expect(openValue(key, context, sealValue(key, context, content, random))).toEqual(content);
+      expect(openValue([key], context, sealValue(key, context, content, random))).toEqual(content);
     }
     for (const length of [0, 65_537]) {
       expect(() => sealValue(key, context, new Uint8Array(length), random)).toThrow(
@@ -178,14 +182,49 @@ describe("sealed metadata", () => {
     fc.assert(
       fc.property(bytesOf(32), arbitrary, value, (key, at, content) => {
         const sealed = sealMeta(key, at.userId, at.keyId, at.serial, content, random);
-        expect(openMeta(key, at.userId, at.keyId, at.serial, sealed).toHex()).toBe(content.toHex());
+        expect(openMeta([key], at.userId, at.keyId, at.serial, sealed).toHex()).toBe(content.toHex());
         for (const { value: other } of bentFields(at)) {
-          expectIntegrity(() => openMeta(key, other.userId, other.keyId, other.serial, sealed));
+          expectIntegrity(() => openMeta([key], other.userId, other.keyId, other.serial, sealed));
         }
         const context = { userId: at.userId, keyId: at.keyId, version: at.serial, type: "note" };
-        expectIntegrity(() => openValue(key, context, sealed));
+        expectIntegrity(() => openValue([key], context, sealed));
       }),
       { numRuns: 40 },
     );
+  });
+});
+
+describe("re-wrapping", () => {
+  const [old, current, stranger] = [random(32), random(32), random(32)];
+  const context: ValueContext = { ...(fc.sample(contextArbitrary, 1)[0] as ValueContext), version: 3, type: "note" };
+  const wrap = { kind: "data-key", userId: context.userId, keyId: context.keyId, version: 3 } as const;
+  const content = Uint8Array.of(1, 2, 3);
+
+  test("the new key opens what the old one sealed, the old one no longer does, and the hash stays", () => {
+    const before = sealValue(old, context, content, random);
+    const wrapped = rewrap([current, old], wrap, before.subarray(0, WRAPPED_BYTES), random);
+    const after = concat(wrapped as Uint8Array, before.subarray(WRAPPED_BYTES));
+    expect(openValue([current], context, after)).toEqual(content);
+    expectIntegrity(() => openValue([old], context, after));
+    expect(sealedHash(after)).toEqual(sealedHash(before));
+    expect(rewrap([current, old], wrap, after.subarray(0, WRAPPED_BYTES), random)).toBeNull();
+  });
+
+  test("a key that nobody has, or of another place, is not wrapped anew", () => {
+    const wrapped = sealValue(old, context, content, random).subarray(0, WRAPPED_BYTES);
+    expectIntegrity(() => rewrap([current, stranger], wrap, wrapped, random));
+    expectIntegrity(() => rewrap([current], wrap, wrapped, random));
+    const { kind, ...at } = wrap;
+    for (const { value: other } of bentFields(at)) {
+      expectIntegrity(() => rewrap([current, old], { kind, ...other }, wrapped, random));
+    }
+    expectIntegrity(() => rewrap([current, old], { ...wrap, kind: "meta-key", serial: 3 }, wrapped, random));
+  });
+
+  test("while both keys are known, either opens; the context decides, not the key", () => {
+    const sealed = sealValue(old, context, content, random);
+    expect(openValue([current, old], context, sealed)).toEqual(content);
+    expectIntegrity(() => openValue([current, old], { ...context, version: 4 }, sealed));
+    expectIntegrity(() => openValue([], context, sealed));
   });
 });

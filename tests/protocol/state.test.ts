@@ -70,7 +70,7 @@ describe("settingsHash", () => {
         }
       }),
     );
-    expect(seen.size).toBe(9);
+    expect(seen.size).toBe(10);
   });
 
   test("depends on the order and the number of devices", () => {

@@ -64,7 +64,7 @@ const POINT = startRegistration(utf8("another password")).request;
 async function inputFor(operation: SessionOperation, requestId: RequestId): Promise<InputOf<SessionOperation>> {
   const sync = { since: 0, after: null, what: "leaves" } as const;
   const commit = async (status: "live" | "removed" | "purged", version: boolean, reserved: boolean) => {
-    const sealed = version ? random(50) : null;
+    const sealed = version ? random(120) : null;
     const before = reserved ? null : await storeRaw(server, session, alice);
     const keyId = before?.keyId ?? (await reserveRaw(server, session));
     const name = operation as "secret.store";
@@ -108,6 +108,24 @@ async function inputFor(operation: SessionOperation, requestId: RequestId): Prom
     case "audit.verify":
     case "audit.export":
       return ANY;
+    case "account.rotate":
+      return { record: null, settings: alice.settings, state: alice.state };
+    case "account.wraps":
+      return { after: null };
+    case "account.rewrap": {
+      const { keyId } = await storeRaw(server, session, alice);
+      return { items: [{ keyId, kind: "value", number: 1, wrapped: random(73) }] };
+    }
+    case "account.kit":
+      return { settings: alice.settings, state: alice.state };
+    case "account.device.link":
+      return { linkId: random(32), sealed: random(64) };
+    case "account.delete":
+      return { state: alice.state };
+    case "account.adopt":
+      return { pin: alice.state, state: alice.state };
+    case "log.proof":
+      return { since: 0 };
   }
 }
 

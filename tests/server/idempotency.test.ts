@@ -116,7 +116,7 @@ describe("idempotency", () => {
     const requestId = freshId();
     const mine = await prepared();
     const his = await reserveRaw(server, bobs);
-    const sealed = random(50);
+    const sealed = random(120);
     const a = commitOf(alice, "secret.store", mine.changes, requestId);
     const b = commitOf(bob, "secret.store", [{ leaf: leafOf(his, sealed, null), sealed }], requestId);
     expect((await call(server, session, "secret.store", a.input, { requestId })).code).toBe("ok");

@@ -262,7 +262,7 @@ describe("a change that does not continue its secret is refused, and nothing cha
     const good = await prepared();
     const bad = await prepared();
     const requestId = freshId();
-    const changes = [...good.changes, { leaf: bad.leaf, sealed: random(40) }];
+    const changes = [...good.changes, { leaf: bad.leaf, sealed: random(120) }];
     const { input } = commitOf(alice, "secret.store", changes, requestId);
     await refuses(() => call(server, session, "secret.store", input, { requestId }));
     const twice = commitOf(alice, "secret.store", [...good.changes, ...good.changes], freshId());

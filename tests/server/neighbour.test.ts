@@ -114,7 +114,7 @@ test.each(WRITES)(
     const status = operation === "secret.remove" ? "removed" : operation === "secret.purge" ? "purged" : "live";
     for (const continues of [true, false]) {
       const before = file.dump("session", "audit_entry", "audit_head", "request");
-      const sealed = ["secret.generate", "secret.store", "secret.restore"].includes(operation) ? random(60) : null;
+      const sealed = ["secret.generate", "secret.store", "secret.restore"].includes(operation) ? random(120) : null;
       const { answer } = await compare((keyId) => {
         const base = continues ? { ...hers, keyId } : null;
         const leaf = leafOf(keyId, sealed, base, { status, ...(base || sealed ? {} : { version: 1 }) });
@@ -130,7 +130,7 @@ test.each(WRITES)(
 
 test("importing under another's id makes a secret of one's own, as under a made-up one, and leaves hers alone", async () => {
   for (const keyId of [hers.keyId, newId<KeyId>(random)]) {
-    const sealed = random(60);
+    const sealed = random(120);
     const requestId = newId<RequestId>(random);
     const made = commitOf(bob, "secret.import", [{ leaf: leafOf(keyId, sealed, null), sealed }], requestId);
     expect((await call(server, bobs, "secret.import", made.input, { requestId })).code).toBe("ok");
@@ -155,7 +155,7 @@ test("another's reservation serves nobody else", async () => {
   const session = await logInRaw(server, "alice", alice.password);
   const { items } = output("secret.reserve", await call(server, session, "secret.reserve", { count: 1 }));
   const keyId = items[0]?.keyId ?? hers.keyId;
-  const sealed = random(60);
+  const sealed = random(120);
   const requestId = newId<RequestId>(random);
   const { input } = commitOf(bob, "secret.store", [{ leaf: leafOf(keyId, sealed, null), sealed }], requestId);
   expect((await call(server, bobs, "secret.store", input, { requestId })).code).toBe("not_found");

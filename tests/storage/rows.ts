@@ -51,6 +51,7 @@ export function settings(n: number): Settings {
     credentialRevision: 1,
     kit: null,
     kitWrapped: null,
+    rotations: [],
   };
 }
 

@@ -28,7 +28,7 @@ export const leafArbitrary: fc.Arbitrary<LeafRecord> = fc.record({
   version: count,
   sealedHash: hash,
   metaHash: hash,
-  meta: maybe(fc.uint8Array({ minLength: 1, maxLength: 40 })),
+  meta: maybe(fc.uint8Array({ minLength: 74, maxLength: 120 })),
   publicKey: maybe(fc.uint8Array({ minLength: 1, maxLength: 40 })),
   status: fc.constantFrom(...LEAF_STATUSES),
   previous: hash,
@@ -52,6 +52,15 @@ export const settingsArbitrary: fc.Arbitrary<Settings> = fc.record({
   credentialRevision: count,
   kit: maybe(bytesOf(64)),
   kitWrapped: maybe(fc.uint8Array({ minLength: 1, maxLength: 40 })),
+  rotations: fc.array(
+    fc.record({
+      revision: fc.integer({ min: 2, max: 0xffff_ffff }),
+      identity: hash,
+      wrapped: bytesOf(73),
+      handover: bytesOf(64),
+    }),
+    { maxLength: 3 },
+  ),
 });
 
 export const stateArbitrary: fc.Arbitrary<AccountState> = fc.record({
@@ -104,7 +113,7 @@ export function bent(value: unknown): unknown[] {
   if (Array.isArray(value)) {
     const items: readonly unknown[] = value;
     const inside = items.flatMap((item, i) => bent(item).map((other) => items.with(i, other)));
-    return [...inside, items.slice(1), [...items, ...items.slice(0, 1)]];
+    return items.length === 0 ? inside : [...inside, items.slice(1), [...items, ...items.slice(0, 1)]];
   }
   if (typeof value === "object") {
     const record = value as Readonly<Record<string, unknown>>;

@@ -3,7 +3,7 @@ import { newDevice, prepareRegistration } from "../../src/client/register.ts";
 import { open as openSealed } from "../../src/crypto/aead.ts";
 import { ZERO_HASH_BYTES } from "../../src/crypto/bytes.ts";
 import type { Signer } from "../../src/crypto/identity.ts";
-import { sha256 } from "../../src/crypto/kdf.ts";
+import { sealedHash } from "../../src/protocol/secret.ts";
 import { EMPTY_MAP, type MerkleMap } from "../../src/crypto/merkle.ts";
 import { clientLoginFinish, clientLoginStart } from "../../src/crypto/opaque.ts";
 import { idBytes, type KeyId, newId, type RequestId, type SessionId, type UserId } from "../../src/ids.ts";
@@ -302,13 +302,13 @@ export function leafOf(
   before: LeafRecord | null,
   changes: Partial<LeafRecord> = {},
 ): LeafRecord {
-  const meta = random(80);
+  const meta = random(120);
   return {
     keyId,
     serial: (before?.serial ?? 0) + 1,
     version: (before?.version ?? 0) + (sealed ? 1 : 0),
-    sealedHash: sealed ? sha256(sealed) : (before?.sealedHash ?? ZERO_HASH_BYTES),
-    metaHash: sha256(meta),
+    sealedHash: sealed ? sealedHash(sealed) : (before?.sealedHash ?? ZERO_HASH_BYTES),
+    metaHash: sealedHash(meta),
     meta,
     publicKey: null,
     status: "live",

@@ -41,11 +41,13 @@ import {
   testSurroundings,
 } from "./harness.ts";
 
-/**
- * A fully malicious server: the honest one, and before it somebody who holds all of its keys and its database, so that
- * every reply can be opened, edited and sealed again as the server itself would.
- */
-export interface Villain {
+/** Somebody who holds a server's keys and database: can open, edit and seal again whatever it says in a session. */
+export interface Liar {
+  readonly server: Pick<TestServer, "ctx" | "store" | "dispatcher">;
+}
+
+/** A fully malicious server in this process: the honest one, and before it a {@link Liar}. */
+export interface Villain extends Liar {
   server: TestServer;
   /** Runs before each request reaches the honest server; null: honest. */
   attack: Middle | null;
@@ -104,7 +106,7 @@ export function villainOver(first: TestServer): Villain {
 }
 
 /** The keys of the session that a frame belongs to, as the server knows them. */
-async function keysOfFrame(villain: Villain, frame: Uint8Array): Promise<ChannelKeys & { userId: UserId }> {
+async function keysOfFrame(villain: Liar, frame: Uint8Array): Promise<ChannelKeys & { userId: UserId }> {
   const { ctx, store } = villain.server;
   const { sessionId } = frameHead(frame);
   const row = await store.transaction((tx) => tx.session(sessionId));
@@ -121,13 +123,13 @@ interface Opened<N extends SessionOperation> {
   head: HeadSummary;
 }
 
-type Edits = {
+export type Edits = {
   readonly [N in SessionOperation]?: (output: OutputOf<N>, call: Opened<N>) => OutputOf<N> | Promise<OutputOf<N>>;
 };
 
-/** Edits successful replies by operation; with `head` also the position that every reply shows. */
+/** Edits successful replies by operation; with `head` also the position that every reply shows. The rest stays as it is. */
 export function editing(
-  villain: Villain,
+  villain: Liar,
   edits: Edits,
   head?: (head: HeadSummary, userId: UserId) => HeadSummary | Promise<HeadSummary>,
 ): Middle {
@@ -155,7 +157,9 @@ export function editing(
       const output = decodeJson(operations[name].output as Codec<unknown>, plain.subarray(cut + 1));
       text = encodeJson(operations[name].output as Codec<unknown>, await edit(output, call));
     }
-    return sealed(keys, at, name, frame, encodeJson(replyHead, { head: call.head, ok: summary.ok }), text);
+    const honest = text === new TextDecoder().decode(plain.subarray(cut + 1)) && call.head === summary.head;
+    if (honest) return reply;
+    return sealed(keys, at, name, frame, encodeJson(replyHead, { ...summary, head: call.head }), text);
   };
 }
 
@@ -173,7 +177,7 @@ function sealed(
 
 /** Answers one operation without executing it: sealed, from the account's true position unless told otherwise. */
 export function inventing<N extends SessionOperation>(
-  villain: Villain,
+  villain: Liar,
   name: N,
   make: (
     request: InputOf<N>,
@@ -194,7 +198,7 @@ export function inventing<N extends SessionOperation>(
       auditLink: account.audit.link,
     };
     const made = make(request as InputOf<N>, head);
-    const first = encodeJson(replyHead, { head: made.head ?? head, ok: "output" in made });
+    const first = encodeJson(replyHead, { head: made.head ?? head, ok: "output" in made, promise: null });
     const second =
       "output" in made
         ? encodeJson(operations[name].output as Codec<unknown>, made.output)
@@ -205,7 +209,7 @@ export function inventing<N extends SessionOperation>(
 
 /** Seals whatever text as the reply to one operation, after executing it. */
 export function babbling(
-  villain: Villain,
+  villain: Liar,
   name: SessionOperation,
   make: (honest: string) => Uint8Array | string,
 ): Middle {

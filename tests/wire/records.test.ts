@@ -14,6 +14,7 @@ import {
   leafRecord,
   META_MAX,
   SEALED_MAX,
+  SEALED_MIN,
   saltedEntry,
   sealedValue,
   settings,
@@ -111,7 +112,7 @@ describe("bounds", () => {
   test.each([
     ["hash32", hash32, 32, 32],
     ["signature", signature, 64, 64],
-    ["sealed value", sealedValue, 1, SEALED_MAX],
+    ["sealed value", sealedValue, SEALED_MIN, SEALED_MAX],
   ] as const)("%s", (_, codec, min, max) => {
     for (const length of [min, max]) expect(complaint(codec, text(length))).toBeNull();
     for (const length of [min - 1, max + 1]) expect(complaint(codec, text(length))).not.toBeNull();

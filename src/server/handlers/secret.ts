@@ -1,8 +1,8 @@
 import { equalBytes, ZERO_HASH_BYTES } from "../../crypto/bytes.ts";
-import { sha256 } from "../../crypto/kdf.ts";
 import { Fault } from "../../errors.ts";
 import { type KeyId, newId } from "../../ids.ts";
 import { type LeafRecord, leafHash, leafMetaFits } from "../../protocol/leaf.ts";
+import { sealedHash } from "../../protocol/secret.ts";
 import type { Tx } from "../../storage/store.ts";
 import type { CommitName, InputOf, OutputOf } from "../../wire/operations.ts";
 import type { Caller, HandlerResult, ServerContext, SessionHandler } from "../context.ts";
@@ -50,7 +50,7 @@ async function checkChange(tx: Tx, caller: Caller, name: CommitName, change: Cha
   const current = await tx.leaf(userId, leaf.keyId);
   if (!rules.status.includes(leaf.status)) throw misfit("its status is not this operation's");
   if (!leafMetaFits(leaf)) throw misfit("its metadata has another hash");
-  if (sealed !== null && !equalBytes(sha256(sealed), leaf.sealedHash)) throw misfit("its value has another hash");
+  if (sealed !== null && !equalBytes(sealedHash(sealed), leaf.sealedHash)) throw misfit("its value has another hash");
   if (!current) {
     const reserved = await tx.reservation(userId, leaf.keyId);
     if (!rules.create) throw notFound();
