@@ -41,7 +41,12 @@ export interface AccountKeys {
 /** Derives what the account key (32 bytes, not retained) opens. */
 export function accountKeys(accountKey: Uint8Array, userId: UserId): AccountKeys {
   const derive = (purpose: string) => deriveKey(accountKey, 32, NO_SALT, "keyhold/v1/account-subkey", userId, purpose);
-  return { record: derive("record"), index: derive("index"), identity: derive("identity"), previous: derive("previous") };
+  return {
+    record: derive("record"),
+    index: derive("index"),
+    identity: derive("identity"),
+    previous: derive("previous"),
+  };
 }
 
 /** Wraps the account key under a password; the result goes into the settings. */

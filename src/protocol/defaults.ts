@@ -49,7 +49,7 @@ export const DEFAULTS = {
   freshLoginMs: 5 * MINUTE,
   logBatchMs: SECOND,
   logMergeMs: MINUTE,
-  logBatch: 1_000,
+  logBatch: 250,
   generateBytes: 32,
   connectTimeoutMs: 10 * SECOND,
   requestTimeoutMs: 30 * SECOND,

@@ -67,7 +67,13 @@ export function sealedHash(sealed: Uint8Array): Uint8Array {
 type Wrap = Extract<AadContext, { kind: "data-key" | "meta-key" }>;
 type Content = Extract<AadContext, { kind: "secret" | "meta" }>;
 
-function sealWrapped(key: Uint8Array, wrap: Wrap, content: Content, plain: Uint8Array, random: RandomSource): Uint8Array {
+function sealWrapped(
+  key: Uint8Array,
+  wrap: Wrap,
+  content: Content,
+  plain: Uint8Array,
+  random: RandomSource,
+): Uint8Array {
   const inner = random(DATA_KEY_BYTES);
   const padded = pad(plain);
   try {

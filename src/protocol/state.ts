@@ -1,6 +1,6 @@
 import { canon } from "../crypto/canon.ts";
 import type { Signer } from "../crypto/identity.ts";
-import { verifySignature } from "../crypto/identity.ts";
+import { verifyAhead, verifySignature } from "../crypto/identity.ts";
 import { hashCanon, sha256 } from "../crypto/kdf.ts";
 import type { DeviceId, IncarnationId, RequestId, UserId } from "../ids.ts";
 
@@ -114,7 +114,8 @@ export interface SignedState {
   readonly deviceSignature: Uint8Array;
 }
 
-function stateBytes(s: AccountState): Uint8Array {
+/** What both signatures of a state cover. */
+export function stateBytes(s: AccountState): Uint8Array {
   return canon(
     "keyhold/v1/account-state",
     s.incarnation,
@@ -140,6 +141,17 @@ export function stateHash(state: AccountState): Uint8Array {
 export function signState(state: AccountState, identity: Signer, device: Signer): SignedState {
   const message = stateBytes(state);
   return { state, identitySignature: identity.sign(message), deviceSignature: device.sign(message) };
+}
+
+/** Verifies a state's signatures on other threads, for {@link stateSignaturesHold} to find done; decides nothing. */
+export async function verifyStateAhead(signed: SignedState, settings: Settings): Promise<void> {
+  const device = settings.devices.find((d) => d.id === signed.state.deviceId);
+  if (!device) return;
+  const message = stateBytes(signed.state);
+  await Promise.all([
+    verifyAhead(settings.identity, message, signed.identitySignature),
+    verifyAhead(device.publicKey, message, signed.deviceSignature),
+  ]);
 }
 
 /** True when both signatures hold and the device stands in `settings` (never trust without it). */

@@ -1,68 +1,9 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { type AadContext, aadBytes, open, SEAL_OVERHEAD, SUITE_XAES, seal } from "../../src/crypto/aead.ts";
+import { aadBytes, open, SEAL_OVERHEAD, SUITE_XAES, seal } from "../../src/crypto/aead.ts";
 import type { RandomSource } from "../../src/crypto/bytes.ts";
 import { Fault } from "../../src/errors.ts";
-import type { DeviceId, KeyId, RequestId, SessionId, UserId } from "../../src/ids.ts";
-import { bentFields } from "../support/arbitraries.ts";
-
-const digit = (n: number): string => n.toString(16).padStart(2, "0").repeat(16);
-const userId = digit(1) as UserId;
-const keyId = digit(2) as KeyId;
-const sessionId = digit(3) as SessionId;
-const requestId = digit(4) as RequestId;
-const deviceId = digit(5) as DeviceId;
-const blob = new Uint8Array(32).fill(6);
-
-/** One context of each kind; a new kind does not compile until it stands here. */
-const EXAMPLES: { readonly [K in AadContext["kind"]]: AadContext & { kind: K } } = {
-  secret: { kind: "secret", userId, keyId, version: 1, type: "bytes" },
-  "data-key": { kind: "data-key", userId, keyId, version: 1 },
-  meta: { kind: "meta", userId, keyId, serial: 1 },
-  "meta-key": { kind: "meta-key", userId, keyId, serial: 1 },
-  "account-key": { kind: "account-key", userId, revision: 1 },
-  "account-identity": { kind: "account-identity", userId },
-  "previous-account-key": { kind: "previous-account-key", userId, revision: 1 },
-  "device-link": { kind: "device-link", linkId: blob },
-  "device-name": { kind: "device-name", userId, deviceId },
-  "login-reply": { kind: "login-reply", sessionId },
-  frame: {
-    kind: "frame",
-    sessionId,
-    direction: "request",
-    sequence: 1,
-    operation: "secret.get",
-    requestId,
-    requestFrameHash: null,
-  },
-  "login-state": { kind: "login-state", sessionId, credentialId: blob, recordVersion: 1, expiresAtMs: 1 },
-  session: { kind: "session", sessionId, userId },
-  "account-name": { kind: "account-name", credentialId: blob },
-  "vault-key": { kind: "vault-key", vaultId: blob, slot: "password", header: blob },
-  "vault-body": { kind: "vault-body", vaultId: blob, generation: 1, header: blob },
-  "vault-pending": { kind: "vault-pending", vaultId: blob },
-};
-
-function withoutKind(context: AadContext): Record<string, unknown> {
-  const { kind: _, ...rest } = context;
-  return rest;
-}
-
-/** Each example, each with each field changed in each way, and what the types admit beside. */
-const CONTEXTS: AadContext[] = [
-  ...Object.values(EXAMPLES).flatMap((example) => [
-    example,
-    ...bentFields(withoutKind(example)).map(({ value }) => ({ kind: example.kind, ...value }) as AadContext),
-  ]),
-  { ...EXAMPLES.frame, direction: "reply" },
-  { ...EXAMPLES.frame, direction: "reply", requestFrameHash: blob },
-  { ...EXAMPLES.frame, operation: "secret.gets" },
-  { ...EXAMPLES["vault-key"], slot: "account" },
-  // ids that change places
-  { kind: "secret", userId: digit(2) as UserId, keyId: digit(1) as KeyId, version: 1, type: "bytes" },
-  { kind: "session", sessionId: digit(1) as SessionId, userId: digit(3) as UserId },
-  { kind: "vault-body", vaultId: blob, generation: 1, header: new Uint8Array(0) },
-];
+import { CONTEXTS, EXAMPLES, kindsInSource } from "../support/contexts.ts";
 
 const key = new Uint8Array(32).fill(9);
 const counter = (): RandomSource => {
@@ -82,6 +23,11 @@ function refusal(run: () => unknown): Fault {
 }
 
 describe("contexts", () => {
+  test("of every kind are tried", () => {
+    expect(Object.keys(EXAMPLES).sort()).toEqual([...kindsInSource()].sort());
+    for (const [kind, example] of Object.entries(EXAMPLES)) expect(example.kind as string).toBe(kind);
+  });
+
   test("there are many, and no two have the same associated data", () => {
     expect(CONTEXTS.length).toBeGreaterThan(5 * Object.keys(EXAMPLES).length);
     expect(new Set(CONTEXTS.map((context) => aadBytes(context).toHex())).size).toBe(CONTEXTS.length);
@@ -168,6 +114,7 @@ describe("a sealed value", () => {
   test("the refusal names the kind and nothing of key, context or content", () => {
     const sealed = seal(key, context, text, counter());
     const fault = refusal(() => open(new Uint8Array(32), context, sealed));
+    const { userId, keyId } = context;
     const said = JSON.stringify([fault.message, fault.why, fault.hint]);
     expect(said).toContain("(secret)");
     for (const private_ of [userId, keyId, sealed.toHex(), "a plaintext"]) expect(said).not.toContain(private_);

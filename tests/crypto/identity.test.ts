@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { createPublicKey } from "node:crypto";
 import { ed25519 } from "@noble/curves/ed25519.js";
 import fc from "fast-check";
-import { ED25519, signerFromSeed, spkiOf, verifySignature } from "../../src/crypto/identity.ts";
+import { ED25519, signerFromSeed, spkiOf, verifyAhead, verifySignature } from "../../src/crypto/identity.ts";
 import { bytesOf } from "../support/arbitraries.ts";
 
 const hex = (text: string): Uint8Array => Uint8Array.fromHex(text);
@@ -70,6 +70,14 @@ test.each([0, 31, 33, 64])("a seed of %d bytes is a caller's bug", (length) => {
   expect(() => signerFromSeed(new Uint8Array(length))).toThrow(RangeError);
 });
 
+/** The value with each of its bits flipped. */
+const flips = (value: Uint8Array): Uint8Array[] =>
+  Array.from({ length: value.length * 8 }, (_, bit) => {
+    const out = value.slice();
+    out[bit >> 3] = (out[bit >> 3] ?? 0) ^ (1 << (bit & 7));
+    return out;
+  });
+
 describe("verifySignature says no to", () => {
   const { publicKey, message, signature } = RFC_8032[2];
   const key = hex(publicKey);
@@ -77,12 +85,6 @@ describe("verifySignature says no to", () => {
   const good = hex(signature);
 
   test("every flipped bit of signature, key or message", () => {
-    const flips = (value: Uint8Array): Uint8Array[] =>
-      Array.from({ length: value.length * 8 }, (_, bit) => {
-        const out = value.slice();
-        out[bit >> 3] = (out[bit >> 3] ?? 0) ^ (1 << (bit & 7));
-        return out;
-      });
     for (const other of flips(good)) expect(verifySignature(key, text, other)).toBe(false);
     for (const other of flips(key)) expect(verifySignature(other, text, good)).toBe(false);
     for (const other of flips(text)) expect(verifySignature(key, other, good)).toBe(false);
@@ -146,4 +148,51 @@ test("spkiOf is what the platform writes", () => {
     { numRuns: 20 },
   );
   expect(ED25519).toEqual({ seedBytes: 32, publicBytes: 32, signatureBytes: 64 });
+});
+
+describe("verifyAhead", () => {
+  const signer = signerFromSeed(new Uint8Array(32).fill(5));
+  const other = signerFromSeed(new Uint8Array(32).fill(6));
+  const message = new TextEncoder().encode("the next state");
+  const signature = signer.sign(message);
+
+  test("changes no answer: what holds holds, twice, and nothing else does", async () => {
+    await verifyAhead(signer.publicKey, message, signature);
+    for (const [key, text] of [
+      [other.publicKey, message],
+      [signer.publicKey, new TextEncoder().encode("another state")],
+      [signer.publicKey, new Uint8Array(0)],
+    ] as const) {
+      expect(verifySignature(key, text, signature)).toBe(false);
+    }
+    for (const flipped of flips(signature)) expect(verifySignature(signer.publicKey, message, flipped)).toBe(false);
+    expect(verifySignature(signer.publicKey, message, signature)).toBe(true);
+    expect(verifySignature(signer.publicKey, message, signature)).toBe(true);
+  });
+
+  test("remembers nothing that does not hold, and takes anything", async () => {
+    const wrong = other.sign(message);
+    await verifyAhead(signer.publicKey, message, wrong);
+    expect(verifySignature(signer.publicKey, message, wrong)).toBe(false);
+    for (const [key, made] of [
+      [new Uint8Array(0), signature],
+      [new Uint8Array(32), signature],
+      [new Uint8Array(32).fill(255), signature],
+      [signer.publicKey, new Uint8Array(64)],
+      [signer.publicKey, new Uint8Array(3)],
+    ] as const) {
+      await verifyAhead(key, message, made);
+      expect(verifySignature(key, message, made)).toBe(false);
+    }
+  });
+
+  test("is not misled by bytes that change after it", async () => {
+    const [key, text, made] = [signer.publicKey.slice(), message.slice(), signature.slice()];
+    await verifyAhead(key, text, made);
+    text[0] = (text[0] ?? 0) ^ 1;
+    expect(verifySignature(key, text, made)).toBe(false);
+    text[0] = (text[0] ?? 0) ^ 1;
+    key.set(other.publicKey);
+    expect(verifySignature(key, text, made)).toBe(false);
+  });
 });

@@ -1,0 +1,69 @@
+import { Aes256Gcm, CipherSuite, DhkemX25519HkdfSha256, HkdfSha256 } from "@hpke/core";
+import { Fault } from "../errors.ts";
+import { concat, type RandomSource } from "./bytes.ts";
+
+/** Size of an X25519 public key and of an encapsulated key, in bytes. */
+export const HPKE_KEY_BYTES = 32;
+
+/** Bytes that sealing adds: encapsulated key (32) and tag (16). */
+export const HPKE_OVERHEAD = HPKE_KEY_BYTES + 16;
+
+const suite = new CipherSuite({
+  kem: new DhkemX25519HkdfSha256(),
+  kdf: new HkdfSha256(),
+  aead: new Aes256Gcm(),
+});
+
+/** An X25519 key pair for HPKE; the private half is held by the platform. */
+export interface HpkeKeyPair {
+  /** 32 bytes. */
+  readonly publicKey: Uint8Array;
+  readonly privateKey: CryptoKey;
+}
+
+const plain = (bytes: Uint8Array): Uint8Array<ArrayBuffer> => new Uint8Array(bytes);
+
+/** The key pair of a seed: DeriveKeyPair (RFC 9180 §7.1.3). The seed has at least 32 bytes and stays the caller's. */
+export async function hpkeKeyPair(seed: Uint8Array): Promise<HpkeKeyPair> {
+  const pair = await suite.kem.deriveKeyPair(plain(seed).buffer);
+  const publicKey = new Uint8Array(await suite.kem.serializePublicKey(pair.publicKey));
+  return { publicKey, privateKey: pair.privateKey };
+}
+
+/**
+ * Seals to a public key: HPKE base mode, DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, AES-256-GCM (RFC 9180).
+ *
+ * @param info What the ciphertext is, from `canon`.
+ * @returns encapsulated key (32) ‖ ciphertext ‖ tag.
+ * @throws Fault bad_input for a public key that is none
+ */
+export async function hpkeSeal(
+  publicKey: Uint8Array,
+  info: Uint8Array,
+  plaintext: Uint8Array,
+  random: RandomSource,
+): Promise<Uint8Array> {
+  try {
+    const recipientPublicKey = await suite.kem.deserializePublicKey(plain(publicKey).buffer);
+    const ekm = plain(random(32)).buffer;
+    const sender = await suite.createSenderContext({ recipientPublicKey, info: plain(info).buffer, ekm });
+    return concat(new Uint8Array(sender.enc), new Uint8Array(await sender.seal(plain(plaintext).buffer)));
+  } catch {
+    throw new Fault("bad_input", "cannot seal to this public key");
+  }
+}
+
+/** Opens what {@link hpkeSeal} made. @throws Fault integrity */
+export async function hpkeOpen(pair: HpkeKeyPair, info: Uint8Array, sealed: Uint8Array): Promise<Uint8Array> {
+  try {
+    const enc = plain(sealed.subarray(0, HPKE_KEY_BYTES)).buffer;
+    const recipient = await suite.createRecipientContext({
+      recipientKey: pair.privateKey,
+      enc,
+      info: plain(info).buffer,
+    });
+    return new Uint8Array(await recipient.open(plain(sealed.subarray(HPKE_KEY_BYTES)).buffer));
+  } catch {
+    throw new Fault("integrity", "this was not sealed to this key, or was changed");
+  }
+}
