@@ -1,5 +1,9 @@
 import { Decrypter, Encrypter, generateIdentity, identityToRecipient } from "age-encryption";
+import { equalBytes } from "../crypto/bytes.ts";
 import { Fault } from "../errors.ts";
+
+/** First line of each file (age-encryption.org/v1). */
+const VERSION = new TextEncoder().encode("age-encryption.org/v1\n");
 
 /** To whom an age file is sealed: recipients (`age1…`), or a passphrase. */
 export type AgeSeal = { readonly recipients: readonly string[] } | { readonly passphrase: string };
@@ -34,9 +38,13 @@ export async function ageSeal(plaintext: Uint8Array, to: AgeSeal): Promise<Uint8
 /**
  * Decrypts an age file.
  *
- * @throws Fault wrong_password when nothing given opens it, or it was changed; bad_input for an identity that is none.
+ * @throws Fault wrong_password when nothing given opens it, or it was changed; bad_input for what is no age file, and
+ * for an identity that is none.
  */
 export async function ageOpen(sealed: Uint8Array, by: AgeOpen): Promise<Uint8Array> {
+  if (!equalBytes(sealed.subarray(0, VERSION.length), VERSION)) {
+    throw new Fault("bad_input", "this is not an age file", { hint: "is it the right file?" });
+  }
   const decrypter = new Decrypter();
   try {
     if ("passphrase" in by) decrypter.addPassphrase(by.passphrase);

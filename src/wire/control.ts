@@ -2,12 +2,14 @@ import { join } from "node:path";
 import { Fault, isErrorCode } from "../errors.ts";
 import type { IncarnationId, UserId } from "../ids.ts";
 import { bool, type Codec, decodeJson, encodeJson, id, list, nullable, oneOf, struct, text, u53 } from "./codec.ts";
-import { errorBody } from "./operations.ts";
 import { accountName } from "./records.ts";
 
 function op<I, O>(input: Codec<I>, output: Codec<O>): { readonly input: Codec<I>; readonly output: Codec<O> } {
   return { input, output };
 }
+
+/** What `server rotate` replaces. */
+export const ROTATIONS = ["tls", "sealing", "audit-key", "opaque", "opaque-finish"] as const;
 
 const empty = struct({});
 const byAccount = struct({ account: accountName });
@@ -38,10 +40,19 @@ export const controls = {
     empty,
     struct({
       ok: bool,
+      /** How many things were checked: `items` lists what is no account, and the accounts that do not hold. */
+      checks: u53,
       items: list(struct({ name: text({ min: 1, max: 128 }), ok: bool, detail: nullable(text({ max: 1_024 })) }), {
         max: 10_000,
       }),
     }),
+  ),
+  /** Copies the database, as of one moment, into a new file of the server's user. */
+  backup: op(struct({ path: text({ min: 1, max: 4_096 }) }), struct({ bytes: u53, accounts: u53 })),
+  /** Replaces a key; `remaining` are the accounts that still need the OPAQUE set-up before. */
+  rotate: op(
+    struct({ key: oneOf(ROTATIONS), force: bool }),
+    struct({ key: oneOf(ROTATIONS), restart: bool, remaining: u53 }),
   ),
   /** `expiresMs` from now; null: seven days. The code is shown once and not stored. */
   "invite.create": op(
@@ -99,6 +110,15 @@ export function isControl(name: string): name is ControlName {
 /** Path of control requests; the name follows. */
 export const CONTROL_PATH = "/v1/control/";
 
+/** A refusal: both ends belong to the administrator, so that reason and remedy come along. */
+export const controlError = struct({
+  code: text({ max: 64 }),
+  message: text({ max: 4_096 }),
+  why: nullable(text({ max: 65_536 })),
+  hint: nullable(text({ max: 4_096 })),
+  retryAfterMs: nullable(u53),
+});
+
 /** The control socket of a server directory. */
 export function controlSocketPath(dir: string): string {
   return join(dir, "control.sock");
@@ -113,17 +133,22 @@ function codecsOf<N extends ControlName>(
   return controls[name] as unknown as { input: Codec<ControlInput<N>>; output: Codec<ControlOutput<N>> };
 }
 
+/** Work that grows with the database; everything else is answered at once. */
+const LONG: ReadonlySet<ControlName> = new Set(["check", "backup", "rotate"]);
+const patience = (name: ControlName): number => (LONG.has(name) ? 24 * 3_600_000 : 15_000);
+
 /**
  * Asks the server that runs on a directory of this machine.
  *
- * @param timeoutMs A check of a large database takes minutes: default 10 minutes.
- * @throws Fault unreachable when no server runs there; the server's own faults; integrity for a malformed answer.
+ * @param timeoutMs Default 15 s; a day for what goes through a whole database.
+ * @throws Fault unreachable when no server runs there, timed_out when one does and stands still; the server's own
+ *   faults; integrity for a malformed answer.
  */
 export async function callControl<N extends ControlName>(
   dir: string,
   name: N,
   input: ControlInput<N>,
-  timeoutMs = 600_000,
+  timeoutMs = patience(name),
 ): Promise<ControlOutput<N>> {
   const codecs = codecsOf(name);
   let status: number;
@@ -136,11 +161,18 @@ export async function callControl<N extends ControlName>(
       headers: { "content-type": "application/json" },
       redirect: "manual",
       verbose: false,
+      // Bun's own limit of five minutes without a byte is shorter than a check may take
+      timeout: false,
       signal: AbortSignal.timeout(timeoutMs),
     });
     status = response.status;
     body = await response.bytes();
-  } catch {
+  } catch (error) {
+    if (error instanceof DOMException && error.name === "TimeoutError") {
+      throw new Fault("timed_out", `the server on ${JSON.stringify(dir)} runs, but does not answer`, {
+        hint: "look at its log and the machine's load, then restart it",
+      });
+    }
     throw new Fault("unreachable", `no server answers on ${JSON.stringify(controlSocketPath(dir))}`, {
       hint: "is `keyhold serve` running with this --dir?",
     });
@@ -156,8 +188,14 @@ export async function callControl<N extends ControlName>(
 
 function errorOf(body: Uint8Array): Fault {
   try {
-    const { code, message, retryAfterMs } = decodeJson(errorBody, body);
-    if (isErrorCode(code)) return new Fault(code, message, retryAfterMs === null ? {} : { retryAfterMs });
+    const { code, message, why, hint, retryAfterMs } = decodeJson(controlError, body);
+    if (isErrorCode(code)) {
+      return new Fault(code, message, {
+        ...(why !== null && { why }),
+        ...(hint !== null && { hint }),
+        ...(retryAfterMs !== null && { retryAfterMs }),
+      });
+    }
   } catch {
     // falls through
   }

@@ -43,3 +43,29 @@ export function scrubEnvironment(env: Record<string, string | undefined>): Recor
   }
   return removed;
 }
+
+/** What a process that we start for ourselves may need to know; nothing else, such as other programs' secrets. */
+const PLAIN = new Set([
+  "PATH",
+  "HOME",
+  "USER",
+  "LOGNAME",
+  "LANG",
+  "LC_ALL",
+  "TZ",
+  "TMPDIR",
+  "XDG_RUNTIME_DIR",
+  "SYSTEMROOT",
+  "USERPROFILE",
+  "TEMP",
+  "TMP",
+]);
+
+/** The environment of a long-lived process of our own: no variable of keyhold, of the loader, of Bun or of Node. */
+export function plainEnvironment(env: Readonly<Record<string, string | undefined>>): Record<string, string> {
+  return Object.fromEntries(
+    Object.entries(env).flatMap(([name, value]) =>
+      value !== undefined && PLAIN.has(name.toUpperCase()) ? [[name, value]] : [],
+    ),
+  );
+}

@@ -1,4 +1,4 @@
-import { dlopen, FFIType, ptr, read } from "bun:ffi";
+import { dlopen, FFIType, type Pointer, ptr, read } from "bun:ffi";
 
 /** The few calls of the C library that the runtime does not offer. */
 export interface Libc {
@@ -10,6 +10,12 @@ export interface Libc {
   peerUid(fd: number): number | undefined;
   /** Core dumps off, and this process's memory closed to other processes of its user. Linux; elsewhere nothing. */
   seal(): void;
+  /**
+   * Maps zeroed memory that is never written to swap nor into a core dump, and never given back.
+   *
+   * @param length Bytes, a multiple of the page size. @returns Undefined where locking is not allowed (RLIMIT_MEMLOCK).
+   */
+  lockedPages(length: number): Pointer | undefined;
 }
 
 const NAMES =
@@ -19,7 +25,9 @@ const NAMES =
       ? ["libc.so.6", "libc.musl-x86_64.so.1", "libc.musl-aarch64.so.1", "libc.so"]
       : [];
 
-const LINUX = { solSocket: 1, soPeercred: 17, rlimitCore: 4, prSetDumpable: 4 } as const;
+const LINUX = { solSocket: 1, soPeercred: 17, rlimitCore: 4, prSetDumpable: 4, madvDontdump: 16 } as const;
+/** PROT_READ | PROT_WRITE, and MAP_PRIVATE | MAP_ANONYMOUS. */
+const MAP = { protection: 3, linux: 0x22, darwin: 0x1002 } as const;
 
 let loaded: Libc | null | undefined;
 
@@ -42,6 +50,33 @@ function load(): Libc | null {
 
 const FLOCK = { args: [FFIType.i32, FFIType.i32], returns: FFIType.i32 } as const;
 const ERRNO = { args: [], returns: FFIType.ptr } as const;
+const MEMORY = {
+  mmap: { args: [FFIType.ptr, FFIType.u64, FFIType.i32, FFIType.i32, FFIType.i32, FFIType.i64], returns: FFIType.ptr },
+  mlock: { args: [FFIType.ptr, FFIType.u64], returns: FFIType.i32 },
+  munmap: { args: [FFIType.ptr, FFIType.u64], returns: FFIType.i32 },
+} as const;
+
+interface MemoryCalls {
+  mmap(
+    at: null,
+    length: number,
+    protection: number,
+    flags: number,
+    fd: number,
+    offset: number,
+  ): Pointer | bigint | null;
+  mlock(at: Pointer, length: number): number;
+  munmap(at: Pointer, length: number): number;
+}
+
+function lockedPages({ mmap, mlock, munmap }: MemoryCalls, flags: number, length: number): Pointer | undefined {
+  const at = mmap(null, length, MAP.protection, flags, -1, 0);
+  // MAP_FAILED is the highest address: too large for a number
+  if (typeof at !== "number" || at > Number.MAX_SAFE_INTEGER) return undefined;
+  if (mlock(at, length) === 0) return at;
+  munmap(at, length);
+  return undefined;
+}
 
 function loadLinux(name: string): Libc {
   const { symbols } = dlopen(name, {
@@ -53,6 +88,8 @@ function loadLinux(name: string): Libc {
     },
     setrlimit: { args: [FFIType.i32, FFIType.ptr], returns: FFIType.i32 },
     prctl: { args: [FFIType.i32, FFIType.u64, FFIType.u64, FFIType.u64, FFIType.u64], returns: FFIType.i32 },
+    madvise: { args: [FFIType.ptr, FFIType.u64, FFIType.i32], returns: FFIType.i32 },
+    ...MEMORY,
   });
   return {
     flock: (fd, operation) => symbols.flock(fd, operation),
@@ -73,6 +110,11 @@ function loadLinux(name: string): Libc {
       symbols.setrlimit(LINUX.rlimitCore, ptr(new BigUint64Array(2)));
       symbols.prctl(LINUX.prSetDumpable, 0, 0, 0, 0);
     },
+    lockedPages(length) {
+      const at = lockedPages(symbols, MAP.linux, length);
+      if (at !== undefined) symbols.madvise(at, length, LINUX.madvDontdump);
+      return at;
+    },
   };
 }
 
@@ -81,6 +123,7 @@ function loadDarwin(name: string): Libc {
     flock: FLOCK,
     __error: ERRNO,
     getpeereid: { args: [FFIType.i32, FFIType.ptr, FFIType.ptr], returns: FFIType.i32 },
+    ...MEMORY,
   });
   return {
     flock: (fd, operation) => symbols.flock(fd, operation),
@@ -94,5 +137,6 @@ function loadDarwin(name: string): Libc {
       return symbols.getpeereid(fd, ptr(uid), ptr(gid)) === 0 ? uid[0] : undefined;
     },
     seal: () => undefined,
+    lockedPages: (length) => lockedPages(symbols, MAP.darwin, length),
   };
 }

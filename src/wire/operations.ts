@@ -56,6 +56,9 @@ const wrap = struct({
 const wrapPlace = struct({ keyId: id<KeyId>(), kind: oneOf(["value", "meta"]), number: uint(0xffff_ffff, 1) });
 
 const treeHashes = list(hash32, { max: 64 });
+
+/** An account's newest position in the server-wide log, with its place and proof (docs/protocol.md §6.3). */
+export const loggedProof = struct({ salt: hash32, seq: u53, link: hash32, index: u53, inclusion: treeHashes });
 /** Registration record: masking key, client public key, envelope (RFC 9807 §5.2.3). */
 const opaqueRecord = bytes({ length: 192 });
 const opaqueMessage = bytes({ min: 32, max: 1_024 });
@@ -182,6 +185,13 @@ export const operations = {
     struct({ response: opaqueMessage, ksf: ksfCost }),
   ),
   "account.password": op("session", true, struct({ record: opaqueRecord, settings, state: signedState }), commitOutput),
+  /** A record of the same password under the server's newest OPAQUE set-up (docs/protocol.md §3.5). */
+  "account.reregister": op(
+    "session",
+    true,
+    struct({ record: opaqueRecord, settings, state: signedState }),
+    commitOutput,
+  ),
   /** A new account key and identity, with fewer devices or a new password where wanted (docs/protocol.md §5.7). */
   "account.rotate": op(
     "session",
@@ -208,14 +218,14 @@ export const operations = {
   "account.recover.start": op(
     "none",
     false,
-    struct({ account: accountName, request: opaqueMessage }),
-    struct({ sessionId: id<SessionId>(), challenge: hash32, response: opaqueMessage, ksf: ksfCost }),
+    struct({ account: accountName }),
+    struct({ sessionId: id<SessionId>(), challenge: hash32 }),
   ),
-  /** The account, sealed to the kit, for who signed the challenge with it. */
+  /** The account and the OPRF's answer for the new password, sealed to the kit that signed the challenge. */
   "account.recover.prove": op(
     "none",
     false,
-    struct({ sessionId: id<SessionId>(), signature }),
+    struct({ sessionId: id<SessionId>(), signature, request: opaqueMessage }),
     struct({ sealed: bytes({ min: 1, max: 96 * 1_024 }) }),
   ),
   "account.recover": op(
@@ -264,9 +274,7 @@ export const operations = {
       /** C2SP signed note. */
       checkpoint: text({ min: 1, max: 4_096 }),
       /** The account's newest position in the tree; null before its first batch. */
-      logged: nullable(
-        struct({ salt: hash32, seq: u53, link: hash32, index: u53, inclusion: treeHashes }),
-      ),
+      logged: nullable(loggedProof),
       /** Proof that the tree of `since` leaves is a prefix; empty for 0. */
       consistency: treeHashes,
     }),
@@ -326,6 +334,9 @@ export type SessionOperation = Where<"session", boolean>;
 /** What the reply to `account.recover.prove` holds under its seal. */
 export const recoverReply = struct({
   userId: id<UserId>(),
+  incarnation: id<IncarnationId>(),
+  response: opaqueMessage,
+  ksf: ksfCost,
   settings,
   head: signedState,
   auditSeq: u53,
@@ -355,8 +366,8 @@ export const errorBody = struct({
 export const replyHead = struct({
   head: headSummary,
   ok: bool,
-  /** The log's promise to hold the head's position, for a mutation (docs/protocol.md §6.3). */
-  promise: nullable(struct({ atMs: u53, signature })),
+  /** The server-wide log's promise to hold the head's position, for a mutation; the salt gives the pseudonym. */
+  promise: nullable(struct({ salt: hash32, atMs: u53, signature })),
 });
 
 /** Hash of a request's body without its state and request id (docs/protocol.md §4.3): 32 bytes. */

@@ -3,8 +3,8 @@ import type { DeviceId, IncarnationId, KeyId, RequestId, SessionId, UserId } fro
 import type { AuditEntry, SaltedEntry } from "../protocol/audit.ts";
 import { DEFAULTS } from "../protocol/defaults.ts";
 import { LEAF_STATUSES, type LeafRecord } from "../protocol/leaf.ts";
-import type { AccountState, Device, Rotation, Settings, SignedState } from "../protocol/state.ts";
 import { WRAPPED_BYTES } from "../protocol/secret.ts";
+import type { AccountState, Device, Rotation, Settings, SignedState } from "../protocol/state.ts";
 import { bytes, type Codec, id, list, nullable, oneOf, struct, text, u53, uint } from "./codec.ts";
 
 /** Codecs of the records that several operations share. Limits in bytes (docs/protocol.md §1.4). */

@@ -7,7 +7,7 @@ import { silentLog } from "../../src/server/log.ts";
 import { authorityOf } from "../../src/server/tls.ts";
 import { type RunningServer, startServer } from "../../src/server.ts";
 import { encodeJson } from "../../src/wire/codec.ts";
-import { scrubEnvironment } from "../../src/wire/environment.ts";
+import { plainEnvironment, scrubEnvironment } from "../../src/wire/environment.ts";
 import { operations } from "../../src/wire/operations.ts";
 import { pinOf } from "../../src/wire/pin.ts";
 import { loopbackLeaf, newIdentity, statementOf, tempDir } from "../support/listener.ts";
@@ -31,6 +31,19 @@ test("takes out what is unwanted, in any case, and gives it back to the caller",
   expect(env).toEqual({ PATH: "/bin", KEYHOLD_HOME: "/h" });
   expect(Object.keys(removed)).toHaveLength(10);
   expect(removed["https_proxy"]).toBe("b");
+});
+
+test("a process of our own gets only what it needs to know", () => {
+  const needed = { PATH: "/bin", HOME: "/h", LANG: "C", TMPDIR: "/t", SystemRoot: "w" };
+  const others = {
+    KEYHOLD_HOME: "/k",
+    LD_PRELOAD: "x",
+    BUN_OPTIONS: "x",
+    NODE_OPTIONS: "x",
+    GITHUB_TOKEN: "x",
+    PATHS: "x",
+  };
+  expect(plainEnvironment({ ...needed, ...others, TZ: undefined })).toEqual(needed);
 });
 
 describe("a process under a hostile environment", () => {
