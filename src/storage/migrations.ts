@@ -1,6 +1,9 @@
 import { createHash } from "node:crypto";
 import { Fault } from "../errors.ts";
 import house from "./migrations/0001-house.sql" with { type: "text" };
+import serverLog from "./migrations/0002-log.sql" with { type: "text" };
+import postgresHouse from "./migrations/postgres-0001-house.sql" with { type: "text" };
+import postgresLog from "./migrations/postgres-0002-log.sql" with { type: "text" };
 
 /** One step of the schema; `name` begins with its number, from 0001 without a gap. */
 export interface Migration {
@@ -16,7 +19,16 @@ export interface AppliedMigration {
 }
 
 /** The steps this build knows, oldest first. A released step never changes: a correction is a new step. */
-export const SQLITE_MIGRATIONS: readonly Migration[] = [{ name: "0001-house", sql: house }];
+export const SQLITE_MIGRATIONS: readonly Migration[] = [
+  { name: "0001-house", sql: house },
+  { name: "0002-log", sql: serverLog },
+];
+
+/** The same for PostgreSQL. */
+export const POSTGRES_MIGRATIONS: readonly Migration[] = [
+  { name: "0001-house", sql: postgresHouse },
+  { name: "0002-log", sql: postgresLog },
+];
 
 /** SHA-256 of a step's SQL in UTF-8, 64 hexadecimal digits. */
 export function migrationHash(migration: Migration): string {

@@ -4,14 +4,29 @@ import { type Connection, query } from "./sqlite/connection.ts";
 import { isFatal, sqliteFault } from "./sqlite/faults.ts";
 import { BUSY_TIMEOUT_MS, openDatabase } from "./sqlite/open.ts";
 import { createQueue, type Engine } from "./sqlite/queue.ts";
-import { sqliteTx } from "./sqlite/tx.ts";
-import type { Store, Tx } from "./store.ts";
+import { snapshot } from "./sqlite/snapshot.ts";
+import { sqliteTx, txHandles } from "./sqlite/tx.ts";
+import type { CommitObserver, Store, Tx } from "./store.ts";
 
 /** Problems that a check lists at most. */
 const CHECK_LINES = 100;
 
 function createEngine(connection: Connection, readonly: boolean): Engine<Tx> {
   let erased = false;
+  /** Why the running job's writes may not stay. */
+  let forbids: Fault | undefined;
+  const handleOf = txHandles(
+    sqliteTx(
+      query(connection, {
+        failed: (fault) => {
+          if (isFatal(fault)) forbids ??= fault;
+        },
+        erased: () => {
+          erased = true;
+        },
+      }),
+    ),
+  );
 
   /** Carries the commit into the main file and empties the WAL, which still holds what was erased. */
   function checkpointErased(): void {
@@ -38,23 +53,12 @@ function createEngine(connection: Connection, readonly: boolean): Engine<Tx> {
     rollbackTo: () => connection.exec("ROLLBACK TO job"),
     inTransaction: () => connection.db.inTransaction,
     handle: () => {
-      let open = true;
-      let forbids: Fault | undefined;
-      const q = query(connection, {
-        guard: () => {
-          if (!open) throw new Fault("internal", "a transaction was used after its end");
-        },
-        failed: (fault) => {
-          if (isFatal(fault)) forbids ??= fault;
-        },
-        erased: () => {
-          erased = true;
-        },
-      });
+      forbids = undefined;
+      const { tx, end } = handleOf();
       return {
-        context: sqliteTx(q),
+        context: tx,
         end: () => {
-          open = false;
+          end();
           return forbids;
         },
       };
@@ -77,16 +81,20 @@ function checkConnection(connection: Connection): readonly string[] {
  * transactions. The caller holds the lock of the directory (`lockDirectory`).
  *
  * @param path The database file, made 0600 if there is none; `:memory:` for tests.
- * @param options `readonly` refuses every write; `migrations` is for tests.
+ * @param options `readonly` refuses every write; `migrations` is for tests; `committed` learns of each commit.
  * @throws Fault corrupt, unsupported, storage: the file is left as it is.
  */
 export async function openSqlite(
   path: string,
-  options: { readonly readonly?: boolean; readonly migrations?: readonly Migration[] } = {},
+  options: {
+    readonly readonly?: boolean;
+    readonly migrations?: readonly Migration[];
+    readonly committed?: CommitObserver;
+  } = {},
 ): Promise<Store> {
   const readonly = options.readonly ?? false;
   const connection = openDatabase(path, readonly, options.migrations ?? SQLITE_MIGRATIONS);
-  const queue = createQueue(createEngine(connection, readonly));
+  const queue = createQueue(createEngine(connection, readonly), undefined, options.committed);
   let closing: Promise<void> | undefined;
 
   function assertOpen(): void {
@@ -98,6 +106,11 @@ export async function openSqlite(
     transaction: async (work) => {
       assertOpen();
       return queue.push(work);
+    },
+    backup: async (to) => {
+      assertOpen();
+      if (path === ":memory:") throw new Fault("unsupported", "a database in memory has no backup");
+      await snapshot(path, to);
     },
     check: async () => {
       assertOpen();

@@ -1,6 +1,8 @@
+import type { NodeId, TreeNode } from "../crypto/tree.ts";
 import type { KeyId, RequestId, SessionId, UserId } from "../ids.ts";
 import type { AuditHead, SaltedEntry } from "../protocol/audit.ts";
 import type { LeafRecord } from "../protocol/leaf.ts";
+import type { Checkpoint, LoggedPosition, TreeHead } from "../protocol/log.ts";
 import type { Settings, SignedState } from "../protocol/state.ts";
 
 /** An account as stored. Blobs are the caller's copies: plain Uint8Array, never shared with the driver. */
@@ -25,7 +27,7 @@ export interface AccountRow {
 }
 
 /** What a login needs of an account: its settings and state are neither read nor parsed. */
-export type CredentialRow = Pick<AccountRow, "userId" | "record" | "recordVersion" | "disabled">;
+export type CredentialRow = Pick<AccountRow, "userId" | "record" | "recordVersion" | "setupId" | "disabled">;
 
 /** Half a login: sealed by the server, taken exactly once. */
 export interface LoginStateRow {
@@ -93,6 +95,34 @@ export interface ReservationRow {
   readonly createdAtMs: number;
 }
 
+/** Where a wrapped key lies: before a value (number = version) or before a leaf's metadata (number = serial). */
+export interface WrapPlace {
+  readonly keyId: KeyId;
+  readonly kind: "meta" | "value";
+  readonly number: number;
+}
+
+/** A wrapped key, 73 bytes, with its place. */
+export interface WrapRow extends WrapPlace {
+  readonly wrapped: Uint8Array;
+}
+
+/** What stays of an account that its owner deleted. */
+export interface ClosedRow {
+  readonly state: SignedState;
+  readonly closedAtMs: number;
+}
+
+/** Rows of a whole server, for its figures. */
+export interface StoreCounts {
+  readonly accounts: number;
+  readonly disabled: number;
+  readonly sessions: number;
+}
+
+/** Learns of each commit that shared transactions: how many, and milliseconds until it was durable. */
+export type CommitObserver = (transactions: number, ms: number) => void;
+
 /** Which entries of a log to read; null means any. */
 export interface AuditFilter {
   readonly after: number;
@@ -102,6 +132,44 @@ export interface AuditFilter {
   readonly fromMs: number | null;
   readonly untilMs: number | null;
   readonly requestId: RequestId | null;
+}
+
+/** Where a log stands, with the salt of its pseudonym: that of its first entry; null before it and after erasure. */
+export interface AuditPosition extends AuditHead {
+  readonly logSalt: Uint8Array | null;
+}
+
+/** A log's head that the server-wide log does not hold yet. */
+export interface UnloggedHead extends LoggedPosition {
+  readonly userId: UserId;
+}
+
+/** A head of an account's or shadow's log as stored, for checks. */
+export interface AuditHeadRow extends AuditPosition {
+  readonly userId: UserId;
+  /** Newest sequence that the server-wide log holds; 0 for none. */
+  readonly loggedSeq: number;
+  /** What stays of the salt once the account is gone; null before. */
+  readonly pseudonym: Uint8Array | null;
+  readonly expiresAtMs: number | null;
+}
+
+/** A leaf of the server-wide log. After a restore the first one is no position: zeros beside its hash. */
+export interface LogLeaf extends LoggedPosition {
+  readonly hash: Uint8Array;
+}
+
+/** The server-wide log as a whole. */
+export interface LogHead extends TreeHead {
+  readonly origin: string;
+  /** The checkpoint that the first leaf names, after a restore. */
+  readonly restart: Checkpoint | null;
+}
+
+/** The newest signed checkpoint: a C2SP signed note and the size that it covers. */
+export interface CheckpointRow {
+  readonly size: number;
+  readonly note: string;
 }
 
 /**
@@ -116,6 +184,8 @@ export interface Tx {
   tokenFailures(userId: UserId, tokenHash: Uint8Array): Promise<number | undefined>;
   /** Sets that number, which stays as long as the settings list the device; without one nothing happens. */
   putTokenFailures(userId: UserId, tokenHash: Uint8Array, failures: number): Promise<void>;
+  /** Hashes of the tokens that are counted for an account (32 bytes each), in their own order, for checks. */
+  tokens(userId: UserId): Promise<readonly Uint8Array[]>;
   /** False, and nothing written, if the credential id or user id exists. */
   insertAccount(row: AccountRow): Promise<boolean>;
   /** Compare-and-swap on the state hash; false when it differs from `expected`. */
@@ -126,9 +196,14 @@ export interface Tx {
   ): Promise<boolean>;
   /** Replaces the OPAQUE record and raises its version by one. */
   replaceRecord(userId: UserId, record: Uint8Array, setupId: string): Promise<void>;
+  /** Replaces the sealed account name: for a new sealing key. */
+  putSealedName(userId: UserId, sealedName: Uint8Array): Promise<void>;
   setDisabled(userId: UserId, disabled: boolean): Promise<boolean>;
-  /** Erases an account with everything of it but the salted links of its log. False if there is none. */
+  /** Erases an account with everything of it but the links and the pseudonym of its log. False if there is none. */
   removeAccount(userId: UserId): Promise<boolean>;
+  /** Keeps the last state of an account for whoever shows one of these tokens' hashes (32 bytes each). */
+  putClosed(userId: UserId, tokenHashes: readonly Uint8Array[], row: ClosedRow): Promise<void>;
+  closed(userId: UserId, tokenHash: Uint8Array): Promise<ClosedRow | undefined>;
   /** Accounts ordered by user id, above `after`. */
   accounts(after: UserId | null, limit: number): Promise<readonly AccountRow[]>;
 
@@ -186,6 +261,10 @@ export interface Tx {
   /** All leaves of a key with a serial above `afterSerial`, in order. */
   history(userId: UserId, keyId: KeyId, afterSerial: number, limit: number): Promise<readonly LeafRecord[]>;
   sealedValue(userId: UserId, keyId: KeyId, version: number): Promise<Uint8Array | undefined>;
+  /** Wrapped keys of all values and metadata that are not erased, by key id, kind, number, above `after`. */
+  wraps(userId: UserId, after: WrapPlace | null, limit: number): Promise<readonly WrapRow[]>;
+  /** Replaces a wrapped key and leaves what follows it; false if there is nothing at that place. */
+  rewrap(userId: UserId, row: WrapRow): Promise<boolean>;
   /** States after a revision, in order. */
   statesSince(userId: UserId, revision: number, limit: number): Promise<readonly SignedState[]>;
   appendState(userId: UserId, state: SignedState): Promise<void>;
@@ -197,8 +276,57 @@ export interface Tx {
   appendAudit(entry: SaltedEntry, head: AuditHead, expiresAtMs: number | null): Promise<void>;
   /** Head of a log, of an account or of a shadow; zeros where there is none. */
   auditHead(userId: UserId): Promise<AuditHead>;
+  /** The same, with the salt of its pseudonym. */
+  auditPosition(userId: UserId): Promise<AuditPosition>;
   audit(userId: UserId, filter: AuditFilter): Promise<readonly SaltedEntry[]>;
   sweepShadowAudit(nowMs: number): Promise<number>;
+
+  // ---- server-wide log ----
+
+  /** Heads that it does not hold yet, ordered by user id, above `after`. */
+  unloggedHeads(after: UserId | null, limit: number): Promise<readonly UnloggedHead[]>;
+  logHead(): Promise<LogHead | undefined>;
+  /** Begins a log, with at most one leaf; what was there before goes, and no head counts as logged any more. */
+  startLog(head: LogHead, leaves: readonly LogLeaf[]): Promise<void>;
+  /**
+   * Compare-and-swap on size and root; false, and nothing written, when they differ from `expected`. The leaves go to
+   * the end; the heads count as logged up to their sequence.
+   */
+  appendLog(
+    expected: TreeHead,
+    next: TreeHead,
+    added: {
+      readonly leaves: readonly LogLeaf[];
+      /** Complete subtrees above level 0. */
+      readonly nodes: readonly TreeNode[];
+      readonly heads: readonly UnloggedHead[];
+    },
+  ): Promise<boolean>;
+  /** Hashes of complete subtrees, in order. @throws Fault corrupt when one is missing */
+  logNodes(ids: readonly NodeId[]): Promise<readonly Uint8Array[]>;
+  /** Leaves from an index on, in order. */
+  logLeaves(from: number, limit: number): Promise<readonly (LogLeaf & { readonly index: number })[]>;
+  /** How many leaves and subtrees above them are stored, for checks. */
+  logCounts(): Promise<{ readonly leaves: number; readonly nodes: number }>;
+  /** Newest leaf of a pseudonym in the tree of `size` leaves. */
+  loggedPosition(
+    pseudonym: Uint8Array,
+    size: number,
+  ): Promise<(LoggedPosition & { readonly index: number }) | undefined>;
+  checkpoint(): Promise<CheckpointRow | undefined>;
+  /** Keeps the newest checkpoint: false, and nothing written, when a larger one is there. */
+  putCheckpoint(row: CheckpointRow): Promise<boolean>;
+  /** Heads of all logs, ordered by user id, above `after`. */
+  auditHeads(after: UserId | null, limit: number): Promise<readonly AuditHeadRow[]>;
+  /** Sequence, link and expiry of each entry of a log, erased ones too, in order. */
+  auditLinks(
+    userId: UserId,
+    after: number,
+    limit: number,
+  ): Promise<readonly (AuditHead & { readonly expiresAtMs: number | null })[]>;
+
+  /** How many accounts there are, and sessions that are not over: neither ended nor unused since `idleBeforeMs`. */
+  counts(nowMs: number, idleBeforeMs: number): Promise<StoreCounts>;
 
   setting(name: string): Promise<string | undefined>;
   putSetting(name: string, value: string): Promise<void>;
@@ -211,10 +339,19 @@ export interface Store {
   /**
    * Serializable; durable on return or without trace. May run `work` twice. A throw from `work` rolls back and is
    * passed on. `work` awaits nothing but the transaction it is given.
+   *
+   * @param near What the transaction is mostly about, an account as a rule: an engine that runs several at a time lets
+   *   those of one name take turns instead of refusing each other's rows.
    */
-  transaction<T>(work: (tx: Tx) => Promise<T>): Promise<T>;
+  transaction<T>(work: (tx: Tx) => Promise<T>, near?: string): Promise<T>;
   /** Verifies the file's own structure; lists what is wrong, in words. */
   check(): Promise<readonly string[]>;
+  /**
+   * Writes a consistent copy as an embedded database, while transactions go on: durable on return.
+   *
+   * @param path A file that does not exist.
+   */
+  backup(path: string): Promise<void>;
   /** Finishes what is queued, then closes; a second call does nothing. */
   close(): Promise<void>;
 }

@@ -2,6 +2,7 @@ import { afterEach, beforeEach, describe } from "bun:test";
 import type { Store } from "../../src/storage/store.ts";
 import { accountsContract } from "./contract/accounts.ts";
 import { auditContract } from "./contract/audit.ts";
+import { logContract } from "./contract/log.ts";
 import { requestsContract } from "./contract/requests.ts";
 import { secretsContract } from "./contract/secrets.ts";
 import { sessionsContract } from "./contract/sessions.ts";
@@ -32,5 +33,6 @@ export function storeContract(name: string, open: () => Promise<Store>): void {
     requestsContract(store);
     secretsContract(store);
     auditContract(store);
+    logContract(store);
   });
 }

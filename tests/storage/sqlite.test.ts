@@ -1,7 +1,16 @@
 import { Database } from "bun:sqlite";
 import { afterAll, afterEach, expect, test } from "bun:test";
-import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
+import { dirname, join } from "node:path";
 import { Fault } from "../../src/errors.ts";
 import { SQLITE_MIGRATIONS } from "../../src/storage/migrations.ts";
 import { isSqliteFit } from "../../src/storage/sqlite/open.ts";
@@ -77,6 +86,30 @@ test("an empty file becomes a database", async () => {
   expect(await store.transaction(async (tx) => tx.insertAccount(account(1)))).toBe(true);
 });
 
+test("what a first start left that was cut short does not stand in the way of the next one", async () => {
+  const path = join(directories.make(), "keyhold.db");
+  writeFileSync(`${path}.new`, "half a database");
+  writeFileSync(`${path}.new-journal`, "its journal");
+  const store = await openSqlite(path);
+  expect(await store.check()).toEqual([]);
+  await store.close();
+  expect(readdirSync(dirname(path))).toEqual(["keyhold.db"]);
+});
+
+test("the log of a database that is gone is not played into a new one", async () => {
+  const path = join(directories.make(), "keyhold.db");
+  const before = await openSqlite(path);
+  await before.transaction((tx) => tx.putSetting("old", "value"));
+  const wal = readFileSync(`${path}-wal`);
+  await before.close();
+  rmSync(path);
+  writeFileSync(`${path}-wal`, wal);
+  const store = await openSqlite(path);
+  expect(await store.transaction((tx) => tx.setting("old"))).toBeUndefined();
+  expect(await store.check()).toEqual([]);
+  await store.close();
+});
+
 test("a changed migration is refused and the file left alone", async () => {
   const path = await filledDatabase();
   const raw = new Database(path);
@@ -95,7 +128,7 @@ test("a newer schema is refused and the file left alone", async () => {
 
 test("an older schema is brought up to date, and not opened for reading alone", async () => {
   const path = await filledDatabase();
-  const migrations = [...SQLITE_MIGRATIONS, { name: "0002-test", sql: "CREATE TABLE extra (a INTEGER) STRICT" }];
+  const migrations = [...SQLITE_MIGRATIONS, { name: "9998-test", sql: "CREATE TABLE extra (a INTEGER) STRICT" }];
   expect(await rejection(openSqlite(path, { readonly: true, migrations }))).toMatchObject({ code: "unsupported" });
   const store = await openSqlite(path, { migrations });
   expect(await store.transaction(async (tx) => tx.account(userId(1)))).toEqual(account(1));
@@ -105,7 +138,7 @@ test("an older schema is brought up to date, and not opened for reading alone", 
 
 test("a migration that fails leaves no trace", async () => {
   const path = await filledDatabase();
-  const half = { name: "0002-half", sql: "CREATE TABLE extra (a INTEGER) STRICT; INSERT INTO nowhere VALUES (1)" };
+  const half = { name: "9998-half", sql: "CREATE TABLE extra (a INTEGER) STRICT; INSERT INTO nowhere VALUES (1)" };
   expect(await rejection(openSqlite(path, { migrations: [...SQLITE_MIGRATIONS, half] }))).toBeInstanceOf(Fault);
   const raw = new Database(path);
   expect(raw.query("SELECT name FROM sqlite_schema WHERE name = 'extra'").all()).toEqual([]);

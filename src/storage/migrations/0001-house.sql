@@ -24,6 +24,15 @@ CREATE TABLE device_token (
   PRIMARY KEY (user_id, token_hash)
 ) STRICT, WITHOUT ROWID;
 
+-- The last state of an account that its owner deleted, for each token of the devices that it listed.
+CREATE TABLE closed_account (
+  user_id      BLOB    NOT NULL CHECK (length(user_id) = 16),
+  token_hash   BLOB    NOT NULL CHECK (length(token_hash) = 32),
+  state        TEXT    NOT NULL, -- JSON of wire/records.ts
+  closed_at_ms INTEGER NOT NULL,
+  PRIMARY KEY (user_id, token_hash)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE account_state (
   user_id  BLOB    NOT NULL CHECK (length(user_id) = 16),
   revision INTEGER NOT NULL CHECK (revision > 0),

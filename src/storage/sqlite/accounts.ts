@@ -1,9 +1,10 @@
 import { ZERO_HASH_BYTES } from "../../crypto/bytes.ts";
 import { Fault } from "../../errors.ts";
 import type { UserId } from "../../ids.ts";
+import { auditPseudonym } from "../../protocol/audit.ts";
 import type { Settings } from "../../protocol/state.ts";
+import { idColumn, idOf, sameBytes, settingsColumn, settingsOf, stateColumn, stateOf } from "../columns.ts";
 import type { AccountRow, CredentialRow, Tx } from "../store.ts";
-import { idColumn, idOf, sameBytes, settingsColumn, settingsOf, stateColumn, stateOf } from "./columns.ts";
 import type { Query } from "./connection.ts";
 
 interface AccountColumns {
@@ -22,7 +23,7 @@ interface AccountColumns {
   readonly link: Uint8Array | null;
 }
 
-type CredentialColumns = Pick<AccountColumns, "user_id" | "record" | "record_version" | "disabled">;
+type CredentialColumns = Pick<AccountColumns, "user_id" | "record" | "record_version" | "setup_id" | "disabled">;
 
 /** Two look-ups by key: an outer join of one row costs five times as much. */
 const SELECT = `SELECT a.*,
@@ -65,6 +66,7 @@ function credentialOf(row: CredentialColumns): CredentialRow {
     userId: idOf(row.user_id),
     record: row.record,
     recordVersion: row.record_version,
+    setupId: row.setup_id,
     disabled: row.disabled === 1,
   };
 }
@@ -129,6 +131,10 @@ function erase(q: Query, userId: UserId): boolean {
      WHERE user_id = ?1`,
     user,
   );
+  // the log's last position may still have to go into the server-wide log, under its pseudonym
+  const head = q.get<{ log_salt: Uint8Array | null }>("SELECT log_salt FROM audit_head WHERE user_id = ?1", user);
+  const pseudonym = head?.log_salt ? auditPseudonym(userId, head.log_salt) : null;
+  q.run("UPDATE audit_head SET log_salt = NULL, pseudonym = ?2 WHERE user_id = ?1", user, pseudonym);
   q.erased();
   return true;
 }
@@ -139,11 +145,15 @@ type Accounts =
   | "credential"
   | "tokenFailures"
   | "putTokenFailures"
+  | "tokens"
   | "insertAccount"
   | "swapState"
   | "replaceRecord"
+  | "putSealedName"
   | "setDisabled"
   | "removeAccount"
+  | "putClosed"
+  | "closed"
   | "accounts"
   | "statesSince"
   | "appendState";
@@ -161,7 +171,7 @@ export function accountsTx(q: Query): Pick<Tx, Accounts> {
     },
     credential: async (credentialId) => {
       const row = q.get<CredentialColumns>(
-        "SELECT user_id, record, record_version, disabled FROM account WHERE credential_id = ?1",
+        "SELECT user_id, record, record_version, setup_id, disabled FROM account WHERE credential_id = ?1",
         credentialId,
       );
       return row ? credentialOf(row) : undefined;
@@ -180,6 +190,13 @@ export function accountsTx(q: Query): Pick<Tx, Accounts> {
         failures,
       );
     },
+    tokens: async (userId) =>
+      q
+        .all<{ token_hash: Uint8Array }>(
+          "SELECT token_hash FROM device_token WHERE user_id = ?1 ORDER BY token_hash",
+          idColumn(userId),
+        )
+        .map((row) => row.token_hash),
     insertAccount: async (row) => insert(q, row),
     swapState: async (userId, expected, next) => {
       const swapped = q.run(
@@ -203,9 +220,31 @@ export function accountsTx(q: Query): Pick<Tx, Accounts> {
       );
       if (changed === 0) throw new Fault("not_found", "there is no such account");
     },
+    putSealedName: async (userId, sealedName) => {
+      q.run("UPDATE account SET sealed_name = ?2 WHERE user_id = ?1", idColumn(userId), sealedName);
+    },
     setDisabled: async (userId, disabled) =>
       q.run("UPDATE account SET disabled = ?2 WHERE user_id = ?1", idColumn(userId), disabled ? 1 : 0) === 1,
     removeAccount: async (userId) => erase(q, userId),
+    putClosed: async (userId, tokenHashes, row) => {
+      for (const tokenHash of tokenHashes) {
+        q.run(
+          "INSERT INTO closed_account (user_id, token_hash, state, closed_at_ms) VALUES (?1, ?2, ?3, ?4)",
+          idColumn(userId),
+          tokenHash,
+          stateColumn(row.state),
+          row.closedAtMs,
+        );
+      }
+    },
+    closed: async (userId, tokenHash) => {
+      const row = q.get<{ state: string; closed_at_ms: number }>(
+        "SELECT state, closed_at_ms FROM closed_account WHERE user_id = ?1 AND token_hash = ?2",
+        idColumn(userId),
+        tokenHash,
+      );
+      return row ? { state: stateOf(row.state), closedAtMs: row.closed_at_ms } : undefined;
+    },
     accounts: async (after, limit) =>
       q
         .all<AccountColumns>(

@@ -1,8 +1,8 @@
 import { ZERO_HASH_BYTES } from "../../crypto/bytes.ts";
 import { Fault } from "../../errors.ts";
 import type { AuditHead, SaltedEntry } from "../../protocol/audit.ts";
-import type { Tx } from "../store.ts";
-import { idColumn, idOf, optionalIdColumn, optionalIdOf } from "./columns.ts";
+import { idColumn, idOf, optionalIdColumn, optionalIdOf } from "../columns.ts";
+import type { AuditPosition, Tx } from "../store.ts";
 import type { Query } from "./connection.ts";
 
 interface EntryColumns {
@@ -42,19 +42,22 @@ function entryOf(row: EntryColumns): SaltedEntry {
 }
 
 /**
+ * The salt of the first entry makes the log's pseudonym, so that the chain itself fixes it.
+ *
  * Moves the head by one compare-and-swap, for an account and for a shadow alike. A log starts at zeros; null wins over
  * an expiry, and a later expiry over an earlier one, so that no entry outlives its head.
  */
-const MOVE_HEAD = `INSERT INTO audit_head (user_id, seq, link, expires_at_ms)
-  SELECT ?1, ?2, ?3, ?4 WHERE ?2 = 1 AND ?5 = zeroblob(32) OR EXISTS (SELECT 1 FROM audit_head WHERE user_id = ?1)
+const MOVE_HEAD = `INSERT INTO audit_head (user_id, seq, link, expires_at_ms, log_salt)
+  SELECT ?1, ?2, ?3, ?4, ?6 WHERE ?2 = 1 AND ?5 = zeroblob(32) OR EXISTS (SELECT 1 FROM audit_head WHERE user_id = ?1)
   ON CONFLICT (user_id) DO UPDATE SET seq = excluded.seq, link = excluded.link,
-    expires_at_ms = max(expires_at_ms, excluded.expires_at_ms)
+    expires_at_ms = max(expires_at_ms, excluded.expires_at_ms),
+    log_salt = CASE WHEN excluded.seq = 1 THEN excluded.log_salt ELSE log_salt END
   WHERE seq = excluded.seq - 1 AND link = ?5`;
 
 function append(q: Query, { entry, salt }: SaltedEntry, head: AuditHead, expiresAtMs: number | null): void {
   if (head.seq !== entry.seq) throw new Fault("internal", "an audit head does not belong to its entry");
   const user = idColumn(entry.userId);
-  if (q.run(MOVE_HEAD, user, entry.seq, head.link, expiresAtMs, entry.previous) === 0) {
+  if (q.run(MOVE_HEAD, user, entry.seq, head.link, expiresAtMs, entry.previous, salt) === 0) {
     throw new Fault("conflict", "cannot append the audit entry: it does not continue the log");
   }
   q.run(
@@ -79,7 +82,7 @@ function append(q: Query, { entry, salt }: SaltedEntry, head: AuditHead, expires
   );
 }
 
-type Audit = "appendAudit" | "auditHead" | "audit" | "sweepShadowAudit";
+type Audit = "appendAudit" | "auditHead" | "auditPosition" | "audit" | "sweepShadowAudit";
 
 /** The part of a transaction that concerns audit logs. `sweepShadowAudit` counts entries. */
 export function auditTx(q: Query): Pick<Tx, Audit> {
@@ -89,6 +92,15 @@ export function auditTx(q: Query): Pick<Tx, Audit> {
       q.get<AuditHead>("SELECT seq, link FROM audit_head WHERE user_id = ?1", idColumn(userId)) ?? {
         seq: 0,
         link: ZERO_HASH_BYTES.slice(),
+      },
+    auditPosition: async (userId) =>
+      q.get<AuditPosition>(
+        "SELECT seq, link, log_salt AS logSalt FROM audit_head WHERE user_id = ?1",
+        idColumn(userId),
+      ) ?? {
+        seq: 0,
+        link: ZERO_HASH_BYTES.slice(),
+        logSalt: null,
       },
     audit: async (userId, filter) =>
       q

@@ -48,13 +48,9 @@ export interface Query {
   erased(): void;
 }
 
-/** Makes the {@link Query} of a connection. `guard` runs before, `failed` learns the fault of each statement. */
-export function query(
-  connection: Connection,
-  hooks: { guard(): void; failed(fault: Fault): void; erased(): void },
-): Query {
+/** Makes the {@link Query} of a connection. `failed` learns the fault of each statement. */
+export function query(connection: Connection, hooks: { failed(fault: Fault): void; erased(): void }): Query {
   function step<T>(work: () => T): T {
-    hooks.guard();
     try {
       return work();
     } catch (error) {

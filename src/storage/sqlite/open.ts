@@ -1,5 +1,5 @@
 import { Database } from "bun:sqlite";
-import { accessSync, closeSync, constants, fsyncSync, openSync, readSync, statSync } from "node:fs";
+import { accessSync, closeSync, constants, fsyncSync, openSync, readSync, renameSync, rmSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 import { Fault } from "../../errors.ts";
 import { type AppliedMigration, type Migration, migrationHash, pendingMigrations } from "../migrations.ts";
@@ -77,11 +77,12 @@ function inspect(path: string): "absent" | "empty" | "ours" {
   return "ours";
 }
 
-/** An empty 0600 file, its directory entry durable. */
-function createFile(path: string): void {
-  closeSync(openSync(path, constants.O_CREAT | constants.O_EXCL | constants.O_RDWR, 0o600));
+/** Endings of the files that SQLite keeps beside a database. */
+const BESIDE = ["-journal", "-wal", "-shm"] as const;
+
+function syncDirectory(path: string): void {
   if (process.platform === "win32") return;
-  const directory = openSync(dirname(path), constants.O_RDONLY);
+  const directory = openSync(path, constants.O_RDONLY);
   try {
     fsyncSync(directory);
   } finally {
@@ -170,6 +171,8 @@ function prepare(path: string, readonly: boolean, migrations: readonly Migration
   if (found !== "ours" && readonly) throw foreign(path, found === "absent" ? "it is not there" : "it is empty");
   let pending = migrations;
   if (found === "ours") {
+    // Before SQLite makes files beside it: they take its mode, and would stay unwritable after it was mended.
+    if (!readonly) accessSync(path, constants.R_OK | constants.W_OK);
     // A connection that cannot write judges the schema: a refused file stays as it is.
     const reader = openConnection(path, true);
     try {
@@ -185,18 +188,46 @@ function prepare(path: string, readonly: boolean, migrations: readonly Migration
         hint: "start the server once: it brings the schema up to date",
       });
     }
-    accessSync(path, constants.R_OK | constants.W_OK);
   }
-  if (found === "absent") createFile(path);
+  if (found !== "ours" && path !== ":memory:") createDatabase(path, migrations);
   const connection = openConnection(path, false);
   try {
-    migrate(connection, found !== "ours", pending);
+    if (path === ":memory:") migrate(connection, true, migrations);
+    else migrate(connection, false, found === "ours" ? pending : []);
     connection.db.run("PRAGMA journal_mode = WAL");
     // Finishes an erasure that a crash may have left in the WAL.
     connection.db.run("PRAGMA wal_checkpoint(TRUNCATE)");
     return connection;
   } catch (error) {
     connection.close();
+    throw error;
+  }
+}
+
+/**
+ * Makes a database beside its place and moves it there whole: a crash leaves either nothing or all of it, never a file
+ * whose first pages wait in a journal.
+ */
+function createDatabase(path: string, migrations: readonly Migration[]): void {
+  const draft = `${path}.new`;
+  // what an earlier start left that was cut short; the caller holds the directory
+  for (const ending of ["", ...BESIDE]) rmSync(`${draft}${ending}`, { force: true });
+  // a log without its database would be played into the new one
+  for (const ending of BESIDE) rmSync(`${path}${ending}`, { force: true });
+  syncDirectory(dirname(path));
+  closeSync(openSync(draft, constants.O_CREAT | constants.O_EXCL | constants.O_RDWR, 0o600));
+  try {
+    const connection = openConnection(draft, false);
+    try {
+      migrate(connection, true, migrations);
+      connection.db.run("PRAGMA journal_mode = WAL");
+    } finally {
+      connection.close();
+    }
+    renameSync(draft, path);
+    syncDirectory(dirname(path));
+  } catch (error) {
+    rmSync(draft, { force: true });
     throw error;
   }
 }

@@ -1,4 +1,5 @@
 import { Fault } from "../../errors.ts";
+import type { CommitObserver } from "../store.ts";
 
 /** Jobs in one commit. */
 const BATCH_JOBS = 256;
@@ -70,8 +71,12 @@ function watchStalls(): { race(work: () => Promise<unknown>): Promise<Outcome>; 
   };
 }
 
-/** Runs jobs strictly one after another, many to a commit, each in a savepoint of its own. */
-export function createQueue<C>(engine: Engine<C>, limits = { batch: BATCH_JOBS, waiting: WAITING_JOBS }): Queue<C> {
+/** Runs jobs strictly one after another, many to a commit, each in a savepoint of its own; `committed` learns of each. */
+export function createQueue<C>(
+  engine: Engine<C>,
+  limits = { batch: BATCH_JOBS, waiting: WAITING_JOBS },
+  committed?: CommitObserver,
+): Queue<C> {
   const waiting: Job<C>[] = [];
   let busy = false;
   let idlers: (() => void)[] = [];
@@ -122,7 +127,11 @@ export function createQueue<C>(engine: Engine<C>, limits = { batch: BATCH_JOBS, 
       }
     }
     try {
-      if (engine.inTransaction()) engine.commit();
+      if (engine.inTransaction()) {
+        const startedAt = performance.now();
+        engine.commit();
+        committed?.(kept.length, performance.now() - startedAt);
+      }
     } catch (error) {
       abandon(
         error,

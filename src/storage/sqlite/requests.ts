@@ -1,6 +1,6 @@
 import { Fault } from "../../errors.ts";
-import type { InviteRow, LimitRow, RequestRow, ReservationRow, Tx } from "../store.ts";
-import { idColumn, idOf } from "./columns.ts";
+import { idColumn, idOf } from "../columns.ts";
+import type { InviteRow, LimitRow, RequestRow, ReservationRow, StoreCounts, Tx } from "../store.ts";
 import type { Query } from "./connection.ts";
 
 interface LimitColumns {
@@ -209,9 +209,19 @@ export function requestsTx(q: Query): Pick<Tx, Requests> {
   };
 }
 
-/** The part of a transaction that concerns the server's own settings. */
-export function settingsTx(q: Query): Pick<Tx, "setting" | "putSetting"> {
+/** The part of a transaction that concerns the server as a whole: its settings and figures. */
+export function settingsTx(q: Query): Pick<Tx, "setting" | "putSetting" | "counts"> {
   return {
+    counts: async (nowMs, idleBeforeMs) => {
+      const row = q.get<StoreCounts>(
+        `SELECT (SELECT count(*) FROM account) AS accounts,
+           (SELECT count(*) FROM account WHERE disabled = 1) AS disabled,
+           (SELECT count(*) FROM session WHERE expires_at_ms > ?1 AND last_used_ms > ?2) AS sessions`,
+        nowMs,
+        idleBeforeMs,
+      );
+      return row ?? { accounts: 0, disabled: 0, sessions: 0 };
+    },
     setting: async (name) => q.get<{ value: string }>("SELECT value FROM setting WHERE name = ?1", name)?.value,
     putSetting: async (name, value) => {
       q.run(

@@ -1,8 +1,10 @@
 import { Fault } from "../../errors.ts";
 import type { KeyId, UserId } from "../../ids.ts";
 import type { LeafRecord, LeafStatus } from "../../protocol/leaf.ts";
-import type { Tx } from "../store.ts";
-import { idColumn, idOf } from "./columns.ts";
+import { WRAPPED_BYTES } from "../../protocol/secret.ts";
+import { idColumn, idOf } from "../columns.ts";
+import type { Tx, WrapPlace, WrapRow } from "../store.ts";
+import { mergeWraps, withWrap, wrapBound } from "../wraps.ts";
 import type { Query } from "./connection.ts";
 
 interface LeafColumns {
@@ -86,7 +88,53 @@ function erase(q: Query, userId: UserId, keyId: KeyId): void {
   q.erased();
 }
 
-type Secrets = "leaf" | "appendLeaf" | "eraseSecret" | "leavesSince" | "history" | "sealedValue";
+interface WrapColumns {
+  readonly key_id: Uint8Array;
+  readonly number: number;
+  readonly wrapped: Uint8Array;
+}
+
+/** Where the ciphertexts of a kind lie. */
+const WRAPS = {
+  meta: { table: "leaf", number: "serial", column: "meta" },
+  value: { table: "sealed_value", number: "version", column: "sealed" },
+} as const;
+
+function wrapsOf(
+  q: Query,
+  userId: UserId,
+  kind: WrapPlace["kind"],
+  after: WrapPlace | null,
+  limit: number,
+): readonly WrapRow[] {
+  const { table, number, column } = WRAPS[kind];
+  const bound = wrapBound(kind, after);
+  return q
+    .all<WrapColumns>(
+      `SELECT key_id, ${number} AS number, substr(${column}, 1, ${WRAPPED_BYTES}) AS wrapped FROM ${table}
+       WHERE user_id = ?1 AND (key_id, ${number}) > (?2, ?3) AND ${column} IS NOT NULL
+       ORDER BY key_id, ${number} LIMIT ?4`,
+      idColumn(userId),
+      bound.key,
+      bound.number,
+      limit,
+    )
+    .map((row) => ({ keyId: idOf(row.key_id), kind, number: row.number, wrapped: row.wrapped }));
+}
+
+function rewrap(q: Query, userId: UserId, { keyId, kind, number: at, wrapped }: WrapRow): boolean {
+  const { table, number, column } = WRAPS[kind];
+  const place = [idColumn(userId), idColumn(keyId), at] as const;
+  const where = `WHERE user_id = ?1 AND key_id = ?2 AND ${number} = ?3`;
+  const row = q.get<{ sealed: Uint8Array | null }>(`SELECT ${column} AS sealed FROM ${table} ${where}`, ...place);
+  if (!row?.sealed) return false;
+  q.run(`UPDATE ${table} SET ${column} = ?4 ${where}`, ...place, withWrap(row.sealed, wrapped));
+  // the wrap before must not outlive it in the log of the database
+  q.erased();
+  return true;
+}
+
+type Secrets = "leaf" | "appendLeaf" | "eraseSecret" | "leavesSince" | "history" | "sealedValue" | "wraps" | "rewrap";
 
 /** The part of a transaction that concerns secrets: leaves and sealed values. */
 export function secretsTx(q: Query): Pick<Tx, Secrets> {
@@ -130,5 +178,10 @@ export function secretsTx(q: Query): Pick<Tx, Secrets> {
         idColumn(keyId),
         version,
       )?.sealed,
+    wraps: async (userId, after, limit) => {
+      const metas = wrapsOf(q, userId, "meta", after, limit);
+      return mergeWraps(metas, wrapsOf(q, userId, "value", after, limit), limit);
+    },
+    rewrap: async (userId, row) => rewrap(q, userId, row),
   };
 }

@@ -1,5 +1,5 @@
+import { idColumn, idOf, optionalIdColumn } from "../columns.ts";
 import type { LoginStateRow, SessionRow, Tx } from "../store.ts";
-import { idColumn, idOf, optionalIdColumn } from "./columns.ts";
 import type { Query } from "./connection.ts";
 
 interface LoginColumns {

@@ -44,6 +44,7 @@ export function accountsContract(store: () => Store): void {
         userId: user,
         record: first,
         recordVersion: 1,
+        setupId: account(1).setupId,
         disabled: false,
       });
       expect(await tx.credential(filled(3))).toBeUndefined();
@@ -53,6 +54,7 @@ export function accountsContract(store: () => Store): void {
         userId: user,
         record: filled(8, 192),
         recordVersion: 2,
+        setupId: "setup-2",
         disabled: true,
       });
     });
@@ -80,6 +82,9 @@ export function accountsContract(store: () => Store): void {
       await tx.putTokenFailures(userId(1), device.tokenHash, 4);
       await tx.putTokenFailures(userId(1), other.tokenHash, 4);
       expect(await failures(1, device)).toBe(4);
+      const hashes = (rows: readonly Uint8Array[]) => rows.map((row) => row.toHex());
+      expect(hashes(await tx.tokens(userId(1)))).toEqual(at.settings.devices.map((d) => d.tokenHash.toHex()).sort());
+      expect(await tx.tokens(userId(3))).toEqual([]);
       expect(await failures(1, other)).toBeUndefined();
       expect(await failures(2, device)).toBe(0);
       await change([device, other, other]);
@@ -248,6 +253,24 @@ export function accountsContract(store: () => Store): void {
       await tx.appendAudit(item, headAfter(item), null);
     });
     expect(await rejection(reborn)).toMatchObject({ code: "conflict" });
+    expect(await store().check()).toEqual([]);
+  });
+
+  test("the last state of a closed account is there for each of its tokens, and for nothing else", async () => {
+    const row = { state: state(1, 7), closedAtMs: 123 };
+    await store().transaction(async (tx) => {
+      await tx.insertAccount(account(1));
+      await tx.removeAccount(userId(1));
+      await tx.putClosed(userId(1), [filled(3), filled(4)], row);
+    });
+    await store().transaction(async (tx) => {
+      expect(await tx.closed(userId(1), filled(3))).toEqual(row);
+      expect(await tx.closed(userId(1), filled(4))).toEqual(row);
+      expect(await tx.closed(userId(1), filled(5))).toBeUndefined();
+      expect(await tx.closed(userId(2), filled(3))).toBeUndefined();
+      // the name is free again
+      expect(await tx.insertAccount({ ...account(2), credentialId: filled(1) })).toBe(true);
+    });
     expect(await store().check()).toEqual([]);
   });
 }

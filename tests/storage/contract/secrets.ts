@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import type { Store } from "../../../src/storage/store.ts";
+import type { Store, WrapRow } from "../../../src/storage/store.ts";
 import { rejection } from "../rejection.ts";
 import { filled, keyId, leaf, userId } from "../rows.ts";
 
@@ -104,6 +104,78 @@ export function secretsContract(store: () => Store): void {
       ]);
       expect(await tx.leaf(user, keyId(2))).toEqual(leaf(2));
       expect(await tx.sealedValue(user, keyId(2), 1)).toEqual(filled(3, 60));
+    });
+  });
+
+  test("wrapped keys of all values and metadata, in order, page by page; what is erased has none", async () => {
+    await store().transaction(async (tx) => {
+      await tx.appendLeaf(user, 1, leaf(2), filled(20, 90));
+      await tx.appendLeaf(user, 2, leaf(1), filled(10, 90));
+      await tx.appendLeaf(user, 3, leaf(1, 2, { version: 1, status: "removed" }), null);
+      await tx.appendLeaf(user, 4, leaf(1, 3, { version: 2 }), filled(11, 90));
+      await tx.appendLeaf(user, 5, leaf(3), filled(30, 90));
+      await tx.eraseSecret(user, keyId(3));
+      await tx.appendLeaf(userId(2), 1, leaf(1), filled(99, 90));
+      const expected = [
+        [1, "meta", 1, leaf(1).meta],
+        [1, "meta", 2, leaf(1, 2).meta],
+        [1, "meta", 3, leaf(1, 3).meta],
+        [1, "value", 1, filled(10, 90)],
+        [1, "value", 2, filled(11, 90)],
+        [2, "meta", 1, leaf(2).meta],
+        [2, "value", 1, filled(20, 90)],
+      ].map(([key, kind, number, sealed]) => ({
+        keyId: keyId(key as number),
+        kind: kind as "meta" | "value",
+        number: number as number,
+        wrapped: (sealed as Uint8Array).subarray(0, 73).slice(),
+      }));
+      expect(await tx.wraps(user, null, 100)).toEqual(expected);
+      expect(await tx.wraps(userId(3), null, 100)).toEqual([]);
+      for (let limit = 1; limit <= expected.length; limit++) {
+        const pages: WrapRow[] = [];
+        for (let page = await tx.wraps(user, null, limit); page.length > 0; ) {
+          expect(page.length).toBeLessThanOrEqual(limit);
+          pages.push(...page);
+          page = await tx.wraps(user, page.at(-1) ?? null, limit);
+        }
+        expect(pages).toEqual(expected);
+      }
+    });
+  });
+
+  test("a wrapped key is replaced and what follows it stays; of one that is not there nothing changes", async () => {
+    const wrapped = filled(77, 73);
+    await store().transaction(async (tx) => {
+      await tx.appendLeaf(user, 1, leaf(1), filled(10, 200));
+      await tx.appendLeaf(user, 2, leaf(2), filled(20, 90));
+      await tx.appendLeaf(userId(2), 1, leaf(1), filled(99, 200));
+      await tx.eraseSecret(user, keyId(2));
+    });
+    await store().transaction(async (tx) => {
+      expect(await tx.rewrap(user, { keyId: keyId(1), kind: "value", number: 1, wrapped })).toBe(true);
+      expect(await tx.rewrap(user, { keyId: keyId(1), kind: "meta", number: 1, wrapped })).toBe(true);
+      for (const [key, kind, number] of [
+        [1, "value", 2],
+        [1, "meta", 2],
+        [2, "value", 1],
+        [2, "meta", 1],
+        [9, "value", 1],
+      ] as const) {
+        expect(await tx.rewrap(user, { keyId: keyId(key), kind, number, wrapped })).toBe(false);
+      }
+    });
+    const short = store().transaction((tx) =>
+      tx.rewrap(user, { keyId: keyId(1), kind: "value", number: 1, wrapped: filled(1, 72) }),
+    );
+    expect(await rejection(short)).toMatchObject({ code: "internal" });
+    await store().transaction(async (tx) => {
+      const after = (bytes: Uint8Array | null | undefined) => Buffer.concat([wrapped, (bytes ?? wrapped).subarray(73)]);
+      expect(after(filled(10, 200)).equals((await tx.sealedValue(user, keyId(1), 1)) ?? wrapped)).toBe(true);
+      expect(after(leaf(1).meta).equals((await tx.leaf(user, keyId(1)))?.meta ?? wrapped)).toBe(true);
+      expect(await tx.sealedValue(userId(2), keyId(1), 1)).toEqual(filled(99, 200));
+      expect((await tx.leaf(userId(2), keyId(1)))?.meta).toEqual(leaf(1).meta);
+      expect(await tx.sealedValue(user, keyId(2), 1)).toBeUndefined();
     });
   });
 }

@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
 import type { Store } from "../../../src/storage/store.ts";
 import { rejection } from "../rejection.ts";
-import { filled, login, session, sessionId, userId } from "../rows.ts";
+import { account, filled, login, session, sessionId, userId } from "../rows.ts";
 
 export function sessionsContract(store: () => Store): void {
   test("a login state is taken exactly once, even by many at the same time", async () => {
@@ -98,6 +98,19 @@ export function sessionsContract(store: () => Store): void {
       await tx.putSession(session(3, { expiresAtMs: 101, lastUsedMs: 50 }));
       expect(await tx.sweepSessions(100, 50)).toBe(2);
       expect((await tx.sessionsOf(userId(1))).map((row) => row.sessionId)).toEqual([sessionId(3)]);
+    });
+  });
+
+  test("counts accounts, disabled ones, and the sessions that may still be used", async () => {
+    const none = await store().transaction((tx) => tx.counts(100, 50));
+    expect(none).toEqual({ accounts: 0, disabled: 0, sessions: 0 });
+    await store().transaction(async (tx) => {
+      for (const n of [1, 2, 3]) await tx.insertAccount(account(n));
+      await tx.setDisabled(userId(2), true);
+      await tx.putSession(session(1, { expiresAtMs: 100, lastUsedMs: 90 }));
+      await tx.putSession(session(2, { expiresAtMs: 101, lastUsedMs: 50 }));
+      await tx.putSession(session(3, { expiresAtMs: 101, lastUsedMs: 51 }));
+      expect(await tx.counts(100, 50)).toEqual({ accounts: 3, disabled: 1, sessions: 1 });
     });
   });
 }

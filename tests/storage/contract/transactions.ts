@@ -87,6 +87,18 @@ export function transactionsContract(store: () => Store): void {
     expect(await store().transaction(async (tx) => tx.setting("late"))).toBeUndefined();
   });
 
+  test("one that ended cannot write into another's that runs", async () => {
+    const kept = await store().transaction(async (tx) => ({ tx }));
+    const late = await store().transaction(async (tx) => {
+      await tx.putSetting("own", "1");
+      return rejection(kept.tx.putSetting("late", "1"));
+    });
+    expect(late).toMatchObject({ code: "internal" });
+    await store().transaction(async (tx) => {
+      expect([await tx.setting("own"), await tx.setting("late")]).toEqual(["1", undefined]);
+    });
+  });
+
   test("settings are kept and replaced", async () => {
     await store().transaction(async (tx) => {
       expect(await tx.setting("x")).toBeUndefined();

@@ -1,0 +1,150 @@
+import { idColumn, idOf, optionalIdColumn } from "../columns.ts";
+import type { LoginStateRow, SessionRow, Tx } from "../store.ts";
+import type { Query } from "./transaction.ts";
+
+interface LoginColumns {
+  readonly session_id: Uint8Array;
+  readonly credential_id: Uint8Array;
+  readonly user_id: Uint8Array;
+  readonly record_version: number;
+  readonly expires_at_ms: number;
+  readonly sealed: Uint8Array;
+  readonly bucket: string;
+  readonly address_bucket: string;
+}
+
+interface SessionColumns {
+  readonly session_id: Uint8Array;
+  readonly user_id: Uint8Array;
+  readonly sealed_key: Uint8Array;
+  readonly created_at_ms: number;
+  readonly last_used_ms: number;
+  readonly expires_at_ms: number;
+  readonly high: number;
+  readonly seen: Uint8Array;
+}
+
+function loginOf(row: LoginColumns): LoginStateRow {
+  return {
+    sessionId: idOf(row.session_id),
+    credentialId: row.credential_id,
+    userId: idOf(row.user_id),
+    recordVersion: row.record_version,
+    expiresAtMs: row.expires_at_ms,
+    sealed: row.sealed,
+    bucket: row.bucket,
+    addressBucket: row.address_bucket,
+  };
+}
+
+function sessionOf(row: SessionColumns): SessionRow {
+  return {
+    sessionId: idOf(row.session_id),
+    userId: idOf(row.user_id),
+    sealedKey: row.sealed_key,
+    createdAtMs: row.created_at_ms,
+    lastUsedMs: row.last_used_ms,
+    expiresAtMs: row.expires_at_ms,
+    high: row.high,
+    window: row.seen,
+  };
+}
+
+type Logins = "putLoginState" | "takeLoginState" | "takeExpiredLoginStates" | "dropLoginStates";
+
+function loginsTx(q: Query): Pick<Tx, Logins> {
+  return {
+    putLoginState: async (row) =>
+      q.send(
+        `INSERT INTO login_state (session_id, credential_id, user_id, record_version, expires_at_ms, sealed, bucket,
+           address_bucket)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
+        idColumn(row.sessionId),
+        row.credentialId,
+        idColumn(row.userId),
+        row.recordVersion,
+        row.expiresAtMs,
+        row.sealed,
+        row.bucket,
+        row.addressBucket,
+      ),
+    takeLoginState: async (sessionId) => {
+      const row = await q.get<LoginColumns>(
+        "DELETE FROM login_state WHERE session_id = $1 RETURNING *",
+        idColumn(sessionId),
+      );
+      return row ? loginOf(row) : undefined;
+    },
+    // several processes sweep: what another one takes is passed over
+    takeExpiredLoginStates: async (nowMs, limit) => {
+      const rows = await q.all<LoginColumns>(
+        `DELETE FROM login_state WHERE session_id IN
+           (SELECT session_id FROM login_state WHERE expires_at_ms < $1 ORDER BY expires_at_ms LIMIT $2
+            FOR UPDATE SKIP LOCKED)
+         RETURNING *`,
+        nowMs,
+        limit,
+      );
+      return rows.map(loginOf);
+    },
+    dropLoginStates: async () => q.run("DELETE FROM login_state"),
+  };
+}
+
+type Sessions =
+  | "putSession"
+  | "session"
+  | "touchSession"
+  | "sessionsOf"
+  | "closeSession"
+  | "closeSessionsOf"
+  | "sweepSessions";
+
+/** The part of a transaction that concerns logins and sessions. */
+export function sessionsTx(q: Query): Pick<Tx, Logins | Sessions> {
+  return {
+    ...loginsTx(q),
+    putSession: async (row) =>
+      q.send(
+        `INSERT INTO session (session_id, user_id, sealed_key, created_at_ms, last_used_ms, expires_at_ms, high, seen)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
+        idColumn(row.sessionId),
+        idColumn(row.userId),
+        row.sealedKey,
+        row.createdAtMs,
+        row.lastUsedMs,
+        row.expiresAtMs,
+        row.high,
+        row.window,
+      ),
+    session: async (sessionId) => {
+      const row = await q.get<SessionColumns>("SELECT * FROM session WHERE session_id = $1", idColumn(sessionId));
+      return row ? sessionOf(row) : undefined;
+    },
+    touchSession: async (sessionId, use) =>
+      q.send(
+        "UPDATE session SET last_used_ms = $2, high = $3, seen = $4 WHERE session_id = $1",
+        idColumn(sessionId),
+        use.lastUsedMs,
+        use.high,
+        use.window,
+      ),
+    sessionsOf: async (userId) => {
+      const rows = await q.all<SessionColumns>(
+        "SELECT * FROM session WHERE user_id = $1 ORDER BY created_at_ms, session_id",
+        idColumn(userId),
+      );
+      return rows.map(sessionOf);
+    },
+    closeSession: async (sessionId) =>
+      (await q.run("DELETE FROM session WHERE session_id = $1", idColumn(sessionId))) === 1,
+    closeSessionsOf: async (userId, except) =>
+      q.run(
+        "DELETE FROM session WHERE user_id = $1 AND session_id IS DISTINCT FROM $2",
+        idColumn(userId),
+        optionalIdColumn(except),
+      ),
+    sweepSessions: async (nowMs, idleBeforeMs) =>
+      q.run("DELETE FROM session WHERE expires_at_ms <= $1 OR last_used_ms < $2", nowMs, idleBeforeMs),
+  };
+}
