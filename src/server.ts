@@ -2,7 +2,9 @@ import { isIP } from "node:net";
 import { hostname } from "node:os";
 import { Fault } from "./errors.ts";
 import { DEFAULTS } from "./protocol/defaults.ts";
+import { type Admission, admission, descriptorLimit } from "./server/admission.ts";
 import type { ServerLog } from "./server/log.ts";
+import type { Meter } from "./server/meter.ts";
 import type { TlsFiles } from "./server/tls.ts";
 import { encodeJson } from "./wire/codec.ts";
 import { contentTypeOf, isLoopback, JSON_TYPE, OPERATION_PATH, REQUEST_MAX } from "./wire/http.ts";
@@ -35,9 +37,15 @@ export interface ServeOptions {
   /** Host name or address for the URL, where the one listened on is none to call (0.0.0.0). */
   readonly name?: string;
   readonly handle: Handle;
+  /** Lets other processes that ask for it too listen on the same port; the system spreads the connections (Linux). */
+  readonly reusePort?: boolean;
   /** False while requests can't be served; asked by `/readyz`. */
   readonly ready?: () => boolean;
   readonly log: ServerLog;
+  /** Learns of each answer, for figures. */
+  readonly meter?: Pick<Meter, "request">;
+  /** How many requests run at once; for tests. */
+  readonly admission?: Admission;
 }
 
 /** A server that listens. */
@@ -47,6 +55,8 @@ export interface RunningServer {
   readonly port: number;
   /** Operations answered since the start. */
   requests(): number;
+  /** Operations that run. */
+  running(): number;
   /** Stops accepting, lets running requests end for at most `drainMs`, then closes; a second call waits for the first. */
   stop(drainMs: number): Promise<void>;
 }
@@ -54,8 +64,12 @@ export interface RunningServer {
 const TLS_1_3 = 0x0304;
 /** Bun answers for itself above this, without a typed body; below, we do. */
 const HARD_BODY_MAX = 4 * REQUEST_MAX;
+/** Headers and body of a request, byte by byte or not, and a connection between two requests. */
+const IDLE_SECONDS = Math.ceil(DEFAULTS.headerTimeoutMs / 1_000);
 /** A handler may take its time once its request is complete. */
 const HANDLER_SECONDS = 120;
+/** Some thousand connections, the database, sockets. */
+const DESCRIPTORS_WANTED = 8_192;
 const DRAIN_POLL_MS = 5;
 
 const HEADERS = {
@@ -67,6 +81,7 @@ const HEADERS = {
 } as const;
 
 interface State {
+  readonly admission: Admission;
   draining: boolean;
   running: number;
   answered: number;
@@ -88,16 +103,22 @@ function start(options: ServeOptions): RunningServer {
       hint: "listen on 127.0.0.1, or use TLS",
     });
   }
-  const state: State = { draining: false, running: 0, answered: 0 };
+  const state: State = { admission: options.admission ?? admission(), draining: false, running: 0, answered: 0 };
   const server = bind(options, state);
   const port = server.port ?? listen.port;
   log.write("info", { event: "listening", port, pid: process.pid });
+  // the runtime has raised the limit as far as it may; beyond it new connections wait for old ones to end
+  const descriptors = descriptorLimit();
+  if (descriptors !== undefined && descriptors < DESCRIPTORS_WANTED) {
+    log.write("warn", { event: "few-descriptors", count: descriptors });
+  }
   let stopped: Promise<void> | undefined;
   return {
     url: `${options.tls === "plaintext" ? "http" : "https"}://${hostShown(options)}:${port}`,
     pin: options.pin,
     port,
     requests: () => state.answered,
+    running: () => state.running,
     stop: (drainMs) => {
       stopped ??= drain(server, state, drainMs, log);
       return stopped;
@@ -113,9 +134,9 @@ function bind(options: ServeOptions, state: State): Bun.Server<undefined> {
       port: listen.port,
       development: false,
       // said outright: otherwise a second listener of this process takes the port over
-      reusePort: false,
+      reusePort: options.reusePort ?? false,
       maxRequestBodySize: HARD_BODY_MAX,
-      idleTimeout: Math.ceil(DEFAULTS.headerTimeoutMs / 1_000),
+      idleTimeout: IDLE_SECONDS,
       ...(tls === "plaintext" ? {} : { tls: tlsOptions(tls) }),
       fetch: (request, server) => respond(request, server, options, state),
       error: () => {
@@ -181,21 +202,20 @@ async function respond(
   const name = isOperation(wanted) ? wanted : undefined;
   const startedAt = performance.now();
   const note = (status: number, code: string) => {
-    log.write(code === "internal" ? "error" : "info", {
-      event: "request",
-      op: name ?? "unknown",
-      status,
-      ms: performance.now() - startedAt,
-      code,
-    });
+    const ms = performance.now() - startedAt;
+    const op = name ?? "unknown";
+    log.write(code === "internal" ? "error" : "info", { event: "request", op, status, ms, code });
+    options.meter?.request(op, code, ms);
   };
   state.running += 1;
+  let leave = (): void => undefined;
   try {
+    const address = server.requestIP(request)?.address ?? "";
+    leave = state.admission.enter(address);
     if (name === undefined) throw new Fault("not_found", "there is no such operation");
     if (state.draining) throw new Fault("unavailable", "the server is stopping", { retryAfterMs: 1_000 });
     const body = await admit(request, name);
     server.timeout(request, HANDLER_SECONDS);
-    const address = server.requestIP(request)?.address ?? "";
     const reply = await options.handle(name, contentTypeOf(name), body, { address });
     note(reply.status, reply.outcome ?? "ok");
     return response(reply, { close: state.draining });
@@ -204,6 +224,9 @@ async function respond(
     note(fault.http, fault.code);
     return faultResponse(fault, { close: state.draining || fault.code === "too_large" });
   } finally {
+    leave();
+    // else the handler's time would stay for whatever comes next on the connection
+    server.timeout(request, IDLE_SECONDS);
     state.running -= 1;
     state.answered += 1;
   }
@@ -233,6 +256,12 @@ async function admit(request: Request, name: OperationName): Promise<Uint8Array>
   const parts: Uint8Array[] = [];
   let length = 0;
   try {
+    // a body whose length is known needs no counting while it comes, and reading it whole is cheaper
+    if (request.headers.has("content-length")) {
+      const body = await request.bytes();
+      if (body.length > REQUEST_MAX) throw tooLarge();
+      return body;
+    }
     for await (const part of request.body ?? []) {
       length += part.length;
       if (length > REQUEST_MAX) throw tooLarge();

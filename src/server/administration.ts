@@ -1,7 +1,8 @@
+import { statSync } from "node:fs";
 import { Fault } from "../errors.ts";
 import type { UserId } from "../ids.ts";
 import type { AccountRow, InviteRow, Tx } from "../storage/store.ts";
-import type { ControlOutput } from "../wire/control.ts";
+import type { ControlInput, ControlOutput } from "../wire/control.ts";
 import { credentialIdOf, openAccountName } from "./accounts.ts";
 import { appendEvent } from "./audit.ts";
 import { checkServer } from "./check.ts";
@@ -73,6 +74,7 @@ export interface Running {
   readonly pin: string;
   readonly startedAtMs: number;
   readonly requests: () => number;
+  readonly rotate: (input: ControlInput<"rotate">) => Promise<ControlOutput<"rotate">>;
 }
 
 const USERS = 500;
@@ -82,20 +84,8 @@ export function administration(ctx: ServerContext, running: Running): ControlHan
   return {
     async status() {
       return ctx.store.transaction(async (tx) => {
-        let accounts = 0;
-        let disabled = 0;
-        let sessions = 0;
-        for (let after: UserId | null = null; ; ) {
-          const page: readonly AccountRow[] = await tx.accounts(after, USERS);
-          for (const row of page) {
-            accounts += 1;
-            if (row.disabled) disabled += 1;
-            sessions += (await tx.sessionsOf(row.userId)).filter((one) => sessionAlive(ctx, one)).length;
-          }
-          const last = page.at(-1);
-          if (!last || page.length < USERS) break;
-          after = last.userId;
-        }
+        const nowMs = ctx.now();
+        const { accounts, disabled, sessions } = await tx.counts(nowMs, nowMs - ctx.limits.sessionIdleMs);
         const invites = (await tx.invites()).filter((row) => stateOf(ctx, row) === "open").length;
         return {
           pid: process.pid,
@@ -115,6 +105,12 @@ export function administration(ctx: ServerContext, running: Running): ControlHan
       });
     },
     check: () => checkServer(ctx),
+    rotate: running.rotate,
+    async backup({ path }) {
+      await ctx.store.backup(path);
+      const { accounts } = await ctx.store.transaction((tx) => tx.counts(ctx.now(), 0));
+      return { bytes: statSync(path).size, accounts };
+    },
     "invite.create": ({ expiresMs }) => createInvite(ctx, expiresMs),
     async "invite.list"() {
       const rows = await ctx.store.transaction((tx) => tx.invites());

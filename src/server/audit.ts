@@ -1,7 +1,7 @@
 import { ZERO_HASH_BYTES } from "../crypto/bytes.ts";
 import type { KeyId, RequestId, SessionId, UserId } from "../ids.ts";
-import { AUDIT_SALT_BYTES, type AuditHead, auditLink } from "../protocol/audit.ts";
-import type { Tx } from "../storage/store.ts";
+import { AUDIT_SALT_BYTES, auditLink } from "../protocol/audit.ts";
+import type { AuditPosition, Tx } from "../storage/store.ts";
 import type { ServerContext } from "./context.ts";
 
 /** What happened, for one audit entry. */
@@ -21,8 +21,8 @@ export interface Event {
 }
 
 /** Appends one entry to an account's log in the caller's transaction; gives the new head. */
-export async function appendEvent(ctx: ServerContext, tx: Tx, event: Event): Promise<AuditHead> {
-  const head = await tx.auditHead(event.userId);
+export async function appendEvent(ctx: ServerContext, tx: Tx, event: Event): Promise<AuditPosition> {
+  const head = await tx.auditPosition(event.userId);
   const nowMs = ctx.now();
   const item = {
     entry: {
@@ -42,6 +42,8 @@ export async function appendEvent(ctx: ServerContext, tx: Tx, event: Event): Pro
     salt: ctx.random(AUDIT_SALT_BYTES),
   };
   const next = { seq: item.entry.seq, link: auditLink(item) };
+  // the first entry's salt makes the pseudonym in the server-wide log
+  const logSalt = head.seq === 0 ? item.salt : head.logSalt;
   await tx.appendAudit(item, next, event.shadow ? nowMs + ctx.limits.shadowAuditMs : null);
-  return next;
+  return { ...next, logSalt };
 }

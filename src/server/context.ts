@@ -1,4 +1,5 @@
 import type { RandomSource } from "../crypto/bytes.ts";
+import type { Signer } from "../crypto/identity.ts";
 import type { Argon2Cost } from "../crypto/kdf.ts";
 import type { IncarnationId, KeyId, RequestId, SessionId } from "../ids.ts";
 import type { DEFAULTS } from "../protocol/defaults.ts";
@@ -9,6 +10,12 @@ import type { OpaquePool } from "./opaque.ts";
 /** Limits and times; DEFAULTS unless a test passes others. */
 export type Limits = { readonly [K in keyof typeof DEFAULTS]: (typeof DEFAULTS)[K] extends number ? number : string };
 
+/** One OPAQUE server set-up and the name under which records refer to it. */
+export interface OpaqueSetup {
+  readonly id: string;
+  readonly setup: string;
+}
+
 /** Secrets of the server that lie outside the database (docs/operations.md). */
 export interface HandlerKeys {
   /** Ed25519 public key of the server's identity, 32 bytes. */
@@ -16,9 +23,21 @@ export interface HandlerKeys {
   /** HMAC key that turns account names into credential ids; never rotates. */
   readonly accountName: Uint8Array;
   readonly sealing: Uint8Array;
+  /** The sealing key before, while names are sealed anew; otherwise null. */
+  readonly previousSealing: Uint8Array | null;
   /** Makes the pseudo-accounts of unknown names. */
   readonly shadow: Uint8Array;
-  readonly opaque: { readonly id: string; readonly setup: string };
+  readonly opaque: OpaqueSetup;
+  /** The set-up before, while its window is open; otherwise null. */
+  readonly previousOpaque: OpaqueSetup | null;
+}
+
+/** Name and keys of the server-wide log. */
+export interface LogKeys {
+  /** `logOrigin` of the server's identity and incarnation. */
+  readonly origin: string;
+  /** The current key first, which signs promises; while a rotation lasts the old one too, which signs checkpoints. */
+  readonly signers: readonly [Signer, ...Signer[]];
 }
 
 /** Everything a handler depends on. */
@@ -32,6 +51,7 @@ export interface ServerContext {
   readonly ksf: Argon2Cost;
   readonly registration: "open" | "invite" | "closed";
   readonly incarnation: IncarnationId;
+  readonly log: LogKeys;
   /** The signed statement of this moment. */
   readonly statement: () => OutputOf<"server.statement">;
 }
@@ -64,6 +84,8 @@ export interface HandlerResult<O> {
   readonly keyIds?: readonly KeyId[];
   /** Hash of the state that a mutation made current. */
   readonly stateHash?: Uint8Array;
+  /** Runs at the end of the transaction, after answer and audit entry were written. */
+  readonly last?: () => Promise<void>;
 }
 
 export type AnonymousOperation = Exclude<OperationName, SessionOperation>;

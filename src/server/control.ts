@@ -7,11 +7,11 @@ import {
   type ControlInput,
   type ControlName,
   type ControlOutput,
+  controlError,
   controlSocketPath,
   controls,
   isControl,
 } from "../wire/control.ts";
-import { errorBody } from "../wire/operations.ts";
 import { errno, fileFault, shown } from "./keyfiles.ts";
 import { faultFields, type ServerLog } from "./log.ts";
 
@@ -73,8 +73,8 @@ function removeStale(path: string): void {
 }
 
 function fault(of: Fault): Response {
-  const body = { code: of.code, message: of.message, retryAfterMs: of.retryAfterMs ?? null };
-  return json(of.http, encodeJson(errorBody, body));
+  const { code, message, why = null, hint = null, retryAfterMs = null } = of;
+  return json(of.http, encodeJson(controlError, { code, message, why, hint, retryAfterMs }));
 }
 
 function json(status: number, body: string): Response {

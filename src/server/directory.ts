@@ -5,18 +5,21 @@ import { concat, type RandomSource, wipe } from "../crypto/bytes.ts";
 import { ED25519, type Signer, signerFromSeed } from "../crypto/identity.ts";
 import { Fault } from "../errors.ts";
 import { decodeJson, encodeJson, nullable, struct, text } from "../wire/codec.ts";
-import { createPrivateDirectory, fileFault, readPrivateFile, shown } from "./keyfiles.ts";
+import { lockKey } from "../wire/lockedmemory.ts";
+import type { HandlerKeys, OpaqueSetup } from "./context.ts";
+import {
+  createPrivateDirectory,
+  fileFault,
+  readPrivateFile,
+  replacePrivateFile,
+  shown,
+  syncDirectory,
+} from "./keyfiles.ts";
 
 /** The server's identity: signs statements, and as private CA its TLS leaves. */
 export interface ServerIdentity extends Signer {
   /** The same key for certificates; not extractable. */
   readonly certificateKeys: { readonly publicKey: CryptoKey; readonly privateKey: CryptoKey };
-}
-
-/** One OPAQUE server set-up and the name under which records refer to it. */
-export interface OpaqueSetup {
-  readonly id: string;
-  readonly setup: string;
 }
 
 /** Everything secret that lies outside the database (docs/operations.md). */
@@ -30,6 +33,10 @@ export interface ServerKeys {
   readonly shadowKey: Uint8Array;
   readonly opaque: { readonly current: OpaqueSetup; readonly previous: OpaqueSetup | null };
   readonly log: Signer;
+  /** The key before, while a rotation is not complete: names may still be sealed under it. */
+  readonly previousSealing: Uint8Array | null;
+  /** The log key before, while a rotation is not complete. */
+  readonly previousLog: Signer | null;
 }
 
 export interface DirectoryInput {
@@ -57,6 +64,17 @@ const FILES = {
   opaque: "opaque.json",
 } as const;
 
+/** Keys before, beside those of now, while a rotation is not complete. */
+const PREVIOUS = { sealing: "sealing.previous.key", log: "log.previous.ed25519" } as const;
+
+/** A key's file as messages name it. */
+export function shownKeyFile(dir: string, name: keyof typeof FILES): string {
+  return shown(join(directoryPaths(dir).keys, FILES[name]));
+}
+
+/** Lies in a directory until a restore into it is complete. */
+export const RESTORE_MARK = "restore-not-complete";
+
 const TEMP = "keys-";
 const OPAQUE_MAX = 16 * 1_024;
 const setupCodec = struct({ id: text({ min: 1, max: 64 }), setup: text({ min: 1, max: 8_192 }) });
@@ -65,6 +83,14 @@ const opaqueCodec = struct({ current: setupCodec, previous: nullable(setupCodec)
 /** True once the directory has its keys. */
 export function initialised(dir: string): boolean {
   return existsSync(directoryPaths(dir).keys);
+}
+
+/** Refuses a directory in which a restore was cut short, before anything is opened. @throws Fault corrupt */
+export function demandRestored(dir: string): void {
+  if (!existsSync(join(dir, RESTORE_MARK))) return;
+  throw new Fault("corrupt", `cannot use the server directory ${shown(dir)}: a restore into it was cut short`, {
+    hint: "run the same keyhold server restore again",
+  });
 }
 
 /**
@@ -77,6 +103,7 @@ export function initialised(dir: string): boolean {
 export async function openServerDirectory(dir: string, input: DirectoryInput): Promise<ServerKeys> {
   process.umask(0o077);
   const paths = directoryPaths(dir);
+  demandRestored(dir);
   if (!initialised(dir)) {
     if (input.databaseExists || existsSync(paths.database)) {
       throw new Fault("corrupt", `cannot use the server directory ${shown(dir)}: there is a database but no keys`, {
@@ -93,7 +120,8 @@ export async function openServerDirectory(dir: string, input: DirectoryInput): P
   return readKeys(paths.keys);
 }
 
-async function makeDirectory(dir: string): Promise<void> {
+/** Makes a server directory where there is none, 0700. @throws Fault denied, storage */
+export async function makeDirectory(dir: string): Promise<void> {
   try {
     await mkdir(dir, { recursive: true, mode: 0o700 });
     // one made beforehand for us (a mount, a unit's StateDirectory) is closed while it holds nothing
@@ -141,10 +169,14 @@ async function makeKeys(path: string, { random, createOpaqueSetup }: DirectoryIn
   }
 }
 
-/** Removes what a killed first start left behind; such keys were never used. */
+/** Removes what a killed first start or rotation left behind: keys that were never used, or lie there already. */
 async function sweep(dir: string): Promise<void> {
   for (const name of await readdir(dir)) {
     if (/^\.keys-[0-9a-f]{16}$/.test(name)) await rm(join(dir, name), { recursive: true, force: true });
+  }
+  const { keys } = directoryPaths(dir);
+  for (const name of await readdir(keys)) {
+    if (/\.[0-9a-f]{16}$/.test(name)) await rm(join(keys, name), { force: true });
   }
 }
 
@@ -162,21 +194,127 @@ async function readKey(dir: string, name: string): Promise<Uint8Array> {
   }
 }
 
-async function readKeys(dir: string): Promise<ServerKeys> {
+/** Reads a directory of key files. @throws Fault corrupt, denied, storage */
+export async function readKeys(dir: string): Promise<ServerKeys> {
   const identitySeed = await readKey(dir, FILES.identity);
   let logSeed: Uint8Array | undefined;
   try {
     logSeed = await readKey(dir, FILES.log);
     return {
       identity: await identityFromSeed(identitySeed),
-      accountNameKey: await readKey(dir, FILES.accountName),
-      sealingKey: await readKey(dir, FILES.sealing),
-      shadowKey: await readKey(dir, FILES.shadow),
+      accountNameKey: lockKey(await readKey(dir, FILES.accountName)),
+      sealingKey: lockKey(await readKey(dir, FILES.sealing)),
+      shadowKey: lockKey(await readKey(dir, FILES.shadow)),
       opaque: await readOpaque(dir),
       log: signerFromSeed(logSeed),
+      ...(await readPrevious(dir)),
     };
   } finally {
     wipe(identitySeed, logSeed);
+  }
+}
+
+async function readPrevious(dir: string): Promise<Pick<ServerKeys, "previousSealing" | "previousLog">> {
+  const sealing = existsSync(join(dir, PREVIOUS.sealing)) ? await readKey(dir, PREVIOUS.sealing) : null;
+  const log = existsSync(join(dir, PREVIOUS.log)) ? await readKey(dir, PREVIOUS.log) : null;
+  try {
+    return { previousSealing: sealing && lockKey(sealing), previousLog: log && signerFromSeed(log) };
+  } finally {
+    wipe(log ?? undefined);
+  }
+}
+
+/** The keys as handlers see them. */
+export function handlerKeys(keys: ServerKeys): HandlerKeys {
+  return {
+    identity: keys.identity.publicKey,
+    accountName: keys.accountNameKey,
+    sealing: keys.sealingKey,
+    previousSealing: keys.previousSealing,
+    shadow: keys.shadowKey,
+    opaque: keys.opaque.current,
+    previousOpaque: keys.opaque.previous,
+  };
+}
+
+/** Which key a rotation replaces. */
+export type RotatedKey = "sealing" | "log" | "opaque";
+
+/** The files of a rotation, ready to be put in their places. */
+export interface KeyRotation {
+  /** The keys as they will be. */
+  readonly next: ServerKeys;
+  /** Puts the new key in its place, beside the one before: durable on return. Cut short, either is whole. */
+  write(): Promise<void>;
+}
+
+/**
+ * Prepares a new key.
+ *
+ * @throws Fault conflict while an earlier rotation of the same key is not complete
+ */
+export async function prepareRotation(
+  dir: string,
+  key: RotatedKey,
+  keys: ServerKeys,
+  { random, createOpaqueSetup }: Pick<DirectoryInput, "random" | "createOpaqueSetup">,
+): Promise<KeyRotation> {
+  const at = directoryPaths(dir).keys;
+  const suffix = random(8).toHex();
+  const busy = (why: string, hint: string) =>
+    new Fault("conflict", "the rotation before is not complete", { why, hint });
+  if (key === "opaque") {
+    if (keys.opaque.previous) {
+      throw busy("two OPAQUE set-ups are in use already", "keyhold server rotate --opaque --finish");
+    }
+    const current = { id: random(8).toHex(), setup: await createOpaqueSetup() };
+    const opaque = { current, previous: keys.opaque.current };
+    return { next: { ...keys, opaque }, write: () => writeOpaque(at, opaque, suffix) };
+  }
+  if (key === "sealing" ? keys.previousSealing : keys.previousLog) {
+    throw busy("the key before is still in use", "start the server once, then try again");
+  }
+  const fresh = random(32);
+  const replace = async () => {
+    const name = FILES[key];
+    const before = await readKey(at, name);
+    try {
+      await replacePrivateFile(join(at, PREVIOUS[key]), before, suffix);
+      await replacePrivateFile(join(at, name), fresh, suffix);
+    } finally {
+      wipe(before, fresh);
+    }
+  };
+  if (key === "sealing") {
+    // what is locked is wiped where it lay, and `fresh` is yet to be written
+    const sealingKey = lockKey(new Uint8Array(fresh));
+    return { next: { ...keys, sealingKey, previousSealing: keys.sealingKey }, write: replace };
+  }
+  return { next: { ...keys, log: signerFromSeed(fresh), previousLog: keys.log }, write: replace };
+}
+
+/** Ends a rotation: the key before is forgotten. */
+export async function finishRotation(
+  dir: string,
+  key: RotatedKey,
+  keys: ServerKeys,
+  random: RandomSource,
+): Promise<void> {
+  const at = directoryPaths(dir).keys;
+  if (key === "opaque") {
+    await writeOpaque(at, { current: keys.opaque.current, previous: null }, random(8).toHex());
+    return;
+  }
+  await rm(join(at, PREVIOUS[key]), { force: true });
+  await syncDirectory(at);
+}
+
+async function writeOpaque(at: string, opaque: ServerKeys["opaque"], suffix: string): Promise<void> {
+  const content = new TextEncoder().encode(encodeJson(opaqueCodec, opaque));
+  try {
+    await replacePrivateFile(join(at, FILES.opaque), content, suffix);
+  } finally {
+    wipe(content);
   }
 }
 
@@ -191,6 +329,17 @@ async function readOpaque(dir: string): Promise<ServerKeys["opaque"]> {
   } finally {
     wipe(bytes);
   }
+}
+
+/** The key files of a server as they are, by name. The caller wipes them. @throws Fault corrupt, denied, storage */
+export async function readKeyFiles(dir: string): Promise<ReadonlyMap<string, Uint8Array>> {
+  const path = directoryPaths(dir).keys;
+  const files = new Map<string, Uint8Array>();
+  for (const name of Object.values(FILES)) files.set(name, await readKey(path, name));
+  for (const name of Object.values(PREVIOUS)) {
+    if (existsSync(join(path, name))) files.set(name, await readKey(path, name));
+  }
+  return files;
 }
 
 const PKCS8_PREFIX = Uint8Array.fromHex("302e020100300506032b657004220420");

@@ -1,7 +1,7 @@
 import { equalBytes } from "../crypto/bytes.ts";
 import { Fault } from "../errors.ts";
 import type { KeyId, SessionId, UserId } from "../ids.ts";
-import type { AuditHead } from "../protocol/audit.ts";
+import { auditPseudonym } from "../protocol/audit.ts";
 import {
   type ChannelKeys,
   channelKeys,
@@ -11,7 +11,9 @@ import {
   sealReply,
   useSequence,
 } from "../protocol/channel.ts";
-import type { AccountRow, Tx } from "../storage/store.ts";
+import { signPromise } from "../protocol/log.ts";
+import { type Settings, type SignedState, verifyStateAhead } from "../protocol/state.ts";
+import type { AccountRow, AuditPosition, Tx } from "../storage/store.ts";
 import { type Codec, decodeJson, encodeJson } from "../wire/codec.ts";
 import {
   errorBody,
@@ -75,11 +77,19 @@ export interface Dispatcher {
 }
 
 const CACHE_MAX = 10_000;
+const SETTINGS_MAX = 1_024;
+
+/** True for the input of a mutation, which brings the account's next state. */
+function carriesState(input: unknown): input is { readonly state: SignedState } {
+  return typeof input === "object" && input !== null && "state" in input;
+}
 
 /** Makes the one entry point of all operations. */
 export function createDispatcher(ctx: ServerContext, onFault: (error: unknown) => void): Dispatcher {
   /** Keys only: whether a session lives is asked of the store every time. */
   const cache = new Map<SessionId, Cached>();
+  /** A guess which keys the next state will be signed with: what is verified ahead by it counts for nothing else. */
+  const lastSettings = new Map<UserId, Settings>();
 
   async function keysOf(sessionId: SessionId): Promise<Cached> {
     const known = cache.get(sessionId);
@@ -104,11 +114,13 @@ export function createDispatcher(ctx: ServerContext, onFault: (error: unknown) =
     await tx.touchSession(head.sessionId, { lastUsedMs: ctx.now(), ...used });
     const account = await tx.account(userId);
     if (!account || account.disabled) throw SESSION_OVER();
+    if (lastSettings.size >= SETTINGS_MAX) lastSettings.clear();
+    lastSettings.set(userId, account.settings);
     return account;
   }
 
   type Position = { readonly revision: number; readonly stateHash: Uint8Array };
-  type Done = { position: Position; audit: AuditHead; ok: boolean; body: string; fault?: Fault };
+  type Done = { position: Position; audit: AuditPosition; ok: boolean; body: string; fault?: Fault };
 
   const positionOf = (account: AccountRow): Position => ({
     revision: account.state.state.revision,
@@ -122,7 +134,7 @@ export function createDispatcher(ctx: ServerContext, onFault: (error: unknown) =
     status: string,
     keyIds: readonly KeyId[],
     stateHash: Uint8Array | null,
-  ): Promise<AuditHead> {
+  ): Promise<AuditPosition> {
     const event = {
       userId: caller.account.userId,
       action: name,
@@ -156,7 +168,7 @@ export function createDispatcher(ctx: ServerContext, onFault: (error: unknown) =
             throw new Fault("conflict", "this request id was used for another request");
           return {
             position: positionOf(account),
-            audit: account.audit,
+            audit: await tx.auditPosition(account.userId),
             ok: before.status === "ok",
             body: before.reply,
           };
@@ -176,12 +188,13 @@ export function createDispatcher(ctx: ServerContext, onFault: (error: unknown) =
         });
       }
       const audit = await record(tx, caller, name, "ok", result.keyIds ?? [], result.stateHash ?? null);
+      await result.last?.();
       // a mutation moves the account by exactly one state: no second look at the row
       const position = result.stateHash
         ? { revision: account.state.state.revision + 1, stateHash: result.stateHash }
         : positionOf(account);
       return { position, audit, ok: true, body };
-    });
+    }, userId);
   }
 
   /** A failure is an event too; a stale state is also the final answer to its request id. */
@@ -210,7 +223,7 @@ export function createDispatcher(ctx: ServerContext, onFault: (error: unknown) =
       }
       const audit = await record(tx, caller, name, fault.code, keyIds, null);
       return { position: positionOf(account), audit, ok: false, body, fault };
-    });
+    }, userId);
   }
 
   async function inSession(name: SessionOperation, frame: Uint8Array, address: string): Promise<Reply> {
@@ -229,6 +242,8 @@ export function createDispatcher(ctx: ServerContext, onFault: (error: unknown) =
     try {
       input = decodeJson(operations[name].input as Codec<unknown>, plain);
       hash = requestHash(name, input as never);
+      const expected = lastSettings.get(userId);
+      if (expected && carriesState(input)) await verifyStateAhead(input.state, expected);
       done = await attempt(name, head, userId, input, hash, address);
     } catch (error) {
       const fault = asFault(error);
@@ -238,6 +253,8 @@ export function createDispatcher(ctx: ServerContext, onFault: (error: unknown) =
         fault.code === "session_invalid" ||
         fault.code === "replayed" ||
         fault.code === "unavailable" ||
+        // the request id decides: what the client sends again finds the recorded answer, or is done now
+        fault.code === "outcome_unknown" ||
         fault.code === "storage"
       )
         throw fault;
@@ -254,6 +271,7 @@ export function createDispatcher(ctx: ServerContext, onFault: (error: unknown) =
         auditLink: done.audit.link,
       },
       ok: done.ok,
+      promise: operations[name].mutation ? promiseOf(ctx, userId, done.audit) : null,
     });
     const body = sealReply(keys, head, name, frame, encoder.encode(`${summary}\n${done.body}`), ctx.random);
     const status = done.fault?.http ?? 200;
@@ -282,6 +300,15 @@ export function createDispatcher(ctx: ServerContext, onFault: (error: unknown) =
       }
     },
   };
+}
+
+/** The log's promise to hold a position, or a later one, in time (docs/protocol.md §6.3). */
+function promiseOf(ctx: ServerContext, userId: UserId, { seq, link, logSalt: salt }: AuditPosition) {
+  if (salt === null) return null;
+  const { origin, signers } = ctx.log;
+  const atMs = ctx.now();
+  const promised = { origin, pseudonym: auditPseudonym(userId, salt), seq, link, atMs };
+  return { salt, atMs, signature: signPromise(signers[0], promised) };
 }
 
 /** Ids that a well-formed but failing request named, for its audit entry; at most the first. */

@@ -6,40 +6,55 @@ import { createServerSetup, opaqueReady, serverPublicKey } from "../crypto/opaqu
 import { Fault } from "../errors.ts";
 import { asId, type IncarnationId, newId } from "../ids.ts";
 import { DEFAULTS, KDF } from "../protocol/defaults.ts";
-import { lockDirectory } from "../storage/lock.ts";
-import { openSqlite } from "../storage/sqlite.ts";
-import type { Store } from "../storage/store.ts";
+import { logOrigin } from "../protocol/log.ts";
+import { type DirectoryLock, lockDirectory } from "../storage/lock.ts";
+import { databaseFile, openStore } from "../storage/open.ts";
+import type { Store, StoreCounts } from "../storage/store.ts";
 import { pinOf } from "../wire/pin.ts";
 import { type Statement, signStatement } from "../wire/statement.ts";
 import { administration } from "./administration.ts";
 import type { ServerContext } from "./context.ts";
 import type { ControlHandlers } from "./control.ts";
-import { directoryPaths, openServerDirectory, type ServerKeys } from "./directory.ts";
-import { createDispatcher, type Dispatcher } from "./dispatch.ts";
-import { sweepLogins, sweepRefused } from "./handlers/login.ts";
+import { demandRestored, directoryPaths, handlerKeys, openServerDirectory, type ServerKeys } from "./directory.ts";
+import { createDispatcher, type Dispatcher, faultReply } from "./dispatch.ts";
+import { sweepFloods } from "./floodnotes.ts";
+import { sweepLogins } from "./handlers/login.ts";
+import { claimKeys, hasKeys, keysFit } from "./keycheck.ts";
 import { faultFields, type ServerLog } from "./log.ts";
+import { type Logbook, openLogbook } from "./logbook.ts";
+import type { Meter } from "./meter.ts";
 import { type OpaquePool, startOpaquePool } from "./opaque.ts";
 import { PROBE_MS, readiness } from "./readiness.ts";
+import { completeRotations, type RotationSite, rotateKey } from "./rotation.ts";
+import { claimStatementNumber, statementNumber } from "./statements.ts";
 
 /** How a key server is to run; the listener is added by src/server.ts. */
 export interface KeyServerOptions {
   readonly dir: string;
-  /** `sqlite:PATH`, or null for `DIR/keyhold.db`. */
+  /** `sqlite:PATH` or `postgres://…`, or null for `DIR/keyhold.db`. */
   readonly database: string | null;
   readonly registration: "open" | "invite" | "closed";
   readonly version: string;
   readonly log: ServerLog;
   readonly opaqueWorkers: number;
+  /** Learns of the work of store and Workers, for figures. */
+  readonly meter?: Meter;
 }
 
 /** A key server without its listener: holds the directory's lock until closed. */
 export interface KeyServer {
+  /** False where another process on the same database has the directory's lock, and with it the control socket. */
+  readonly holdsDirectory: boolean;
   readonly ctx: ServerContext;
   readonly keys: ServerKeys;
   readonly pin: string;
   readonly dispatcher: Dispatcher;
+  /** The server-wide log. */
+  readonly logbook: Logbook;
   /** True while the store answers. */
   ready(): boolean;
+  /** Accounts and live sessions, for figures. */
+  counts(): Promise<StoreCounts>;
   /** The administrator's operations; `listening` tells what only the listener knows. */
   administration(listening: { readonly url: () => string; readonly requests: () => number }): ControlHandlers;
   close(): Promise<void>;
@@ -47,12 +62,9 @@ export interface KeyServer {
 
 const SWEEP_MS = 10_000;
 const RENEW_MS = 3_600_000;
-
-function databasePath(dir: string, database: string | null): string {
-  if (database === null) return directoryPaths(dir).database;
-  if (database.startsWith("sqlite:")) return resolve(database.slice("sqlite:".length));
-  throw new Fault("bad_input", "this database is not supported", { hint: "use sqlite:PATH" });
-}
+const FOLLOW_MS = 5_000;
+/** Looks at the keys that must fail one after another. */
+const MISFITS = 2;
 
 async function incarnationOf(store: Store, random: RandomSource): Promise<IncarnationId> {
   return store.transaction(async (tx) => {
@@ -64,13 +76,17 @@ async function incarnationOf(store: Store, random: RandomSource): Promise<Incarn
   });
 }
 
-/** The next statement's number: counts up with every signature, so that a client knows the newer one. */
-async function nextStatementNumber(store: Store): Promise<number> {
-  return store.transaction(async (tx) => {
-    const number = Number((await tx.setting("statement")) ?? "0") + 1;
-    await tx.putSetting("statement", String(number));
-    return number;
-  });
+const keysReplaced = () =>
+  new Fault("unavailable", "this process has keys that another one replaced", { retryAfterMs: FOLLOW_MS });
+
+/** The lock of a directory; undefined where another process that shares its database holds it. */
+async function lockOf(dir: string, shared: boolean): Promise<DirectoryLock | undefined> {
+  try {
+    return await lockDirectory(dir);
+  } catch (error) {
+    if (shared && error instanceof Fault && error.code === "conflict") return undefined;
+    throw error;
+  }
 }
 
 /**
@@ -82,23 +98,36 @@ export async function openKeyServer(options: KeyServerOptions): Promise<KeyServe
   const random: RandomSource = (length) => new Uint8Array(randomBytes(length));
   await opaqueReady();
   const dir = resolve(options.dir);
-  const database = databasePath(dir, options.database);
-  const keys = await openServerDirectory(dir, {
-    random,
-    createOpaqueSetup: async () => createServerSetup(),
-    databaseExists: existsSync(database),
-  });
-  const lock = await lockDirectory(dir);
+  demandRestored(dir);
+  const database = options.database ?? `sqlite:${directoryPaths(dir).database}`;
+  const file = databaseFile(database);
+  const { meter } = options;
+  let lock: DirectoryLock | undefined;
   let store: Store | undefined;
   let pool: OpaquePool | undefined;
+  const open = async () => {
+    const opened = await openStore(database, meter ? { committed: meter.committed } : {});
+    store = meter?.store(opened) ?? opened;
+    return store;
+  };
   try {
-    store = await openSqlite(database);
-    pool = startOpaquePool(options.opaqueWorkers);
-    return await assemble(options, keys, store, pool, random, async () => lock.release());
+    // a database beyond this directory says itself whether it has been used
+    const shared = file === undefined ? await open() : undefined;
+    const keys = await openServerDirectory(dir, {
+      random,
+      createOpaqueSetup: async () => createServerSetup(),
+      databaseExists: shared ? await hasKeys(shared) : existsSync(file ?? ""),
+    });
+    lock = await lockOf(dir, shared !== undefined);
+    const used = shared ?? (await open());
+    await claimKeys(used, keys, dir);
+    const started = startOpaquePool(options.opaqueWorkers);
+    pool = meter?.pool(started) ?? started;
+    return await assemble({ ...options, dir }, keys, used, pool, random, lock);
   } catch (error) {
     pool?.close();
     await store?.close();
-    await lock.release();
+    await lock?.release();
     throw error;
   }
 }
@@ -109,51 +138,88 @@ async function assemble(
   store: Store,
   pool: OpaquePool,
   random: RandomSource,
-  release: () => Promise<void>,
+  lock: DirectoryLock | undefined,
 ): Promise<KeyServer> {
   const now = Date.now;
   const { log, registration } = options;
   const incarnation = await incarnationOf(store, random);
-  const dropped = await store.transaction((tx) => tx.dropLoginStates());
+  // of a shared database they may be those of another process; what nobody finishes is swept
+  const dropped = store.engine === "sqlite" ? await store.transaction((tx) => tx.dropLoginStates()) : 0;
   if (dropped > 0) log.write("info", { event: "login-states-dropped", count: dropped });
   let statement: Statement;
-  const renew = async () => {
-    const number = await nextStatementNumber(store);
-    statement = signStatement(keys.identity, {
-      number,
-      expiresAtMs: now() + DEFAULTS.statementMs,
-      opaqueKeys: [serverPublicKey(keys.opaque.current.setup)],
-      logKey: keys.log.publicKey,
-      nextIdentity: null,
-      incarnation,
-      registration,
-    });
+  // replaced by a rotation
+  let serving = keys;
+  let handling = handlerKeys(keys);
+  const facts = () => ({
+    opaqueKeys: [serving.opaque.current, ...(serving.opaque.previous ? [serving.opaque.previous] : [])].map(
+      ({ setup }) => serverPublicKey(setup),
+    ),
+    logKey: serving.log.publicKey,
+    nextIdentity: null,
+    incarnation,
+    registration,
+  });
+  const sign = (number: number) => {
+    statement = signStatement(keys.identity, { ...facts(), number, expiresAtMs: now() + DEFAULTS.statementMs });
   };
+  const renew = async () => sign(await claimStatementNumber(store, facts()));
   await renew();
   const ctx: ServerContext = {
     store,
     now,
     random,
-    keys: {
-      identity: keys.identity.publicKey,
-      accountName: keys.accountNameKey,
-      sealing: keys.sealingKey,
-      shadow: keys.shadowKey,
-      opaque: keys.opaque.current,
+    get keys() {
+      return handling;
     },
     pool,
     limits: DEFAULTS,
     ksf: KDF.opaque,
     registration,
     incarnation,
+    log: {
+      origin: logOrigin(keys.identity.publicKey, incarnation),
+      get signers() {
+        return serving.previousLog ? ([serving.log, serving.previousLog] as const) : ([serving.log] as const);
+      },
+    },
     statement: () => statement,
   };
   const onFault = (error: unknown) => log.write("error", faultFields(error));
   const { probe, ready } = readiness(store, () => performance.now());
   await probe();
+  const logbook = await openLogbook(ctx, onFault);
+  // a log that was damaged must not keep `server check` from naming it
+  await logbook.flush().catch(onFault);
+  const site: RotationSite = {
+    dir: options.dir,
+    ctx,
+    logbook,
+    random,
+    keys: () => serving,
+    async apply(next) {
+      serving = next;
+      handling = handlerKeys(next);
+      await renew();
+    },
+  };
+  await completeRotations(site);
+  logbook.start();
+  let misfits = 0;
+  /**
+   * What other processes did: signs under the number of one that started later with other facts, for clients take no
+   * lower one after it, and stops serving when one has replaced the keys (not at the first look: it may be this one).
+   */
+  const follow = async () => {
+    const newest = await statementNumber(store);
+    if (newest > statement.number) sign(newest);
+    misfits = (await keysFit(store, serving)) ? 0 : misfits + 1;
+    if (misfits === MISFITS) log.write("error", { event: "keys-replaced" });
+  };
+  const outdated = () => misfits >= MISFITS;
   const timers = [
     setInterval(() => void probe().catch(onFault), PROBE_MS),
     setInterval(() => void sweep(ctx).catch(onFault), SWEEP_MS),
+    setInterval(() => void follow().catch(onFault), FOLLOW_MS),
     setInterval(() => {
       if (statement.expiresAtMs - now() < DEFAULTS.statementMs / 2) void renew().catch(onFault);
     }, RENEW_MS),
@@ -161,31 +227,51 @@ async function assemble(
   for (const timer of timers) timer.unref();
   const pin = pinOf(keys.identity.publicKey);
   let closing: Promise<void> | undefined;
+  const dispatcher = createDispatcher(ctx, onFault);
+  let rotating: Promise<unknown> = Promise.resolve();
   return {
+    holdsDirectory: lock !== undefined,
     ctx,
     keys,
     pin,
-    dispatcher: createDispatcher(ctx, onFault),
-    ready: () => closing === undefined && ready(),
+    dispatcher: {
+      handle: async (...request) => (outdated() ? faultReply(keysReplaced()) : dispatcher.handle(...request)),
+    },
+    logbook,
+    ready: () => closing === undefined && !outdated() && ready(),
+    counts: () => store.transaction((tx) => tx.counts(now(), now() - DEFAULTS.sessionIdleMs)),
     administration: (listening) =>
-      administration(ctx, { version: options.version, pin, startedAtMs: now(), ...listening }),
+      administration(ctx, {
+        version: options.version,
+        pin,
+        startedAtMs: now(),
+        rotate: (input) => {
+          // one at a time: each begins with the keys that the one before left
+          const next = rotating.then(() => rotateKey(site, input));
+          rotating = next.catch(() => undefined);
+          return next;
+        },
+        ...listening,
+      }),
     close() {
       closing ??= (async () => {
         for (const timer of timers) clearInterval(timer);
+        await rotating;
+        await logbook.stop();
         pool.close();
         await store.close();
-        await release();
+        await lock?.release();
       })();
       return closing;
     },
   };
 }
 
-/** What time alone ends: sessions, half logins, windows of refused logins, forgotten limits, unused reservations, shadow logs. */
+/** What time alone ends: sessions, half logins, windows of floods, forgotten limits, unused reservations, shadow logs. */
 export async function sweep(ctx: ServerContext): Promise<void> {
   const nowMs = ctx.now();
   await sweepLogins(ctx);
-  await sweepRefused(ctx);
+  await sweepFloods(ctx);
   await ctx.store.transaction(async (tx) => {
     await tx.sweepSessions(nowMs, nowMs - ctx.limits.sessionIdleMs);
     await tx.sweepLimits(nowMs - ctx.limits.loginForgetMs);

@@ -1,18 +1,28 @@
 import { existsSync } from "node:fs";
-import { copyFile, open, readdir, rename, rm, stat } from "node:fs/promises";
+import { copyFile, open, readdir, readFile, rename, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import type { RandomSource } from "../crypto/bytes.ts";
 import { Fault } from "../errors.ts";
-import { asId, type IncarnationId, newId } from "../ids.ts";
+import { asId, type IncarnationId, isId, newId } from "../ids.ts";
 import { DEFAULTS, KDF } from "../protocol/defaults.ts";
 import { logOrigin } from "../protocol/log.ts";
+import { openStore } from "../storage/open.ts";
 import { openSqlite } from "../storage/sqlite.ts";
 import type { Store, Tx } from "../storage/store.ts";
+import { copyIn, demandEmptyPostgres, isEmptyPostgres } from "../storage/transfer.ts";
 import { checkServer } from "./check.ts";
 import type { ServerContext } from "./context.ts";
-import { directoryPaths, makeDirectory, readKeys, type ServerKeys } from "./directory.ts";
+import { directoryPaths, handlerKeys, makeDirectory, RESTORE_MARK, readKeys, type ServerKeys } from "./directory.ts";
+import { EARLIER, earlierIncarnations } from "./incarnations.ts";
 import { claimKeys } from "./keycheck.ts";
-import { createPrivateDirectory, fileFault, shown, syncDirectory } from "./keyfiles.ts";
+import {
+  createPrivateDirectory,
+  createPrivateFile,
+  fileFault,
+  replacePrivateFile,
+  shown,
+  syncDirectory,
+} from "./keyfiles.ts";
 import { startLog } from "./logbook.ts";
 import { jumpStatementNumber } from "./statements.ts";
 
@@ -20,6 +30,8 @@ import { jumpStatementNumber } from "./statements.ts";
 export interface RestoreInput {
   /** Target directory: absent or empty. */
   readonly dir: string;
+  /** `postgres://…` of an empty database; null for a file in the directory. */
+  readonly database: string | null;
   /** The data file of the backup. */
   readonly data: string;
   /** Key files of the backup, opened. */
@@ -37,19 +49,32 @@ export interface Restored {
 
 const RESTORING = "keyhold.db.restoring";
 
-/** Refuses a target that holds anything but the rests of a restore that was killed. @throws Fault exists */
+/** What a restore makes: while its mark lies there, all of it is a rest of one that was cut short. */
+const isRest = (name: string): boolean =>
+  name === "keys" ||
+  name.startsWith("keyhold.db") ||
+  /^\.keys-[0-9a-f]{16}$/.test(name) ||
+  name.startsWith(RESTORE_MARK);
+
+/** Removes what a restore made so far; its mark goes last. */
+async function clear(dir: string): Promise<void> {
+  const rests = (await readdir(dir)).filter((name) => isRest(name) && name !== RESTORE_MARK);
+  for (const name of [...rests, RESTORE_MARK]) await rm(join(dir, name), { recursive: true, force: true });
+}
+
+/** Refuses a target that holds anything but the rests of a restore that was cut short. @throws Fault exists */
 async function demandEmpty(dir: string): Promise<void> {
   if (!existsSync(dir)) return;
   const names = await readdir(dir).catch((error: unknown) => {
     throw fileFault(error, "read", dir);
   });
-  const rests = names.filter((name) => name.startsWith(RESTORING) || /^\.keys-[0-9a-f]{16}$/.test(name));
-  if (rests.length < names.length) {
+  if (names.length === 0) return;
+  if (!names.includes(RESTORE_MARK) || !names.every(isRest)) {
     throw new Fault("exists", `cannot restore into ${shown(dir)}: it is not empty`, {
       hint: "name a new directory by --dir, or move the old one away",
     });
   }
-  for (const name of rests) await rm(join(dir, name), { recursive: true, force: true });
+  await clear(dir);
 }
 
 async function copyDurably(from: string, to: string): Promise<void> {
@@ -81,38 +106,42 @@ function contextOf(store: Store, keys: ServerKeys, incarnation: IncarnationId, i
     store,
     now: input.now,
     random: input.random,
-    keys: {
-      identity: keys.identity.publicKey,
-      accountName: keys.accountNameKey,
-      sealing: keys.sealingKey,
-      shadow: keys.shadowKey,
-      opaque: keys.opaque.current,
-    },
+    keys: handlerKeys(keys),
     pool: { run: never, close: never },
     limits: DEFAULTS,
     ksf: KDF.opaque,
     registration: "closed",
     incarnation,
-    log: { origin: logOrigin(keys.identity.publicKey, incarnation), signers: [keys.log] },
+    log: {
+      origin: logOrigin(keys.identity.publicKey, incarnation),
+      signers: keys.previousLog ? [keys.log, keys.previousLog] : [keys.log],
+    },
     statement: never,
   };
 }
 
-/** Ends what must not outlive a restore, and begins an incarnation (docs/protocol.md §6.5). */
-async function beginIncarnation(
+/**
+ * Ends what must not outlive a restore, and begins an incarnation (docs/protocol.md §6.5).
+ *
+ * @param identity Ed25519 public key of the server, 32 bytes.
+ */
+export async function beginIncarnation(
   tx: Tx,
-  keys: ServerKeys,
+  identity: Uint8Array,
   incarnation: IncarnationId,
-  { now }: RestoreInput,
+  previous: IncarnationId,
+  nowMs: number,
 ): Promise<void> {
+  const earlier = await earlierIncarnations(tx);
   await tx.putSetting("incarnation", incarnation);
+  await tx.putSetting(EARLIER, [...earlier, previous].join(" "));
   await tx.dropLoginStates();
   await tx.sweepSessions(Number.MAX_SAFE_INTEGER, Number.MAX_SAFE_INTEGER);
   for (const { codeHash } of await tx.invites()) await tx.removeInvite(codeHash);
-  await jumpStatementNumber(tx, now());
+  await jumpStatementNumber(tx, nowMs);
   const head = await tx.logHead();
   const restart = head ? { origin: head.origin, size: head.size, root: head.root } : null;
-  await startLog(tx, logOrigin(keys.identity.publicKey, incarnation), restart);
+  await startLog(tx, logOrigin(identity, incarnation), restart);
 }
 
 async function restoreStore(store: Store, keys: ServerKeys, input: RestoreInput): Promise<Restored> {
@@ -130,10 +159,34 @@ async function restoreStore(store: Store, keys: ServerKeys, input: RestoreInput)
   }
   const incarnation = newId<IncarnationId>(input.random);
   const accounts = await store.transaction(async (tx) => {
-    await beginIncarnation(tx, keys, incarnation, input);
+    await beginIncarnation(tx, keys.identity.publicKey, incarnation, previousIncarnation, input.now());
     return (await tx.counts(input.now(), 0)).accounts;
   });
   return { accounts, incarnation, previousIncarnation };
+}
+
+/** A restore that was cut short after it had filled the database: its mark is all that is left to remove. */
+async function completed(dir: string, database: string): Promise<Restored | undefined> {
+  const mark = join(dir, RESTORE_MARK);
+  if (!existsSync(mark) || !existsSync(directoryPaths(dir).keys)) return undefined;
+  const incarnation = await readFile(mark, "utf8");
+  if (!isId(incarnation) || (await isEmptyPostgres(database))) return undefined;
+  const store = await openStore(database);
+  try {
+    const found = await store.transaction(async (tx) => ({
+      incarnation: await tx.setting("incarnation"),
+      previous: (await earlierIncarnations(tx)).at(-1),
+      accounts: (await tx.counts(0, 0)).accounts,
+    }));
+    if (found.incarnation !== incarnation || found.previous === undefined) return undefined;
+    await rm(join(dir, RESTORING), { force: true });
+    await rm(mark);
+    await syncDirectory(dir);
+    const [now, previous] = [asId<IncarnationId>(incarnation), asId<IncarnationId>(found.previous)];
+    return { accounts: found.accounts, incarnation: now, previousIncarnation: previous };
+  } finally {
+    await store.close();
+  }
 }
 
 /**
@@ -144,14 +197,22 @@ async function restoreStore(store: Store, keys: ServerKeys, input: RestoreInput)
  *   belong together; denied, storage
  */
 export async function restoreServer(input: RestoreInput): Promise<Restored> {
-  const { dir, random } = input;
+  const { dir, random, database } = input;
   process.umask(0o077);
+  if (database !== null) {
+    const before = await completed(dir, database);
+    if (before) return before;
+    await demandEmptyPostgres(database);
+  }
   await demandEmpty(dir);
   await makeDirectory(dir);
   const paths = directoryPaths(dir);
   const data = join(dir, RESTORING);
+  let filled = false;
   const staged = `.keys-${random(8).toHex()}`;
+  await createPrivateFile(join(dir, RESTORE_MARK), new TextEncoder().encode("restoring\n"));
   try {
+    await syncDirectory(dir);
     await createPrivateDirectory(join(dir, staged), input.keys, `keys-${random(8).toHex()}`);
     await copyDurably(input.data, data);
     const keys = await readKeys(join(dir, staged));
@@ -162,15 +223,23 @@ export async function restoreServer(input: RestoreInput): Promise<Restored> {
     } finally {
       await store.close();
     }
-    // the database first: without its keys it starts nothing, and keys alone would start a new one
-    await rename(data, paths.database);
     await rename(join(dir, staged), paths.keys);
+    if (database === null) await rename(data, paths.database);
+    else {
+      // cut short after it, the mark tells that the database is this restore's
+      const mark = new TextEncoder().encode(restored.incarnation);
+      await replacePrivateFile(join(dir, RESTORE_MARK), mark, "next");
+      await copyIn(database, data);
+      filled = true;
+      await rm(data);
+    }
+    await syncDirectory(dir);
+    // from here on it is a server
+    await rm(join(dir, RESTORE_MARK));
     await syncDirectory(dir);
     return restored;
   } catch (error) {
-    for (const name of await readdir(dir)) {
-      if (name.startsWith(RESTORING) || name === staged) await rm(join(dir, name), { recursive: true, force: true });
-    }
+    if (!filled) await clear(dir);
     throw fileFault(error, "restore into", dir);
   }
 }

@@ -81,6 +81,7 @@ async function inputFor(operation: SessionOperation, requestId: RequestId): Prom
     case "account.password.start":
       return { request: POINT };
     case "account.password":
+    case "account.reregister":
       return { record: random(192), settings: alice.settings, state: alice.state };
     case "state.sync":
     case "secret.list":

@@ -29,7 +29,9 @@ function handlers(more: Partial<ControlHandlers> = {}): ControlHandlers {
   const changed = async ({ account }: { account: string }) => ({ account, userId });
   return {
     status: async () => status,
-    check: async () => ({ ok: false, items: [{ name: "database", ok: false, detail: "row 3" }] }),
+    check: async () => ({ ok: false, checks: 3, items: [{ name: "database", ok: false, detail: "row 3" }] }),
+    backup: async () => ({ bytes: 4_096, accounts: 1 }),
+    rotate: async ({ key }) => ({ key, restart: false, remaining: 0 }),
     "invite.create": async ({ expiresMs }) => ({ code: "ABCD-EFGH", hint: "ABCD", expiresAtMs: expiresMs ?? 1 }),
     "invite.list": async () => ({ items: [{ hint: "ABCD", createdAtMs: 1, expiresAtMs: 2, state: "open" }] }),
     "invite.revoke": async () => ({ revoked: 1 }),
@@ -111,13 +113,21 @@ describe("control socket", () => {
     await expect(callControl(dir, "status", {})).rejects.toMatchObject({ code: "unreachable" });
   });
 
+  test("a server that stands still is no absent one: timed_out, and no lock is tried for", async () => {
+    running = startControl(dir, handlers({ status: () => new Promise(() => undefined) }), silentLog);
+    await expect(callControl(dir, "status", {}, 50)).rejects.toMatchObject({ code: "timed_out" });
+  });
+
   test("faults cross it; other failures say nothing of themselves", async () => {
     const lines: string[] = [];
     running = startControl(
       dir,
       handlers({
         "user.remove": async () => {
-          throw new Fault("not_found", "there is no such account");
+          throw new Fault("not_found", "there is no such account", { hint: "user list" });
+        },
+        rotate: async () => {
+          throw new Fault("conflict", "not yet", { why: "one is left" });
         },
         "user.enable": async () => {
           throw new Error("canary");
@@ -128,11 +138,16 @@ describe("control socket", () => {
     await expect(callControl(dir, "user.remove", { account: "canary" })).rejects.toMatchObject({
       code: "not_found",
       message: "there is no such account",
+      hint: "user list",
     });
+    // the reason and the remedy come along
+    const early = callControl(dir, "rotate", { key: "opaque-finish", force: false });
+    await expect(early).rejects.toMatchObject({ code: "conflict", why: "one is left", hint: undefined });
     const broken = callControl(dir, "user.enable", { account: "canary" });
     await expect(broken).rejects.toMatchObject({ code: "internal", message: "the server failed" });
     expect(lines.map((line) => JSON.parse(line)).map(({ event, code }) => [event, code])).toEqual([
       ["control", "not_found"],
+      ["control", "conflict"],
       ["fault", "Error"],
       ["control", "internal"],
     ]);

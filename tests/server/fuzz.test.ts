@@ -36,7 +36,7 @@ let addresses = 0;
 
 beforeAll(async () => {
   file = fileStore();
-  server = await startTestServer({ path: file.path });
+  server = await startTestServer({ promptLog: false, path: file.path });
   alice = await registerRaw(server, "alice");
   session = await logInRaw(server, "alice", alice.password);
   await storeRaw(server, session, alice);

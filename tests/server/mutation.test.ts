@@ -282,7 +282,7 @@ describe("a change that does not continue its secret is refused, and nothing cha
     );
     expect(file.sql("SELECT * FROM sealed_value")).toEqual([]);
     expect(file.sql("SELECT * FROM leaf WHERE meta IS NOT NULL")).toEqual([]);
-    const sealed = random(30);
+    const sealed = random(120);
     const next = commitOf(alice, "secret.restore", [{ leaf: leafOf(old.keyId, sealed, purged), sealed }], freshId());
     const head = { requestId: next.input.state.state.requestId };
     expect((await refuses(() => call(server, session, "secret.restore", next.input, head))).code).toBe("not_found");

@@ -70,6 +70,17 @@ describe("a worker that dies", () => {
   });
 });
 
+test("what is too many is refused with the time to wait, and what waits is not lost", async () => {
+  const running = start(2, MUTE);
+  const waiting = Array.from({ length: 1_024 }, () => outcome(running.run(job("mute"))));
+  await expect(running.run(job("mute"))).rejects.toMatchObject({ code: "unavailable", retryAfterMs: 1_000 });
+  made[0]?.terminate();
+  made[1]?.terminate();
+  expect(new Set(await Promise.all(waiting))).toEqual(new Set(["internal"]));
+  void outcome(running.run(job("die")));
+  expect(made).toHaveLength(3);
+});
+
 test("closing refuses what waits and what comes", async () => {
   const running = start(1, MUTE);
   const waiting = outcome(running.run(job()));

@@ -1,52 +1,11 @@
-import { equalBytes } from "../../crypto/bytes.ts";
 import { serverRegister } from "../../crypto/opaque.ts";
 import { Fault } from "../../errors.ts";
-import type { Settings } from "../../protocol/state.ts";
 import type { Tx } from "../../storage/store.ts";
+import type { InputOf } from "../../wire/operations.ts";
 import type { Caller, ServerContext, SessionHandler } from "../context.ts";
 import { spend } from "../limits.ts";
 import { advanceState, demandCurrent } from "../state.ts";
-
-const same = (a: Uint8Array | null, b: Uint8Array | null): boolean =>
-  a === null || b === null ? a === b : equalBytes(a, b);
-
-/** True when what opens with the password is the same. */
-function keepsPassword(a: Settings, b: Settings): boolean {
-  return (
-    same(a.wrappedAccountKey, b.wrappedAccountKey) &&
-    same(a.masterCommitment, b.masterCommitment) &&
-    same(a.credentialTag, b.credentialTag) &&
-    a.credentialRevision === b.credentialRevision
-  );
-}
-
-/** True when identity and recovery kit are the same. */
-function keepsIdentity(a: Settings, b: Settings): boolean {
-  return (
-    same(a.identity, b.identity) &&
-    same(a.wrappedIdentity, b.wrappedIdentity) &&
-    same(a.kit, b.kit) &&
-    same(a.kitWrapped, b.kitWrapped)
-  );
-}
-
-/** True when `b` lists the devices of `a` unchanged in the same order, and `added` more after them. */
-function keepsDevices(a: Settings, b: Settings, added: number): boolean {
-  return (
-    b.devices.length === a.devices.length + added &&
-    a.devices.every((device, i) => {
-      const other = b.devices[i];
-      return (
-        other !== undefined &&
-        device.id === other.id &&
-        same(device.publicKey, other.publicKey) &&
-        same(device.name, other.name) &&
-        same(device.tokenHash, other.tokenHash) &&
-        device.addedAtMs === other.addedAtMs
-      );
-    })
-  );
-}
+import { keepsDevices, keepsKeys, keepsPassword } from "./settings.ts";
 
 /** Adds the one device that signs the state; all others stay as they are. */
 export const addDevice: SessionHandler<"account.device.add"> = async (ctx, tx, caller, input) => {
@@ -56,7 +15,7 @@ export const addDevice: SessionHandler<"account.device.add"> = async (ctx, tx, c
   const added = settings.devices.at(-1)?.id;
   const sound =
     keepsPassword(before, settings) &&
-    keepsIdentity(before, settings) &&
+    keepsKeys(before, settings) &&
     keepsDevices(before, settings, 1) &&
     added === input.state.state.deviceId &&
     before.devices.every(({ id }) => id !== added);
@@ -65,12 +24,11 @@ export const addDevice: SessionHandler<"account.device.add"> = async (ctx, tx, c
   return { output, stateHash: output.stateHash };
 };
 
-const FRESH_MS = 5 * 60_000;
-
-async function demandFreshLogin(ctx: ServerContext, tx: Tx, caller: Caller): Promise<void> {
+/** What changes how the account opens needs a login of the last minutes. @throws Fault denied */
+export async function demandFreshLogin(ctx: ServerContext, tx: Tx, caller: Caller, what: string): Promise<void> {
   const session = await tx.session(caller.sessionId);
-  if (!session || ctx.now() - session.createdAtMs > FRESH_MS) {
-    throw new Fault("denied", "changing the password needs a fresh login", { hint: "keyhold login" });
+  if (!session || ctx.now() - session.createdAtMs > ctx.limits.freshLoginMs) {
+    throw new Fault("denied", `${what} needs a fresh login`, { hint: "keyhold login" });
   }
 }
 
@@ -82,25 +40,47 @@ const passwordBucket = (caller: Caller): string => `password:${caller.sessionId}
  */
 export const startPassword: SessionHandler<"account.password.start"> = async (ctx, tx, caller, input) => {
   const { credentialId } = caller.account;
-  await demandFreshLogin(ctx, tx, caller);
+  await demandFreshLogin(ctx, tx, caller, "changing the password");
   await spend(ctx, tx, passwordBucket(caller), ctx.limits.loginFreeFailures);
   return { output: { response: serverRegister(ctx.keys.opaque.setup, credentialId, input.request), ksf: ctx.ksf } };
 };
 
-/** Replaces record and wrapped account key together and closes the other sessions. */
-export const changePassword: SessionHandler<"account.password"> = async (ctx, tx, caller, input) => {
-  await demandFreshLogin(ctx, tx, caller);
-  demandCurrent(caller, input.state);
+type NewRecord = InputOf<"account.password">;
+
+/** Replaces record and wrapped account key together. */
+async function replacePassword(ctx: ServerContext, tx: Tx, caller: Caller, input: NewRecord) {
   const { account } = caller;
   const sound =
     keepsDevices(account.settings, input.settings, 0) &&
-    keepsIdentity(account.settings, input.settings) &&
+    keepsKeys(account.settings, input.settings) &&
     input.settings.credentialRevision === input.state.state.revision;
   if (!sound) throw new Fault("bad_input", "a password change changes nothing else");
   const output = await advanceState(ctx, tx, caller, input.state, input.settings);
   await tx.replaceRecord(account.userId, input.record, ctx.keys.opaque.id);
-  await tx.closeSessionsOf(account.userId, caller.sessionId);
-  await tx.dropLimit(`account:${account.credentialId.toHex()}`);
   await tx.dropLimit(passwordBucket(caller));
   return { output, stateHash: output.stateHash };
+}
+
+/** A new password: the other sessions are closed. */
+export const changePassword: SessionHandler<"account.password"> = async (ctx, tx, caller, input) => {
+  await demandFreshLogin(ctx, tx, caller, "changing the password");
+  demandCurrent(caller, input.state);
+  const { userId, credentialId } = caller.account;
+  const done = await replacePassword(ctx, tx, caller, input);
+  await tx.closeSessionsOf(userId, caller.sessionId);
+  await tx.dropLimit(`account:${credentialId.toHex()}`);
+  return done;
+};
+
+/**
+ * The same password under the newest OPAQUE set-up, while a rotation's window is open (docs/protocol.md §3.5): once,
+ * and no session ends.
+ */
+export const reregister: SessionHandler<"account.reregister"> = async (ctx, tx, caller, input) => {
+  await demandFreshLogin(ctx, tx, caller, "registering anew");
+  demandCurrent(caller, input.state);
+  if (caller.account.setupId === ctx.keys.opaque.id) {
+    throw new Fault("conflict", "the account uses the newest OPAQUE set-up already");
+  }
+  return replacePassword(ctx, tx, caller, input);
 };

@@ -1,9 +1,16 @@
 import type { OperationName, SessionOperation } from "../../wire/operations.ts";
 import type { AnonymousHandler, AnonymousOperation, SessionHandler } from "../context.ts";
-import { addDevice, changePassword, startPassword } from "./account.ts";
+import { addDevice, changePassword, reregister, startPassword } from "./account.ts";
+import { adoptAccount } from "./adopt.ts";
 import { readAudit } from "./audit.ts";
+import { closedAccount, deleteAccount } from "./close.ts";
+import { setKit } from "./kit.ts";
+import { openLink, takeLink } from "./link.ts";
+import { latestCheckpoint, proveLogged } from "./log.ts";
 import { finishLogin, startLogin } from "./login.ts";
+import { finishRecovery, proveRecovery, startRecovery } from "./recover.ts";
 import { finishRegistration, startRegistration } from "./register.ts";
+import { listWraps, replaceWraps, rotateAccount } from "./rotate.ts";
 import { commitSecrets, getSecrets, reserveSecrets, secretHistory } from "./secret.ts";
 import { checkSession, closeSession, listSessions } from "./session.ts";
 import { syncState } from "./sync.ts";
@@ -13,6 +20,12 @@ export const anonymousHandlers: { readonly [N in AnonymousOperation]: AnonymousH
   "server.statement": async (ctx) => ctx.statement(),
   "account.register.start": startRegistration,
   "account.register": finishRegistration,
+  "account.recover.start": startRecovery,
+  "account.recover.prove": proveRecovery,
+  "account.recover": finishRecovery,
+  "account.device.accept": takeLink,
+  "account.closed": closedAccount,
+  "log.checkpoint": latestCheckpoint,
   "session.login.start": startLogin,
   "session.login": finishLogin,
 };
@@ -25,6 +38,15 @@ export const sessionHandlers: { readonly [N in SessionOperation]: SessionHandler
   "account.device.add": addDevice,
   "account.password.start": startPassword,
   "account.password": changePassword,
+  "account.reregister": reregister,
+  "account.rotate": rotateAccount,
+  "account.wraps": listWraps,
+  "account.rewrap": replaceWraps,
+  "account.delete": deleteAccount,
+  "account.adopt": adoptAccount,
+  "account.kit": setKit,
+  "account.device.link": openLink,
+  "log.proof": proveLogged,
   "state.sync": syncState,
   "secret.list": syncState,
   "secret.reserve": reserveSecrets,

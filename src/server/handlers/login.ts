@@ -1,4 +1,4 @@
-import { open, seal } from "../../crypto/aead.ts";
+import { seal } from "../../crypto/aead.ts";
 import { wipe } from "../../crypto/bytes.ts";
 import { sha256 } from "../../crypto/kdf.ts";
 import { Fault } from "../../errors.ts";
@@ -6,20 +6,26 @@ import { newId, type SessionId } from "../../ids.ts";
 import { loginReplyKey, WINDOW_BYTES } from "../../protocol/channel.ts";
 import { pad, unpad } from "../../protocol/secret.ts";
 import type { LoginStateRow, Tx } from "../../storage/store.ts";
-import { bytes, decodeJson, encodeJson, nullable, struct, text } from "../../wire/codec.ts";
+import { bytes, decodeJson, encodeJson, list, nullable, struct, text } from "../../wire/codec.ts";
 import { loginReply, requestHash } from "../../wire/operations.ts";
 import { hash32 } from "../../wire/records.ts";
-import { type Candidate, candidate, credentialIdOf, sealSessionKey } from "../accounts.ts";
+import { type Candidate, candidate, credentialIdOf, openRow, sealSessionKey } from "../accounts.ts";
 import { appendEvent } from "../audit.ts";
-import type { AnonymousHandler, ServerContext } from "../context.ts";
+import type { AnonymousHandler, OpaqueSetup, ServerContext } from "../context.ts";
+import { FAILED_RECOVERY, inBatches, noteWindowed, REFUSED_LOGIN } from "../floodnotes.ts";
 import { addressBucket, refund, refusedBy, spend } from "../limits.ts";
+import { LINK } from "./link.ts";
+import { RECOVERY } from "./recover.ts";
 
 /**
- * Half a login as sealed in the store: OPAQUE's state, which holds the session key, the name it was for, and the hash of
- * the device token that was shown.
+ * Half a login as sealed in the store: OPAQUE's state under each set-up, which holds the session key, the name it was
+ * for, and the hash of the device token that was shown.
  */
 const half = struct({
-  state: bytes({ min: 1, max: 1_024 }),
+  states: list(struct({ setupId: text({ min: 1, max: 64 }), state: bytes({ min: 1, max: 1_024 }) }), {
+    min: 1,
+    max: 2,
+  }),
   account: text({ min: 1, max: 128 }),
   tokenHash: nullable(hash32),
 });
@@ -34,10 +40,8 @@ function halfContext(row: Pick<LoginStateRow, "sessionId" | "credentialId" | "re
   } as const;
 }
 
-/** Bucket name that marks a login counted against a known device's token. */
+/** Bucket name that marks a login counted against a known device's token, and against nothing else. */
 const DEVICE = "device";
-/** Begins the bucket that counts what the limit of an account refused in the running window. */
-const REFUSED = "refused:";
 
 const accountBucket = (credentialId: Uint8Array): string => `account:${credentialId.toHex()}`;
 
@@ -46,20 +50,9 @@ async function noteLogin(ctx: ServerContext, tx: Tx, { userId, known }: Candidat
   await appendEvent(ctx, tx, { userId, action: "session.login", status, count, shadow: !known });
 }
 
-/**
- * Above an account's limit: one counted entry a window (docs/protocol.md §6). What comes later in the window is counted
- * by the next entry, or by the sweep.
- */
-async function noteRefused(ctx: ServerContext, tx: Tx, credentialId: Uint8Array, name: Candidate): Promise<void> {
-  const bucket = `${REFUSED}${credentialId.toHex()}`;
-  const nowMs = ctx.now();
-  const row = await tx.limit(bucket);
-  if (row && nowMs - row.updatedAtMs < ctx.limits.loginBackoffMaxMs) {
-    await tx.putLimit({ ...row, count: row.count + 1 });
-    return;
-  }
-  await tx.putLimit({ bucket, count: 0, blockedUntilMs: 0, updatedAtMs: nowMs });
-  await noteLogin(ctx, tx, name, "rate_limited", 1 + (row?.count ?? 0));
+/** Above an account's limit: one counted entry a window (docs/protocol.md §6). */
+function noteRefused(ctx: ServerContext, tx: Tx, credentialId: Uint8Array, name: Candidate): Promise<void> {
+  return noteWindowed(ctx, tx, REFUSED_LOGIN, credentialId, name);
 }
 
 /** Above an address's limit: one entry a window, for the name that came first. Nothing is written for the others. */
@@ -73,8 +66,8 @@ async function noteBlockedAddress(ctx: ServerContext, tx: Tx, place: string, nam
 }
 
 /**
- * Counts the guess against the account (or the known device's token) and the address, before any answer; or notes
- * that one of them refuses it. The statements are the same for known and unknown names.
+ * Counts the guess against the account and the address, or against the known device's token alone, before any answer;
+ * or notes that one of them refuses it. The statements are the same for known and unknown names.
  *
  * @returns The buckets, or the refusal: thrown here it would take the note back.
  */
@@ -89,23 +82,30 @@ async function countGuess(
   const place = addressBucket(address);
   const tokenHash = sha256(deviceToken ?? new Uint8Array(32));
   const failures = await tx.tokenFailures(name.userId, tokenHash);
-  const device = deviceToken !== null && failures !== undefined && failures < ctx.limits.deviceTokenFailures;
-  const bucket = device ? DEVICE : accountBucket(credentialId);
+  if (deviceToken !== null && failures !== undefined && failures < ctx.limits.deviceTokenFailures) {
+    // others behind the same address cannot keep the device out, and it uses up nothing of theirs
+    await tx.putTokenFailures(name.userId, tokenHash, failures + 1);
+    return { bucket: DEVICE, addressBucket: DEVICE };
+  }
+  const bucket = accountBucket(credentialId);
   const blocked = await refusedBy(ctx, tx, place);
   if (blocked) {
     await noteBlockedAddress(ctx, tx, place, name);
     return blocked;
   }
-  const refused = device ? undefined : await refusedBy(ctx, tx, bucket);
+  const refused = await refusedBy(ctx, tx, bucket);
   if (refused) {
     await noteRefused(ctx, tx, credentialId, name);
     return refused;
   }
   await spend(ctx, tx, place, ctx.limits.loginFreeFailuresPerAddress);
-  if (device) await tx.putTokenFailures(name.userId, tokenHash, failures + 1);
-  else await spend(ctx, tx, bucket, ctx.limits.loginFreeFailures);
+  await spend(ctx, tx, bucket, ctx.limits.loginFreeFailures);
   return { bucket, addressBucket: place };
 }
+
+/** The OPAQUE set-ups in use: the current one, and while a rotation's window is open the one before. */
+const setupsOf = ({ keys }: ServerContext): readonly OpaqueSetup[] =>
+  keys.previousOpaque === null ? [keys.opaque] : [keys.opaque, keys.previousOpaque];
 
 /** First half of a login: KE2 for known, unknown and disabled accounts alike (docs/protocol.md §3.3). */
 export const startLogin: AnonymousHandler<"session.login.start"> = async (ctx, remote, input) => {
@@ -113,11 +113,13 @@ export const startLogin: AnonymousHandler<"session.login.start"> = async (ctx, r
   const { name, counted } = await ctx.store.transaction(async (tx) => {
     const name = await candidate(ctx, tx, credentialId);
     return { name, counted: await countGuess(ctx, tx, credentialId, name, input.deviceToken, remote.address) };
-  });
+  }, addressBucket(remote.address));
   if (counted instanceof Fault) throw counted;
-  const { setup } = ctx.keys.opaque;
-  const job = { kind: "login-start", setup, credentialId, account: input.account, request: input.request } as const;
-  const made = await ctx.pool.run({ ...job, record: name.record }).catch(async (error: unknown) => {
+  const job = { kind: "login-start", credentialId, account: input.account, request: input.request } as const;
+  const setups = setupsOf(ctx);
+  // under both, whatever is noted of the record: one whose making a rotation overtook opens under the one before
+  const answers = setups.map(({ setup }) => ctx.pool.run({ ...job, setup, record: name.record }));
+  const made = await Promise.all(answers).catch(async (error: unknown) => {
     // counted like any other guess, and no half login is left of it to become an entry
     const status = error instanceof Fault ? error.code : "internal";
     await ctx.store.transaction(async (tx) => noteLogin(ctx, tx, await candidate(ctx, tx, credentialId), status));
@@ -133,12 +135,12 @@ export const startLogin: AnonymousHandler<"session.login.start"> = async (ctx, r
     ...counted,
   };
   const tokenHash = input.deviceToken && sha256(input.deviceToken);
-  const secret = { state: made.state, account: input.account, tokenHash };
-  const plain = pad(new TextEncoder().encode(encodeJson(half, secret)));
+  const states = made.map(({ state }, i) => ({ setupId: setups[i]?.id ?? "", state }));
+  const plain = pad(new TextEncoder().encode(encodeJson(half, { states, account: input.account, tokenHash })));
   const sealed = seal(ctx.keys.sealing, halfContext(row), plain, ctx.random);
-  wipe(plain, made.state);
+  wipe(plain, ...made.map(({ state }) => state));
   await ctx.store.transaction((tx) => tx.putLoginState({ ...row, sealed }));
-  return { sessionId, responses: [made.response], ksf: [ctx.ksf] };
+  return { sessionId, responses: made.map(({ response }) => response), ksf: [ctx.ksf] };
 };
 
 /** The one answer to whatever is wrong with a login. */
@@ -147,21 +149,26 @@ const refusal = () => new Fault("login_failed", "cannot log in: the account name
 /** What the second half of a login came to. */
 interface Proof {
   readonly sessionKey: Uint8Array | null;
+  /** OPAQUE set-up under which the password was proved. */
+  readonly setupId: string;
   readonly tokenHash: Uint8Array | null;
   /** Why there is no session key: whatever it is, the guess was made and belongs in the log. */
   readonly fault: Fault;
 }
 
-async function proveLogin(ctx: ServerContext, taken: LoginStateRow, finish: Uint8Array): Promise<Proof> {
-  const failed = (fault: Fault): Proof => ({ sessionKey: null, tokenHash: null, fault });
+async function proveLogin(ctx: ServerContext, taken: LoginStateRow, finish: Uint8Array, setup: number): Promise<Proof> {
+  const failed = (fault: Fault): Proof => ({ sessionKey: null, setupId: "", tokenHash: null, fault });
   if (taken.expiresAtMs < ctx.now()) return failed(refusal());
   try {
-    const plain = open(ctx.keys.sealing, halfContext(taken), taken.sealed);
-    const { state, account: name, tokenHash } = decodeJson(half, unpad(plain));
+    const plain = openRow(ctx, halfContext(taken), taken.sealed);
+    const { states, account: name, tokenHash } = decodeJson(half, unpad(plain));
     wipe(plain);
+    const used = states[setup];
+    if (!used) return failed(refusal());
+    const { setupId, state } = used;
     const { sessionKey } = await ctx.pool.run({ kind: "login-finish", state, account: name, finish });
-    wipe(state);
-    return { sessionKey, tokenHash, fault: refusal() };
+    wipe(...states.map((one) => one.state));
+    return { sessionKey, setupId, tokenHash, fault: refusal() };
   } catch (error) {
     if (error instanceof Fault) return failed(error);
     throw error;
@@ -174,10 +181,10 @@ export const finishLogin: AnonymousHandler<"session.login"> = async (ctx, _remot
   const taken = await ctx.store.transaction(async (tx) => {
     const row = await tx.takeLoginState(input.sessionId);
     // thrown inside, so that a reservation stays
-    if (!row || row.bucket === REGISTRATION) throw refusal();
+    if (!row || OTHERS.has(row.bucket)) throw refusal();
     return row;
   });
-  const { sessionKey, tokenHash, fault } = await proveLogin(ctx, taken, input.finish);
+  const { sessionKey, setupId, tokenHash, fault } = await proveLogin(ctx, taken, input.finish, input.setup);
   const done = await ctx.store.transaction(async (tx) => {
     // by the credential id, which is under the row's seal; its account id is not
     const name = await candidate(ctx, tx, taken.credentialId);
@@ -189,10 +196,13 @@ export const finishLogin: AnonymousHandler<"session.login"> = async (ctx, _remot
     }
     const account = await tx.account(name.userId);
     if (!account) throw new Fault("internal", "an account has vanished");
-    if (taken.bucket !== DEVICE) await tx.dropLimit(taken.bucket);
+    if (setupId !== account.setupId) await tx.replaceRecord(account.userId, account.record, setupId);
+    if (taken.bucket !== DEVICE) {
+      await tx.dropLimit(taken.bucket);
+      await refund(tx, taken.addressBucket, ctx.limits.loginFreeFailuresPerAddress);
+    }
     // a token that failures had made void is good again, too
     if (tokenHash) await tx.putTokenFailures(account.userId, tokenHash, 0);
-    await refund(tx, taken.addressBucket, ctx.limits.loginFreeFailuresPerAddress);
     const open = await tx.sessionsOf(taken.userId);
     const surplus = open.length + 1 - ctx.limits.sessionsPerAccount;
     const oldest = [...open].sort((a, b) => a.lastUsedMs - b.lastUsedMs).slice(0, Math.max(0, surplus));
@@ -211,7 +221,7 @@ export const finishLogin: AnonymousHandler<"session.login"> = async (ctx, _remot
     await tx.putSession(session);
     const audit = await appendEvent(ctx, tx, { ...event, status: "ok", session: taken.sessionId });
     return { account, session, audit };
-  });
+  }, taken.addressBucket);
   if (!done || sessionKey === null) throw fault;
   const reply = encodeJson(loginReply, {
     userId: done.account.userId,
@@ -235,31 +245,25 @@ export const finishLogin: AnonymousHandler<"session.login"> = async (ctx, _remot
 /** Bucket name that marks a row as a registration's reservation of its account id. */
 export const REGISTRATION = "registration";
 
-/** Turns exchanges that nobody finished into failed events; the guess itself was counted at the start. */
-export async function sweepLogins(ctx: ServerContext): Promise<number> {
-  return ctx.store.transaction(async (tx) => {
-    const rows = await tx.takeExpiredLoginStates(ctx.now(), 256);
-    for (const row of rows) {
-      if (row.bucket === REGISTRATION) {
-        const event = { userId: row.userId, action: "account.register", status: "timed_out" };
-        await appendEvent(ctx, tx, { ...event, shadow: true });
-      } else {
-        await noteLogin(ctx, tx, await candidate(ctx, tx, row.credentialId), "timed_out");
-      }
-    }
-    return rows.length;
-  });
-}
+/** Rows that are no half logins. */
+const OTHERS: ReadonlySet<string> = new Set([REGISTRATION, RECOVERY, LINK]);
 
-/** Adds to the logs what accounts' limits refused in windows that are over; says how many windows. */
-export async function sweepRefused(ctx: ServerContext): Promise<number> {
-  return ctx.store.transaction(async (tx) => {
-    const rows = await tx.takeLimits(REFUSED, ctx.now() - ctx.limits.loginBackoffMaxMs, 256);
-    for (const { bucket, count } of rows) {
-      if (count === 0) continue;
-      const credentialId = Uint8Array.fromHex(bucket.slice(REFUSED.length));
-      await noteLogin(ctx, tx, await candidate(ctx, tx, credentialId), "rate_limited", count);
-    }
-    return rows.length;
-  });
+/** Turns exchanges that nobody finished into failed events; the guess itself was counted at the start. */
+export function sweepLogins(ctx: ServerContext): Promise<number> {
+  return inBatches(async (limit) =>
+    ctx.store.transaction(async (tx) => {
+      const rows = await tx.takeExpiredLoginStates(ctx.now(), limit);
+      for (const row of rows) {
+        if (row.bucket === REGISTRATION) {
+          const event = { userId: row.userId, action: "account.register", status: "timed_out" };
+          await appendEvent(ctx, tx, { ...event, shadow: true });
+        } else if (row.bucket === RECOVERY) {
+          await noteWindowed(ctx, tx, FAILED_RECOVERY, row.credentialId, await candidate(ctx, tx, row.credentialId));
+        } else if (row.bucket !== LINK) {
+          await noteLogin(ctx, tx, await candidate(ctx, tx, row.credentialId), "timed_out");
+        }
+      }
+      return rows.length;
+    }),
+  );
 }

@@ -6,9 +6,10 @@ import { auditLink } from "../../protocol/audit.ts";
 import { settingsHash, stateHash, stateSignaturesHold } from "../../protocol/state.ts";
 import type { Tx } from "../../storage/store.ts";
 import { requestHash } from "../../wire/operations.ts";
-import { credentialIdOf, sealAccountName } from "../accounts.ts";
+import { candidate, credentialIdOf, sealAccountName } from "../accounts.ts";
 import { appendEvent } from "../audit.ts";
 import type { AnonymousHandler, ServerContext } from "../context.ts";
+import { noteWindowed, TAKEN_NAME } from "../floodnotes.ts";
 import { addressBucket, refund, spend } from "../limits.ts";
 import { REGISTRATION } from "./login.ts";
 
@@ -41,9 +42,9 @@ export const startRegistration: AnonymousHandler<"account.register.start"> = asy
   await ctx.store.transaction((tx) => spend(ctx, tx, place, ctx.limits.loginFreeFailuresPerAddress));
   const taken = await ctx.store.transaction(async (tx) => {
     const invite = await usableInvite(ctx, tx, input.invite);
-    const known = await tx.credential(credentialId);
-    if (known) {
-      await appendEvent(ctx, tx, { userId: known.userId, action: "account.register", status: "exists" });
+    const name = await candidate(ctx, tx, credentialId);
+    if (name.known) {
+      await noteWindowed(ctx, tx, TAKEN_NAME, credentialId, name);
       if (invite) await tx.updateInvite({ ...invite, conflicts: invite.conflicts + 1 });
       return true;
     }
@@ -71,7 +72,7 @@ export const finishRegistration: AnonymousHandler<"account.register"> = async (c
   const { state } = input.state;
   const hash = requestHash("account.register", input);
   const credentialId = credentialIdOf(ctx, input.account);
-  const sound =
+  const fitting =
     state.revision === 1 &&
     state.incarnation === ctx.incarnation &&
     state.requestId === input.requestId &&
@@ -80,9 +81,9 @@ export const finishRegistration: AnonymousHandler<"account.register"> = async (c
     state.auditSeq === 0 &&
     equalBytes(state.requestHash, hash) &&
     equalBytes(state.settingsHash, settingsHash(input.settings)) &&
-    input.settings.devices.length === 1 &&
-    stateSignaturesHold(input.state, input.settings);
-  if (!sound) throw new Fault("bad_input", "the registration's signed state does not fit the request");
+    input.settings.devices.length === 1;
+  const misfit = () => new Fault("bad_input", "the registration's signed state does not fit the request");
+  if (!fitting) throw misfit();
   return ctx.store.transaction(async (tx) => {
     const known = await tx.credential(credentialId);
     const before = known ? await tx.request(known.userId, input.requestId) : undefined;
@@ -104,6 +105,8 @@ export const finishRegistration: AnonymousHandler<"account.register"> = async (c
       throw new Fault("timed_out", "cannot register: the registration took too long", { hint: "start again" });
     }
     if (known) throw nameTaken();
+    // only now: who has no reservation, which was counted, makes the server verify nothing
+    if (!stateSignaturesHold(input.state, input.settings)) throw misfit();
     const inserted = await tx.insertAccount({
       userId: state.userId,
       credentialId,
