@@ -21,9 +21,11 @@ const METHODS = [
   "importItems",
   "auditList",
   "auditVerify",
+  "auditExport",
   "sessions",
   "closeSession",
   "devices",
+  "linkDevice",
   "sync",
   "status",
 ] as const satisfies readonly (keyof KeyholdClient)[];

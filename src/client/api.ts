@@ -38,12 +38,16 @@ export interface KeyholdClient {
     input: AuditQuery,
   ): Promise<{ items: readonly AuditItem[]; next: string | null; requestId: RequestId | null }>;
   auditVerify(): Promise<Verified>;
+  /** A page of the log's file (docs/protocol.md §6.4); the last line is the reader's to add. */
+  auditExport(input: { cursor: string | null }): Promise<AuditFilePage>;
   sessions(): Promise<{ items: readonly SessionItem[]; requestId: RequestId | null }>;
   closeSession(input: {
     sessionId: SessionId | null;
     all: boolean;
   }): Promise<{ closed: number; requestId: RequestId | null }>;
   devices(): Promise<{ items: readonly DeviceItem[] }>;
+  /** A one-time code with which a new device learns what this one knows (docs/protocol.md §5.9). */
+  linkDevice(): Promise<DeviceLink>;
   sync(): Promise<{ revision: number; changed: number; requestId: RequestId | null }>;
   status(): Promise<Status>;
   /** Ends the use of this object; does not close a session that the agent holds. Safe to call twice. */
@@ -181,6 +185,15 @@ export interface Verified {
   /** Sequence after which this run verified; 0 for the whole log. */
   verifiedFrom: number;
   ok: boolean;
+  /** The server-wide log that holds the account: size, root and the account's place in it; null before its first batch. */
+  log: { size: number; rootHex: string; index: number } | null;
+  requestId: RequestId | null;
+}
+
+export interface AuditFilePage {
+  /** Whole lines. */
+  text: string;
+  next: string | null;
   requestId: RequestId | null;
 }
 
@@ -199,12 +212,25 @@ export interface DeviceItem {
   current: boolean;
 }
 
+/** A code to be typed or pasted on the new machine, once. */
+export interface DeviceLink {
+  code: string;
+  expiresAt: string;
+  requestId: RequestId;
+}
+
 export interface Status {
   profile: string;
   server: { url: string; pin: string; reachable: boolean } | null;
   account: { name: string; userId: UserId } | null;
   session: { id: SessionId; expiresAt: string; valid: boolean } | null;
   vault: { path: string; secrets: number; locked: boolean };
-  sync: { revision: number; syncedAt: string | null; pending: boolean } | null;
+  sync: {
+    revision: number;
+    syncedAt: string | null;
+    pending: boolean;
+    /** True while keys on the server are still to be wrapped anew after a rotation. */
+    rewrapping: boolean;
+  } | null;
   auditHead: { seq: number; linkHex: string } | null;
 }

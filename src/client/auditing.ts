@@ -4,11 +4,13 @@ import type { KeyId, RequestId } from "../ids.ts";
 import { type AuditHead, auditLink, continueAudit, type SaltedEntry } from "../protocol/audit.ts";
 import { DEFAULTS } from "../protocol/defaults.ts";
 import { type SignedState, stateHash } from "../protocol/state.ts";
-import { isOperation, operations } from "../wire/operations.ts";
 import type { AuditItem, AuditQuery, Verified } from "./api.ts";
+import { broken, matching, records } from "./auditmatch.ts";
 import { findSecret } from "./changes.ts";
+import { type LogProof, proveLog } from "./checkpoint.ts";
+import { mergeLogs } from "./logpin.ts";
 import { type Bound, boundOf, type Model, pinnedHash } from "./model.ts";
-import { type Open, online, save } from "./opened.ts";
+import { type Online, type Open, online, save } from "./opened.ts";
 import type { Session } from "./session.ts";
 import { synchronise } from "./sync.ts";
 
@@ -114,12 +116,6 @@ async function checkSigned(session: Session, model: Model, entries: readonly Sal
   }
 }
 
-const broken = (why: string) =>
-  new Fault("integrity", "the account's log was tampered with", {
-    why,
-    hint: "keep an export of it; trust this server no more",
-  });
-
 /** All states after a revision up to the pinned one, each linked to the next: so the owner signed them all. */
 async function statesAfter(session: Session, model: Model, revision: number, link: Uint8Array): Promise<SignedState[]> {
   const states: SignedState[] = [];
@@ -143,18 +139,7 @@ async function statesAfter(session: Session, model: Model, revision: number, lin
   return states;
 }
 
-/** True for the entry of a change that the owner signed with this state. */
-function records({ entry }: SaltedEntry, { state }: SignedState): boolean {
-  return (
-    entry.status === "ok" &&
-    entry.requestId === state.requestId &&
-    entry.stateHash !== null &&
-    equalBytes(entry.stateHash, stateHash(state)) &&
-    equalBytes(entry.bodyHash, state.requestHash)
-  );
-}
-
-/** Places through which the chain must pass: what answers showed, and what other devices signed that they verified. */
+/** Places through which the chain must pass: what answers showed, and what devices signed that they verified. */
 function marksOf(bound: Bound, states: readonly SignedState[]): Map<number, Uint8Array> {
   const marks = new Map<number, Uint8Array>();
   const add = ({ seq, link }: AuditHead) => {
@@ -165,48 +150,11 @@ function marksOf(bound: Bound, states: readonly SignedState[]): Map<number, Uint
   add(bound.witnessed);
   for (const receipt of bound.receipts) add(receipt);
   add(bound.verified);
-  for (const { state } of states) {
-    if (state.deviceId !== bound.deviceId) add({ seq: state.auditSeq, link: state.auditLink });
-  }
+  // this device's own too: after a restore it begins anew, and they alone tell what it had verified
+  for (const { state } of states) add({ seq: state.auditSeq, link: state.auditLink });
   // position 0 is the beginning of every log
   marks.delete(0);
   return marks;
-}
-
-/** Matches entries with the states that the owner signed, in order: none too many, none too few. */
-function matching(states: readonly SignedState[]) {
-  let signed = 0;
-  let keys = new Set<string | null>();
-  let action = "";
-  return {
-    matched: () => signed,
-    /** `unknown`: it names a state after the last known one. */
-    take(item: SaltedEntry): "ok" | "unknown" {
-      const { entry } = item;
-      const { seq } = entry;
-      if (entry.stateHash === null) {
-        const claims = entry.status === "ok" && isOperation(entry.action) && operations[entry.action].mutation;
-        if (claims) throw broken(`entry ${seq} claims a change without the owner's signature`);
-        return "ok";
-      }
-      const before = states[signed - 1];
-      // a batch writes an entry for each secret under the same state
-      if (before && equalBytes(entry.stateHash, stateHash(before.state))) {
-        if (!records(item, before) || entry.action !== action || keys.has(entry.keyId)) {
-          throw broken(`entry ${seq} names a change that the owner did not sign`);
-        }
-        keys.add(entry.keyId);
-        return "ok";
-      }
-      const expected = states[signed];
-      if (!expected) return "unknown";
-      if (!records(item, expected)) throw broken(`entry ${seq} names a change that the owner did not sign`);
-      signed += 1;
-      keys = new Set([entry.keyId]);
-      ({ action } = entry);
-      return "ok";
-    },
-  };
 }
 
 const WHOLE = { keyId: null, action: null, fromMs: null, untilMs: null, requestId: null } as const;
@@ -217,19 +165,23 @@ const WHOLE = { keyId: null, action: null, fromMs: null, untilMs: null, requestI
  * (docs/protocol.md §6.2).
  */
 export function verifyAudit(open: Open): Promise<Verified> {
-  return online(open, true, async (at) => {
-    if (!at) throw new Fault("unreachable", "the log lies on the server");
-    for (let attempt = 0; ; attempt++) {
-      await synchronise(open.box.model, at.session, open.around);
-      const done = await verifyOnce(open, at.session);
-      if (done) return done;
-      if (attempt === 3) throw new Fault("unavailable", "other devices change the account faster than it is verified");
-    }
-  });
+  return online(open, true, async (at) => (await verifyAll(open, at)).verified);
+}
+
+/** The same with what the server-wide log proved. */
+export async function verifyAll(open: Open, at: Online | null): Promise<{ verified: Verified; log: LogProof }> {
+  if (!at) throw new Fault("unreachable", "the log lies on the server");
+  for (let attempt = 0; ; attempt++) {
+    await synchronise(open.box.model, at.session, open.around);
+    const log = await proveLog(open.box.model, at.session, open.around);
+    const verified = await verifyOnce(open, at.session, log);
+    if (verified) return { verified, log };
+    if (attempt === 3) throw new Fault("unavailable", "other devices change the account faster than it is verified");
+  }
 }
 
 /** One run against the pinned state; null when the account moved on meanwhile. */
-async function verifyOnce(open: Open, session: Session): Promise<Verified | null> {
+async function verifyOnce(open: Open, session: Session, log: LogProof): Promise<Verified | null> {
   const { model } = open.box;
   const bound = boundOf(model);
   const { verified } = bound;
@@ -254,6 +206,7 @@ async function verifyOnce(open: Open, session: Session): Promise<Verified | null
     if (result.head.seq > answer.head.auditSeq) throw broken("it holds entries that no answer names");
     for (const item of entries) {
       const { seq } = item.entry;
+      if (seq === 1) checkPseudonym(bound, item);
       const mark = marks.get(seq);
       if (mark && !equalBytes(mark, auditLink(item))) throw broken(`entry ${seq} is not the one that was seen before`);
       if (seq <= verified.seq || match.take(item) === "ok") continue;
@@ -269,11 +222,33 @@ async function verifyOnce(open: Open, session: Session): Promise<Verified | null
   const now = { seq: head.seq, link: head.link, revision };
   bound.verified = now;
   bound.receipts = bound.receipts.filter(({ seq }) => seq > now.seq);
-  await save(open, (newest) => {
-    if (newest.bound && newest.bound.verified.seq < now.seq) newest.bound.verified = now;
-    if (newest.bound) newest.bound.receipts = newest.bound.receipts.filter(({ seq }) => seq > now.seq);
+  await save(open, ({ bound: newest }) => {
+    // another process went on with a restored server meanwhile
+    if (newest?.incarnation !== bound.incarnation) return;
+    if (newest.verified.seq < now.seq) newest.verified = now;
+    if (newest !== bound) newest.log = mergeLogs(newest.log, bound.log);
+    newest.receipts = newest.receipts.filter(({ seq }) => seq > now.seq);
   });
-  return { size: head.seq, headHex: head.link.toHex(), verifiedFrom: verified.seq, ok: true, requestId };
+  return {
+    size: head.seq,
+    headHex: head.link.toHex(),
+    verifiedFrom: verified.seq,
+    ok: true,
+    log: placeOf(log),
+    requestId,
+  };
+}
+
+/** The log's first entry fixes the pseudonym: so all devices know the account under the same one. */
+function checkPseudonym(bound: Bound, { salt }: SaltedEntry): void {
+  if (bound.log.salt !== null && !equalBytes(bound.log.salt, salt)) {
+    throw broken("the server-wide log knows the account under another pseudonym than its first entry gives");
+  }
+  bound.log = { ...bound.log, salt };
+}
+
+function placeOf({ checkpoint, logged }: LogProof): Verified["log"] {
+  return logged ? { size: checkpoint.size, rootHex: checkpoint.root.toHex(), index: logged.index } : null;
 }
 
 /** The lowest place from which all marks lie ahead: what was verified, or what another device signed before it. */

@@ -3,12 +3,15 @@ import { Fault } from "../errors.ts";
 import { openDeviceName } from "../protocol/account.ts";
 import { closeVault } from "../protocol/vault.ts";
 import type { KeyholdClient, Status } from "./api.ts";
+import { exportAudit } from "./auditfile.ts";
 import { listAudit, verifyAudit } from "./auditing.ts";
 import { infoOf } from "./changes.ts";
 import { importItems } from "./importing.ts";
+import { linkDevice } from "./link.ts";
 import { type Model, RECEIPTS_MAX } from "./model.ts";
 import { type Open, online, save } from "./opened.ts";
 import { getManySecrets, getSecret, historyOf, syncedAt } from "./reading.ts";
+import { resumeRewrapping } from "./rewrapping.ts";
 import { synchronise } from "./sync.ts";
 import { readPending } from "./vaultfile.ts";
 import { generateSecret, removeSecret, renameSecret, restoreSecret, storeSecret, tagSecret } from "./writing.ts";
@@ -59,17 +62,21 @@ export function createClient(open: Open, place: Place, end: () => Promise<void>)
   let tail: Promise<unknown> = Promise.resolve();
   let closing: Promise<void> | null = null;
 
-  function queued<T>(work: () => Promise<T>): Promise<T> {
+  function inTurn<T>(run: () => Promise<T>): Promise<T> {
     if (closing !== null) return Promise.reject(new Fault("locked", "this client was closed"));
-    const run = async (): Promise<T> => {
-      const done = await work();
-      if ((open.box.model.bound?.receipts.length ?? 0) >= RECEIPTS_MAX / 2)
-        await whenReachable(() => verifyAudit(open));
-      return done;
-    };
     const next = tail.then(run, run);
     tail = next.catch(() => undefined);
     return next;
+  }
+
+  function queued<T>(work: () => Promise<T>): Promise<T> {
+    return inTurn(async () => {
+      const done = await work();
+      if (open.session !== null && open.box.model.bound?.rewrapping) await resumeRewrapping(open);
+      if ((open.box.model.bound?.receipts.length ?? 0) >= RECEIPTS_MAX / 2)
+        await whenReachable(() => verifyAudit(open));
+      return done;
+    });
   }
 
   /** Log positions that only this process has seen go to disk, so that the next one holds the server to them. */
@@ -121,6 +128,7 @@ export function createClient(open: Open, place: Place, end: () => Promise<void>)
             revision: bound.head.state.revision,
             syncedAt: syncedAt(open),
             pending: readPending(open.box.path) !== null,
+            rewrapping: bound.rewrapping !== null,
           }
         : null,
       auditHead: bound ? { seq: bound.witnessed.seq, linkHex: bound.witnessed.link.toHex() } : null,
@@ -162,6 +170,7 @@ export function createClient(open: Open, place: Place, end: () => Promise<void>)
     importItems: (input) => queued(() => importItems(open, input)),
     auditList: (input) => queued(() => listAudit(open, input)),
     auditVerify: () => queued(() => verifyAudit(open)),
+    auditExport: (input) => queued(() => exportAudit(open, input.cursor)),
     sessions: () =>
       queued(() =>
         online(open, true, async () => {
@@ -176,8 +185,9 @@ export function createClient(open: Open, place: Place, end: () => Promise<void>)
           return { items, requestId };
         }),
       ),
+    // after the end of its own session nothing can follow in it
     closeSession: (input) =>
-      queued(() =>
+      (input.sessionId === null || input.sessionId === open.session?.sessionId ? inTurn : queued)(() =>
         online(open, true, async () => {
           const { output, requestId } = await session().call("session.close", input);
           return { closed: output.closed, requestId };
@@ -195,6 +205,11 @@ export function createClient(open: Open, place: Place, end: () => Promise<void>)
         }));
         return { items };
       }),
+    linkDevice: () =>
+      queued(() => {
+        if (!place.server) throw new Fault("bad_input", "this profile has no server");
+        return linkDevice(open, place.server);
+      }),
     sync: () =>
       queued(() =>
         online(open, true, async () => {
@@ -203,7 +218,8 @@ export function createClient(open: Open, place: Place, end: () => Promise<void>)
           return { revision: open.box.model.bound?.head.state.revision ?? 0, changed, requestId: answer.requestId };
         }),
       ),
-    status: () => queued(status),
+    // says how things stand, and changes nothing of it
+    status: () => inTurn(status),
     close() {
       closing ??= finish();
       return closing;
@@ -218,8 +234,8 @@ export function createClient(open: Open, place: Place, end: () => Promise<void>)
     } finally {
       open.session?.forget();
       closeVault(open.box.vault);
-      const { accountKey, keys } = open.box.model;
-      wipe(accountKey, keys.record, keys.index, keys.identity);
+      const { accountKey, keys, older } = open.box.model;
+      wipe(accountKey, ...[keys, ...older].flatMap(Object.values));
     }
   }
 }

@@ -1,11 +1,11 @@
-import { setTimeout } from "node:timers/promises";
 import { equalBytes, wipe } from "../crypto/bytes.ts";
+import type { Signer } from "../crypto/identity.ts";
 import { Fault } from "../errors.ts";
 import { idBytes, type KeyId, newId, type RequestId } from "../ids.ts";
 import { DEFAULTS } from "../protocol/defaults.ts";
 import { type LeafRecord, leafHash } from "../protocol/leaf.ts";
 import { type Settings, type SignedState, settingsHash, signState, stateHash } from "../protocol/state.ts";
-import { decodeJson, encodeJson, id, list, oneOf, struct, text } from "../wire/codec.ts";
+import { decodeJson, encodeJson, id, list, nullable, oneOf, struct, text } from "../wire/codec.ts";
 import {
   COMMITS,
   type CommitName,
@@ -14,7 +14,9 @@ import {
   operations,
   requestHash,
 } from "../wire/operations.ts";
-import { boundOf, type Model, pinnedHash, putServerLeaf, type Surroundings, signersOf } from "./model.ts";
+import { hash32 } from "../wire/records.ts";
+import { boundOf, type Model, pauseIn, pinnedHash, putServerLeaf, type Surroundings, signersOf } from "./model.ts";
+import { renewModel } from "./renew.ts";
 import { type Answer, isSealed, type Session } from "./session.ts";
 import { checkHead, synchronise } from "./sync.ts";
 import type { HeldVault } from "./vaultbox.ts";
@@ -27,9 +29,20 @@ export interface Change {
   readonly keep: boolean;
 }
 
-type Mutation = CommitName | "account.device.add" | "account.password";
+/** Mutations of the settings. */
+const SETTINGS = [
+  "account.device.add",
+  "account.password",
+  "account.reregister",
+  "account.kit",
+  "account.adopt",
+] as const satisfies readonly OperationName[];
 
-const MUTATIONS = [...COMMITS, "account.device.add", "account.password"] as const satisfies readonly Mutation[];
+type SettingsName = (typeof SETTINGS)[number];
+
+type Mutation = CommitName | SettingsName | "account.rotate";
+
+const MUTATIONS = [...COMMITS, ...SETTINGS, "account.rotate"] as const satisfies readonly Mutation[];
 
 /** A request as it was, or may have been, sent: sent again exactly until it is answered. */
 const pendingCodec = struct({
@@ -38,15 +51,22 @@ const pendingCodec = struct({
   body: text({ min: 2, max: DEFAULTS.bodyBytes }),
   /** Secrets whose new value the vault keeps a copy of. */
   keep: list(id<KeyId>(), { max: DEFAULTS.changesPerRequest }),
+  /** Account key that a rotation brings. */
+  accountKey: nullable(hash32),
 });
 
-/** The next state of the account, signed by its identity and this device (docs/protocol.md §5.4). */
+/**
+ * The next state of the account, signed by its identity and this device (docs/protocol.md §5.4).
+ *
+ * @param by The identity of `settings` where a rotation replaces it.
+ */
 export function nextState(
   model: Model,
   requestId: RequestId,
   hash: Uint8Array,
   root: Uint8Array,
   settings: Settings,
+  by?: Signer,
 ): SignedState {
   const bound = boundOf(model);
   const { identity, device } = signersOf(model);
@@ -64,26 +84,27 @@ export function nextState(
       auditSeq: bound.verified.seq,
       auditLink: bound.verified.link,
     },
-    identity,
+    by ?? identity,
     device,
   );
 }
 
-/** Persists, sends and, once acknowledged, forgets one mutation. */
-async function send<N extends Mutation>(
+/** Persists and sends one mutation. */
+export async function send<N extends Mutation>(
   held: HeldVault,
   session: Session,
   operation: N,
   requestId: RequestId,
   input: InputOf<N>,
   keep: readonly KeyId[],
+  accountKey: Uint8Array | null = null,
 ): Promise<Answer<unknown>> {
   const body = encodeJson(operations[operation].input as never, input as never);
   // what no server takes must not be kept: it would stand in the way of every later change
   if (Buffer.byteLength(body) > DEFAULTS.bodyBytes) {
     throw new Fault("too_large", `a change has at most ${DEFAULTS.bodyBytes} bytes as it is sent`);
   }
-  const plain = new TextEncoder().encode(encodeJson(pendingCodec, { operation, requestId, body, keep }));
+  const plain = new TextEncoder().encode(encodeJson(pendingCodec, { operation, requestId, body, keep, accountKey }));
   try {
     await held.keepPending(plain);
   } finally {
@@ -110,7 +131,7 @@ async function deliver<N extends Mutation>(
 }
 
 /** Holds an acknowledgement to the state that was sent: by its own words, and by the position beside them. */
-function checkReceipt({ state }: SignedState, { output, head }: Answer<unknown>): void {
+export function checkReceipt({ state }: SignedState, { output, head }: Answer<unknown>): void {
   const hash = stateHash(state);
   const named = equalBytes((output as { stateHash: Uint8Array }).stateHash, hash);
   const shown =
@@ -146,7 +167,7 @@ export async function settlePending(
 ): Promise<void> {
   const plain = held.pending();
   if (plain === null) return;
-  const { operation, requestId, body, keep } = decodeJson(pendingCodec, plain);
+  const { operation, requestId, body, keep, accountKey } = decodeJson(pendingCodec, plain);
   wipe(plain);
   const input = operations[operation].input.decode(JSON.parse(body), "");
   const { state } = input;
@@ -154,6 +175,7 @@ export async function settlePending(
   try {
     receipt = await deliver(held, session, operation, requestId, input as never);
     checkReceipt(state, receipt);
+    if (accountKey !== null && "settings" in input) takeRotation(model, accountKey, input.settings, state, around);
     around.notice(`an earlier change was completed (${operation})`);
   } catch (error) {
     if (!isSealed(error) && !refusedForGood(error)) throw error;
@@ -164,8 +186,33 @@ export async function settlePending(
     throw new Fault("integrity", "the server acknowledged a change that it does not show");
   }
   if ("changes" in input) keepCopies(model, input.changes, keep);
-  await held.save();
+  if (accountKey === null) await held.save();
+  else await held.renew(null);
   await held.dropPending();
+}
+
+/** Takes in a rotation of this device that a later one did not bring in already. */
+function takeRotation(
+  model: Model,
+  accountKey: Uint8Array,
+  settings: Settings,
+  { state }: SignedState,
+  around: Surroundings,
+): void {
+  const known = boundOf(model).settings.rotations.some(({ revision }) => revision === state.revision);
+  if (!known) renewModel(model, accountKey, settings, state.revision, around.random);
+}
+
+/** Takes the changes of a request that will not be settled any more into a model, where they continue it. */
+export function takePending(model: Model, plain: Uint8Array): void {
+  const { operation, body } = decodeJson(pendingCodec, plain);
+  const input = operations[operation].input.decode(JSON.parse(body), "");
+  if (!("changes" in input)) return;
+  for (const { leaf, sealed } of input.changes) {
+    const known = model.secrets.get(leaf.keyId);
+    const continues = known ? equalBytes(leaf.previous, leafHash(known.leaf)) : leaf.serial === 1;
+    if (continues && known?.place !== "local") putServerLeaf(model, leaf, sealed);
+  }
 }
 
 /** Keeps the copies that a settled change asked for, of values that are still the newest ones. */
@@ -186,7 +233,12 @@ function holdsState(model: Model, states: readonly SignedState[], wanted: Signed
 }
 
 /** Catches up after `stale`: the account must have moved on, and not by the very change that was refused. */
-async function rebase(model: Model, session: Session, around: Surroundings, refused: SignedState): Promise<void> {
+export async function rebase(
+  model: Model,
+  session: Session,
+  around: Surroundings,
+  refused: SignedState,
+): Promise<void> {
   const { states } = await synchronise(model, session, around);
   const hash = stateHash(refused.state);
   if (states.length === 0 || states.some(({ state }) => equalBytes(stateHash(state), hash))) {
@@ -201,12 +253,17 @@ const REBASES = { least: 5, most: 200, pauseMs: 200 } as const;
  * After a refusal: true when the change is to be built again on what another device has done. A device that works
  * through a queue takes every turn of one that waits, so waiting ends by time and not by count.
  */
-async function lostTurn(error: unknown, attempt: number, beganMs: number, around: Surroundings): Promise<boolean> {
+export async function lostTurn(
+  error: unknown,
+  attempt: number,
+  beganMs: number,
+  around: Surroundings,
+): Promise<boolean> {
   if (!(error instanceof Fault && error.code === "stale" && isSealed(error))) return false;
   if (attempt < REBASES.least) return true;
   if (attempt >= REBASES.most || around.now() - beganMs >= DEFAULTS.retryForMs) return false;
   // uneven, so that two devices do not march in step
-  await setTimeout(((around.random(1)[0] ?? 0) / 255) * REBASES.pauseMs);
+  await pauseIn(around, ((around.random(1)[0] ?? 0) / 255) * REBASES.pauseMs);
   return true;
 }
 
@@ -267,8 +324,8 @@ async function accept(
   await held.dropPending();
 }
 
-/** Commits a change of the settings (a device, a password) in the same way. */
-export async function commitSettings<N extends "account.device.add" | "account.password">(
+/** Commits a change of the settings (a device, a password, a kit) in the same way. */
+export async function commitSettings<N extends SettingsName>(
   model: Model,
   held: HeldVault,
   session: Session,
@@ -282,7 +339,8 @@ export async function commitSettings<N extends "account.device.add" | "account.p
     const bound = boundOf(model);
     const requestId = newId<RequestId>(around.random);
     const body = build(bound.settings, bound.head.state.revision + 1);
-    const { settings } = body as unknown as { settings: Settings };
+    // an adopted account keeps its settings
+    const settings = "settings" in body ? (body.settings as Settings) : bound.settings;
     const hash = requestHash(operation as OperationName, { ...body, state: bound.head } as never);
     const state = nextState(model, requestId, hash, model.map.root(), settings);
     let receipt: Answer<unknown>;

@@ -2,6 +2,7 @@ import { hostname } from "node:os";
 import { wipe } from "../crypto/bytes.ts";
 import { Fault } from "../errors.ts";
 import { newId, type RequestId, type UserId } from "../ids.ts";
+import type { AuditHead } from "../protocol/audit.ts";
 import { createVault, setAccountSlot, type Vault } from "../protocol/vault.ts";
 import { parseServerUrl } from "../wire/http.ts";
 import { parsePin } from "../wire/pin.ts";
@@ -19,7 +20,7 @@ import {
 import { connect, logIn } from "./login.ts";
 import { bind, type Model, newModel, type Surroundings } from "./model.ts";
 import { accountNameOf } from "./names.ts";
-import { type Open, online } from "./opened.ts";
+import { online } from "./opened.ts";
 import {
   asProfileName,
   defaultProfile,
@@ -30,12 +31,14 @@ import {
   useProfile,
   writeProfile,
 } from "./profile.ts";
-import { deviceEntry, newDevice, prepareRegistration } from "./register.ts";
-import { synchroniseAll } from "./sync.ts";
+import { deviceEntry, type NewDevice, newDevice, prepareRegistration } from "./register.ts";
+import { moveToNewestSetup } from "./reregister.ts";
+import { type Anchor, synchroniseAll } from "./sync.ts";
 import { createVaultFile, type VaultBox, withVault } from "./vaultbox.ts";
 import { readPreviousVaultFile, readVaultFile, removeVaultFile } from "./vaultfile.ts";
 
-function profileServer(input: ServerInput): ProfileServer {
+/** A server as a new profile names it. @throws Fault bad_input */
+export function profileServer(input: ServerInput): ProfileServer {
   return {
     url: parseServerUrl(input.url).origin,
     pin: parsePin(input.pin),
@@ -51,7 +54,7 @@ function profileServer(input: ServerInput): ProfileServer {
  *
  * @returns The unfinished set-up's profile, or null.
  */
-function refuseExisting(home: Home, name: string): Profile | null {
+export function refuseExisting(home: Home, name: string): Profile | null {
   const before = readProfile(home.profiles, name);
   if (before !== null && before.server !== null && before.userId === null) return before;
   if (before) {
@@ -151,17 +154,33 @@ async function discardUnlessUnknown(home: Home, profile: Profile, error: unknown
   await removeProfile(home.profiles, profile.name);
 }
 
+/** What a new device knows before it logs in. */
+export interface KnownBefore {
+  /** A device that stands in the account already. */
+  readonly device?: NewDevice;
+  /** The account that it must be. */
+  readonly userId?: UserId;
+  readonly anchor?: Anchor | null;
+  /** A position that the account's log must pass through. */
+  readonly audit?: AuditHead;
+}
+
 /**
  * Sets this home up as a further device of an account: logs in, adds the device, makes vault and profile.
  *
  * @throws Fault exists, login_failed, rate_limited, unreachable, pin_mismatch, tls_refused
  */
-export async function loginNewDevice(home: Home, input: AccountInput, around: Surroundings): Promise<LoggedInClient> {
+export async function loginNewDevice(
+  home: Home,
+  input: AccountInput,
+  around: Surroundings,
+  known: KnownBefore = {},
+): Promise<LoggedInClient> {
   const name = asProfileName(input.profile);
   const account = accountNameOf(input.account);
   refuseExisting(home, name);
   const { link, server } = await connect(profileServer(input.server), around);
-  const device = newDevice(hostname(), around);
+  const device = known.device ?? newDevice(hostname(), around);
   const done = await logIn(
     link,
     { url: server.url, kdf: input.kdf, deviceToken: null },
@@ -171,6 +190,9 @@ export async function loginNewDevice(home: Home, input: AccountInput, around: Su
   );
   wipe(done.exportKey);
   const { reply, userId, accountKey, session } = done;
+  if (known.userId !== undefined && known.userId !== userId) {
+    throw new Fault("integrity", "the server shows another account under this name");
+  }
   const bound = bind(
     {
       account,
@@ -186,7 +208,13 @@ export async function loginNewDevice(home: Home, input: AccountInput, around: Su
     around.now(),
   );
   const model: Model = newModel(userId, accountKey, bound);
-  await synchroniseAll(model, session, around);
+  await synchroniseAll(model, session, around, known.anchor ?? null, link.statement.incarnation);
+  if (known.device && !bound.settings.devices.some(({ id }) => id === device.id)) {
+    throw new Fault("integrity", "the server does not show this device, which was just added to the account");
+  }
+  // after a restore the account may still stand in the incarnation before
+  bound.incarnation = link.statement.incarnation;
+  if (known.audit) bound.receipts = [known.audit, ...bound.receipts.filter(({ seq }) => seq !== known.audit?.seq)];
   const vault = await makeVault(input.password, input.kdf, accountKey, around);
   const profile: Profile = {
     v: 1,
@@ -201,16 +229,19 @@ export async function loginNewDevice(home: Home, input: AccountInput, around: Su
   };
   const box: VaultBox = { path: vaultPath(home, profile), vault, model };
   await startOver(home, profile, box, around);
-  const open: Open = { box, session, around };
-  await online(open, true, () =>
-    withVault(box, around, (held) =>
-      commitSettings(box.model, held, session, around, "account.device.add", (before) => ({
-        settings: { ...before, devices: [...before.devices, deviceEntry(box.model, device, around)] },
-      })),
-    ),
-  );
+  const open = { box, session, around };
+  if (!known.device) {
+    await online(open, true, () =>
+      withVault(box, around, (held) =>
+        commitSettings(box.model, held, session, around, "account.device.add", (before) => ({
+          settings: { ...before, devices: [...before.devices, deviceEntry(box.model, device, around)] },
+        })),
+      ),
+    );
+  }
   await writeProfile(home.profiles, profile);
   if (defaultProfile(home.profiles) === null) await useProfile(home.profiles, name);
+  await moveToNewestSetup(profile, { open, link, done }, input.password, around);
   return loggedIn(profile, open, done, async () => undefined);
 }
 

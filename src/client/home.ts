@@ -7,15 +7,19 @@ import { Fault } from "../errors.ts";
 import type { RequestId, SessionId, UserId } from "../ids.ts";
 import { KDF } from "../protocol/defaults.ts";
 import { stateHash } from "../protocol/state.ts";
-import { openVaultWithAccountKey, openVaultWithPassword } from "../protocol/vault.ts";
+import { openVaultWithPassword } from "../protocol/vault.ts";
 import type { KeyholdClient } from "./api.ts";
 import { createClient } from "./client.ts";
+import { explainClosed } from "./detach.ts";
+import { demandListed, followLogin, lagsBehind, openVaultAfterLogin } from "./follow.ts";
 import { connect, type LoggedIn, logIn } from "./login.ts";
-import { decodeModel, type Surroundings } from "./model.ts";
+import { adoptReceipts, boundOf, decodeModel, type Model, type Surroundings } from "./model.ts";
 import type { Open } from "./opened.ts";
 import { type Profile, readProfile, writeProfile } from "./profile.ts";
+import { moveToNewestSetup } from "./reregister.ts";
+import type { HeadSummary, Link, Session } from "./session.ts";
 import { checkHead } from "./sync.ts";
-import { type VaultBox, withVault } from "./vaultbox.ts";
+import { withVault } from "./vaultbox.ts";
 import { readVaultFile } from "./vaultfile.ts";
 
 /** Where a home keeps its files; directories are made 0700 when first written to. */
@@ -86,8 +90,107 @@ const placeOf = (profile: Profile) => ({
   server: profile.server ? { url: profile.server.url, pin: profile.server.pin } : null,
 });
 
+/** The server says that it began anew from a backup: believed when the owner says so, and not before. */
+function restored(): Fault {
+  return new Fault("integrity", "the server says that it was restored from a backup", {
+    why: "a backup lacks what was written after it; a server that lies would say the same",
+    hint: "ask its operator; then: keyhold sync --accept-restore",
+  });
+}
+
+/** A vault opened by a login of this moment. */
+export interface FreshLogin {
+  readonly open: Open & { readonly session: Session };
+  readonly done: LoggedIn;
+  readonly link: Link;
+}
+
 /**
- * Logs in on a device that has a vault: one key stretching, since the account key opens the vault.
+ * Logs in on a device that has a vault: one key stretching, since the account key opens the vault. The vault follows
+ * what another device changed of password and keys.
+ *
+ * @param options.exportKey Leaves the login's export key to the caller; otherwise it is wiped.
+ * @param options.restored Leaves it to the caller to hold the account against the vault.
+ * @throws Fault login_failed, rate_limited, unreachable, integrity; denied for a device that was revoked
+ */
+export async function logInFreshly(
+  home: Home,
+  profile: Profile,
+  password: Uint8Array,
+  around: Surroundings,
+  options: { readonly exportKey?: boolean; readonly restored?: boolean } = {},
+): Promise<FreshLogin> {
+  const { server, account } = profile;
+  if (!server || !account)
+    throw new Fault("bad_input", "this profile has no server to log in to", { hint: "keyhold unlock" });
+  const found = await connect(server, around);
+  if (found.server.caPem !== server.caPem || found.server.statementNumber !== server.statementNumber) {
+    await writeProfile(home.profiles, { ...profile, server: found.server });
+  }
+  const how = { url: server.url, kdf: profile.kdf, deviceToken: profile.deviceToken };
+  const done = await logIn(found.link, how, account, password, around).catch((error: unknown) =>
+    explainClosed(
+      { profiles: home.profiles, profile, vault: vaultPath(home, profile) },
+      found.link,
+      password,
+      around,
+      error,
+    ),
+  );
+  if (!options.exportKey) wipe(done.exportKey);
+  const allowTestKdf = profile.kdf === "test";
+  const open = () =>
+    openVaultAfterLogin(vaultPath(home, profile), vaultBytes(home, profile), done, password, allowTestKdf);
+  let box = await open();
+  const { bound } = box.model;
+  if (!bound || bound.userId !== done.userId || !equalBytes(bound.serverIdentity, found.link.identity)) {
+    throw new Fault("integrity", "the server shows another account or identity than this vault is bound to");
+  }
+  if (!options.restored && found.link.statement.incarnation !== bound.incarnation) throw restored();
+  if (options.restored) return { open: { box, session: done.session, around }, done, link: found.link };
+  const { head, auditSeq, auditLink } = done.reply;
+  // an older account would bring its older password with it
+  const shown = { revision: head.state.revision, stateHash: stateHash(head.state), auditSeq, auditLink };
+  await checkLogin(box.model, done, shown);
+  demandListed(box.model, done);
+  if (lagsBehind(box.model, done)) {
+    const to = { password, cost: vaultCost(profile.kdf) };
+    const follow = () => withVault(box, around, (held) => followLogin(box.model, held, done, to, around));
+    try {
+      await follow();
+    } catch (error) {
+      // another process followed meanwhile and gave the vault a new key
+      if (!(error instanceof Fault) || error.code !== "locked") throw error;
+      box = await open();
+      if (lagsBehind(box.model, done)) await follow();
+    }
+  }
+  const fresh = { open: { box, session: done.session, around }, done, link: found.link };
+  // the export key that is left to the caller belongs to the record that there is
+  if (!options.exportKey) await moveToNewestSetup(profile, fresh, password, around);
+  return fresh;
+}
+
+/**
+ * Holds a login's position against the vault, which was opened after it. Another process of this device may have gone
+ * on in between: what looks older then is asked for once more.
+ */
+async function checkLogin(model: Model, { session }: LoggedIn, shown: HeadSummary): Promise<void> {
+  const bound = boundOf(model);
+  const older = shown.revision < bound.head.state.revision || shown.auditSeq < bound.witnessed.seq;
+  if (!older) {
+    checkHead(model, shown);
+    return;
+  }
+  const { head } = await session.call("session.check", {});
+  checkHead(model, head);
+  // the log must pass through it all the same
+  const seen = { seq: shown.auditSeq, link: shown.auditLink };
+  adoptReceipts(bound, { ...bound, receipts: [seen] });
+}
+
+/**
+ * A client over {@link logInFreshly}.
  *
  * @param options.keep Leaves the session open at `close`; otherwise it is closed on the server too.
  */
@@ -98,45 +201,9 @@ export async function loginProfile(
   around: Surroundings,
   options: { readonly keep: boolean },
 ): Promise<LoggedInClient> {
-  const { server, account } = profile;
-  if (!server || !account)
-    throw new Fault("bad_input", "this profile has no server to log in to", { hint: "keyhold unlock" });
-  const found = await connect(server, around);
-  if (found.server.caPem !== server.caPem || found.server.statementNumber !== server.statementNumber) {
-    await writeProfile(home.profiles, { ...profile, server: found.server });
-  }
-  const how = { url: server.url, kdf: profile.kdf, deviceToken: profile.deviceToken };
-  const done = await logIn(found.link, how, account, password, around);
-  wipe(done.exportKey);
-  const box = openBox(home, profile, done.accountKey);
-  const { bound } = box.model;
-  if (!bound || bound.userId !== done.userId || !equalBytes(bound.serverIdentity, found.link.identity)) {
-    throw new Fault("integrity", "the server shows another account or identity than this vault is bound to");
-  }
-  const { head, auditSeq, auditLink } = done.reply;
-  // an older account would bring its older password with it
-  checkHead(box.model, { revision: head.state.revision, stateHash: stateHash(head.state), auditSeq, auditLink });
-  await followPassword(box, done, password, profile.kdf, around);
-  const open: Open = { box, session: done.session, around };
+  const { open, done } = await logInFreshly(home, profile, password, around);
   const end = options.keep ? async () => undefined : () => closeQuietly(done);
   return loggedIn(profile, open, done, end);
-}
-
-/** After a password change elsewhere the vault's own slot follows, so that the old password opens nothing any more. */
-async function followPassword(
-  box: VaultBox,
-  done: LoggedIn,
-  password: Uint8Array,
-  kdf: Kdf,
-  around: Surroundings,
-): Promise<void> {
-  const { credentialRevision } = done.reply.settings;
-  if (box.model.bound?.keyedRevision === credentialRevision) return;
-  await withVault(box, around, async (held) => {
-    if (box.model.bound) box.model.bound.keyedRevision = credentialRevision;
-    await held.rekey(password, vaultCost(kdf));
-  });
-  around.notice("the account's password was changed on another device: this vault now takes the new one");
 }
 
 /** An ended command's own session; a server that is away by now forgets it after the idle time. */
@@ -155,16 +222,6 @@ export function vaultBytes(home: Home, profile: Profile): Uint8Array {
   throw new Fault("not_found", `the vault of profile "${profile.name}" is gone`, {
     hint: "restore it from a backup, or remove the profile and log in as a new device",
   });
-}
-
-/** Opens a profile's vault by its account key. @throws Fault wrong_password, corrupt */
-export function openBox(home: Home, profile: Profile, accountKey: Uint8Array): VaultBox {
-  const opened = openVaultWithAccountKey(vaultBytes(home, profile), accountKey);
-  try {
-    return { path: vaultPath(home, profile), vault: opened.vault, model: decodeModel(opened.body) };
-  } finally {
-    wipe(opened.body);
-  }
 }
 
 /** Opens a profile's vault with the password alone, without the server. @throws Fault wrong_password, corrupt */

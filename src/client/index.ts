@@ -8,6 +8,7 @@ export type { PlainItem } from "../formats/index.ts";
 export { formatNamed, sniffFormat } from "../formats/index.ts";
 export { agentClient, agentFacts, agentSocket } from "./agent.ts";
 export type * from "./api.ts";
+export { deleteAccount } from "./closing.ts";
 export { initLocal, loginNewDevice, registerAccount } from "./enrol.ts";
 export {
   type AccountInput,
@@ -22,3 +23,4 @@ export {
 } from "./home.ts";
 export { changePassword } from "./password.ts";
 export { listProfiles, type Profile, readProfile } from "./profile.ts";
+export { type Renewal, type Renewed, renewAccount } from "./rotate.ts";

@@ -37,6 +37,7 @@ export async function connect(
   const link: Link = {
     identity: found.statement.identity,
     statementNumber: found.statement.number,
+    statement: found.statement,
     opaqueKeys: found.statement.opaqueKeys,
     post: (operation, contentType, body) =>
       postOperation(address, operation as OperationName, body, contentType, {
@@ -112,6 +113,8 @@ export interface LoggedIn {
   readonly accountKey: Uint8Array;
   readonly reply: Of<typeof loginReply>;
   readonly requestId: RequestId;
+  /** Which of the server's OPAQUE set-ups it was made under: 0 is the current one. */
+  readonly setup: number;
   /** OPAQUE export key, 64 bytes; the caller wipes it. */
   readonly exportKey: Uint8Array;
 }
@@ -177,7 +180,7 @@ export async function logIn(
     const keys = channelKeys(done.sessionKey, link.identity, userId, sessionId);
     wipe(done.sessionKey, key);
     const session = createSession(link, keys, { sessionId, expiresAtMs: reply.expiresAtMs }, around);
-    return { session, userId, accountKey, reply, requestId, exportKey: done.exportKey };
+    return { session, userId, accountKey, reply, requestId, setup: done.setup, exportKey: done.exportKey };
   } finally {
     exchange.end();
   }

@@ -1,3 +1,4 @@
+import { setTimeout } from "node:timers/promises";
 import { equalBytes, type RandomSource } from "../crypto/bytes.ts";
 import { type Signer, signerFromSeed } from "../crypto/identity.ts";
 import { EMPTY_MAP, type MerkleMap } from "../crypto/merkle.ts";
@@ -8,7 +9,9 @@ import type { AuditHead } from "../protocol/audit.ts";
 import { type LeafRecord, leafHash } from "../protocol/leaf.ts";
 import { type Settings, type SignedState, stateHash } from "../protocol/state.ts";
 import { bytes, decodeJson, encodeJson, id, list, nullable, type Of, struct, text, u53, uint } from "../wire/codec.ts";
+import { lockKey } from "../wire/lockedmemory.ts";
 import { hash32, leafRecord, sealedValue, settings, signedState } from "../wire/records.ts";
+import { logPinCodec, mergeLogs, NO_LOG } from "./logpin.ts";
 import { decryptMeta, type Meta } from "./meta.ts";
 
 const auditHeadCodec = struct({ seq: u53, link: hash32 });
@@ -32,9 +35,13 @@ const boundCodec = struct({
   witnessed: auditHeadCodec,
   /** Every position that a reply showed and that is not verified yet, oldest first: the log must pass through all. */
   receipts: list(auditHeadCodec, { max: RECEIPTS_MAX }),
+  /** The server-wide log, as far as it was seen. */
+  log: logPinCodec,
   syncedAtMs: u53,
   /** Credential revision of the password that the vault's own slot opens with. */
   keyedRevision: u53,
+  /** Revision of a rotation after which wrapped keys on the server may still be those of the key before; or null. */
+  rewrapping: nullable(u53),
 });
 
 const storedSecret = struct({ leaf: leafRecord, sealed: nullable(sealedValue) });
@@ -80,10 +87,10 @@ export type Secret = ServerSecret | LocalSecret;
 export interface Model {
   /** The account id, or a random id for a vault without a server: in the context of every ciphertext. */
   readonly owner: UserId;
-  readonly accountKey: Uint8Array;
-  readonly keys: AccountKeys;
+  accountKey: Uint8Array;
+  keys: AccountKeys;
   /** Keys of earlier account keys, newest first: what is not wrapped anew yet opens with them. */
-  readonly older: readonly AccountKeys[];
+  older: readonly AccountKeys[];
   bound: Bound | null;
   /** Commitment to all server secrets. */
   map: MerkleMap;
@@ -92,6 +99,14 @@ export interface Model {
   unsaved: boolean;
   /** True once a purge came in: the generation before must not outlive the next one that is written. */
   erased: boolean;
+  /** Hashes of the states that it passed through since it was read, by revision. */
+  readonly trail: Map<number, Uint8Array>;
+}
+
+/** The subkeys of an account key, where they are kept out of swap. */
+function heldKeys(accountKey: Uint8Array, owner: UserId): AccountKeys {
+  const { record, index, identity, previous } = accountKeys(accountKey, owner);
+  return { record: lockKey(record), index: lockKey(index), identity: lockKey(identity), previous: lockKey(previous) };
 }
 
 /** A model without secrets. */
@@ -99,13 +114,14 @@ export function newModel(owner: UserId, accountKey: Uint8Array, bound: Bound | n
   return {
     owner,
     accountKey,
-    keys: accountKeys(accountKey, owner),
-    older: bound ? previousKeys(accountKey, owner, bound.settings).map((key) => accountKeys(key, owner)) : [],
+    keys: heldKeys(accountKey, owner),
+    older: bound ? previousKeys(accountKey, owner, bound.settings).map((key) => heldKeys(key, owner)) : [],
     bound,
     map: EMPTY_MAP,
     secrets: new Map(),
     unsaved: false,
     erased: false,
+    trail: new Map(),
   };
 }
 
@@ -166,10 +182,21 @@ function purges(known: Secret | undefined, leaf: LeafRecord): boolean {
  * Takes over what another model of the same account knows of a newer state on the server.
  *
  * @returns false, and nothing changed, when it knows nothing newer.
+ * @throws Fault integrity when the newer state does not continue this one: the account was forked.
  */
 export function adoptServerSecrets(into: Model, from: Model): boolean {
   const [to, source] = [into.bound, from.bound];
-  if (!to || !source || source.head.state.revision <= to.head.state.revision) return false;
+  if (!to || !source || source.incarnation !== to.incarnation) return false;
+  const { revision } = to.head.state;
+  if (source.head.state.revision < revision) return false;
+  const passed = source.head.state.revision === revision ? pinnedHash(source) : from.trail.get(revision);
+  if (passed && !equalBytes(passed, pinnedHash(to))) {
+    throw new Fault("integrity", "the server's account does not continue what this device has seen", {
+      why: `revision ${revision} is another one in another process of this device: the account was forked`,
+      hint: "trust another device's copy; ask the operator whether a backup was put back",
+    });
+  }
+  if (source.head.state.revision === revision) return false;
   for (const secret of from.secrets.values()) {
     if (secret.place === "server") putServerLeaf(into, secret.leaf, secret.sealed);
   }
@@ -189,12 +216,41 @@ export function witness(model: Model, head: AuditHead): void {
   model.unsaved = true;
 }
 
-/** Takes over the log positions that another process's copy of the vault has not seen. */
+/**
+ * Notes a log position that the server-wide log holds.
+ *
+ * @throws Fault integrity when another entry was seen there.
+ */
+export function noteReceipt(model: Model, head: AuditHead): void {
+  const bound = boundOf(model);
+  const known = bound.receipts.find(({ seq }) => seq === head.seq);
+  if (known || head.seq === bound.verified.seq) {
+    if (equalBytes((known ?? bound.verified).link, head.link)) return;
+    throw new Fault("integrity", "the account's log was tampered with", { why: `there are two entries ${head.seq}` });
+  }
+  bound.receipts = [...bound.receipts, head].sort((a, b) => a.seq - b.seq).slice(-RECEIPTS_MAX);
+  model.unsaved = true;
+}
+
+/**
+ * Takes over the log positions that another process's copy of the vault has not seen. What was before a restore says
+ * nothing of what comes after it.
+ *
+ * @throws Fault integrity when the two were shown different entries at one place; nothing is taken over then.
+ */
 export function adoptReceipts(to: Bound, from: Bound): void {
-  const all = new Map([...to.receipts, ...from.receipts].map((head) => [head.seq, head]));
-  const kept = [...all.values()].filter(({ seq }) => seq > to.verified.seq).sort((a, b) => a.seq - b.seq);
+  if (from.incarnation !== to.incarnation) return;
+  const all = new Map([to.verified, to.witnessed, ...to.receipts].map(({ seq, link }) => [seq, link]));
+  for (const { seq, link } of [from.verified, from.witnessed, ...from.receipts]) {
+    if (equalBytes(all.get(seq) ?? link, link)) continue;
+    throw new Fault("integrity", "the account's log was tampered with", { why: `there are two entries ${seq}` });
+  }
+  const log = mergeLogs(to.log, from.log);
+  const both = new Map([...to.receipts, ...from.receipts].map((head) => [head.seq, head]));
+  const kept = [...both.values()].filter(({ seq }) => seq > to.verified.seq).sort((a, b) => a.seq - b.seq);
   to.receipts = kept.slice(-RECEIPTS_MAX);
   if (from.witnessed.seq > to.witnessed.seq) to.witnessed = from.witnessed;
+  to.log = log;
 }
 
 /** Takes a local secret's new leaf in, with its value where it is a new version. */
@@ -233,7 +289,7 @@ export function encodeModel(model: Model): Uint8Array {
 export function decodeModel(body: Uint8Array): Model {
   try {
     const stored = decodeJson(bodyCodec, body);
-    const model = newModel(stored.owner, stored.accountKey, stored.bound);
+    const model = newModel(stored.owner, lockKey(stored.accountKey), stored.bound);
     for (const { leaf, sealed } of stored.secrets) putServerLeaf(model, leaf, sealed);
     for (const { leaves, values } of stored.local) restoreLocal(model, leaves, values);
     if (model.bound && Buffer.compare(model.map.root(), model.bound.head.state.root) !== 0) throw new Error("root");
@@ -281,8 +337,11 @@ export function bind(binding: Binding, nowMs: number): Bound {
     verified: { seq: 0, link: new Uint8Array(32), revision: 0 },
     witnessed: binding.audit,
     receipts: binding.audit.seq === 0 ? [] : [binding.audit],
+    log: NO_LOG,
     syncedAtMs: nowMs,
     keyedRevision: binding.settings.credentialRevision,
+    // whoever made the last rotation may have been cut short: each new device makes sure
+    rewrapping: binding.settings.rotations.at(-1)?.revision ?? null,
   };
 }
 
@@ -292,6 +351,13 @@ export interface Surroundings {
   readonly random: RandomSource;
   /** Something the owner should read, which is no failure. */
   readonly notice: (text: string) => void;
+  /** Waits for so many milliseconds of `now`; the system's timer unless a simulation brings its own. */
+  readonly pause?: (ms: number) => Promise<void>;
+}
+
+/** Waits as the surroundings wait. */
+export function pauseIn(around: Pick<Surroundings, "pause">, ms: number): Promise<void> {
+  return around.pause ? around.pause(ms) : setTimeout(ms);
 }
 
 /** Hash of the state that this device has pinned. */

@@ -1,7 +1,8 @@
 import { Fault } from "../errors.ts";
+import { followUp, takePromise } from "./checkpoint.ts";
 import { settlePending } from "./commit.ts";
 import { adoptServerSecrets, type Model, type Surroundings } from "./model.ts";
-import type { HeadSummary, Session } from "./session.ts";
+import type { Session } from "./session.ts";
 import { checkHead } from "./sync.ts";
 import { refresh, type VaultBox, withVault } from "./vaultbox.ts";
 import { readPending } from "./vaultfile.ts";
@@ -48,13 +49,15 @@ export async function online<T>(open: Open, fresh: boolean, work: (at: Online | 
     return work(null);
   }
   let moved = false;
-  session.onHead = (head: HeadSummary) => {
+  session.onHead = async (head, beside) => {
     moved = checkHead(open.box.model, head);
+    await takePromise(open.box.model, session, head, beside, around.now());
   };
   try {
     if (readPending(open.box.path) !== null) {
       await withVault(open.box, around, (held) => settlePending(open.box.model, held, session, around));
     }
+    await followUp(open.box.model, session, around);
     return await work({ session, moved: () => moved });
   } catch (error) {
     if (fresh || !(error instanceof Fault) || !AWAY.has(error.code)) throw error;

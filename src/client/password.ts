@@ -1,15 +1,16 @@
-import { equalBytes, wipe } from "../crypto/bytes.ts";
+import { wipe } from "../crypto/bytes.ts";
 import { Fault } from "../errors.ts";
 import type { RequestId } from "../ids.ts";
 import { wrapAccountKey } from "../protocol/account.ts";
+import type { Settings } from "../protocol/state.ts";
 import { openVaultWithPassword } from "../protocol/vault.ts";
 import { commitSettings } from "./commit.ts";
-import { closeQuietly, type Home, openBox, vaultBytes, vaultCost, vaultPath } from "./home.ts";
-import { acceptedCosts, connect, finishOpaque, logIn } from "./login.ts";
+import { closeQuietly, type Home, logInFreshly, vaultBytes, vaultCost, vaultPath } from "./home.ts";
 import { decodeModel, type Surroundings } from "./model.ts";
 import { startOpaque } from "./opaque.ts";
-import { type Open, online } from "./opened.ts";
+import { online } from "./opened.ts";
 import type { Profile } from "./profile.ts";
+import { registerPassword } from "./reregister.ts";
 import { synchronise } from "./sync.ts";
 import { type VaultBox, withVault } from "./vaultbox.ts";
 
@@ -25,53 +26,33 @@ export async function changePassword(
   passwords: { readonly old: Uint8Array; readonly next: Uint8Array },
   around: Surroundings,
 ): Promise<{ requestId: RequestId }> {
-  const { server, account } = profile;
-  if (!server || !account) throw new Fault("bad_input", "this profile has no account", { hint: "keyhold vault rekey" });
-  const { link } = await connect(server, around);
-  const how = { url: server.url, kdf: profile.kdf, deviceToken: profile.deviceToken };
-  const done = await logIn(link, how, account, passwords.old, around);
-  wipe(done.exportKey);
-  const box = openBox(home, profile, done.accountKey);
-  const open: Open = { box, session: done.session, around };
+  if (!profile.server) throw new Fault("bad_input", "this profile has no account", { hint: "keyhold vault rekey" });
+  const fresh = await logInFreshly(home, profile, passwords.old, around);
+  const { open, done } = fresh;
+  const { box } = open;
   const exchange = await startOpaque("register", passwords.next);
   try {
     const requestId = await online(open, true, async (at) => {
-      const { output } = await done.session.call("account.password.start", { request: exchange.request });
-      const made = await finishOpaque(
-        exchange,
-        account,
-        [output.response],
-        acceptedCosts([output.ksf], server.url, profile.kdf),
-      );
-      if (!made?.record) throw new Fault("internal", "the new password was refused locally");
-      const { record, exportKey } = made;
-      const [known] = link.opaqueKeys;
-      if (!known || !equalBytes(known, made.serverKey)) {
-        wipe(exportKey);
-        throw new Fault("integrity", "the server registers with another OPAQUE key than its identity signed");
-      }
-      return withVault(box, around, async (held) => {
-        // the settings that are sent must hold what other devices added since
-        if (at?.moved()) await synchronise(box.model, done.session, around);
-        const changed = await commitSettings(
-          box.model,
-          held,
-          done.session,
-          around,
-          "account.password",
-          (before, revision) => ({
+      const { record, exportKey } = await registerPassword(profile, fresh, exchange);
+      try {
+        return await withVault(box, around, async (held) => {
+          // the settings that are sent must hold what other devices added since
+          if (at?.moved()) await synchronise(box.model, done.session, around);
+          const build = (before: Settings, revision: number) => ({
             record,
             settings: {
               ...before,
-              ...wrapAccountKey(exportKey, done.userId, revision, done.accountKey, around.random),
+              ...wrapAccountKey(exportKey, done.userId, revision, box.model.accountKey, around.random),
             },
-          }),
-        );
+          });
+          const changed = await commitSettings(box.model, held, done.session, around, "account.password", build);
+          if (box.model.bound) box.model.bound.keyedRevision = box.model.bound.settings.credentialRevision;
+          await held.rekey(passwords.next, vaultCost(profile.kdf));
+          return changed;
+        });
+      } finally {
         wipe(exportKey);
-        if (box.model.bound) box.model.bound.keyedRevision = box.model.bound.settings.credentialRevision;
-        await held.rekey(passwords.next, vaultCost(profile.kdf));
-        return changed;
-      });
+      }
     });
     await closeQuietly(done);
     return { requestId };

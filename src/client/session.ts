@@ -12,14 +12,18 @@ import {
   replyHead,
   type SessionOperation,
 } from "../wire/operations.ts";
+import { pinOf } from "../wire/pin.ts";
+import { type Statement, verifyStatement } from "../wire/statement.ts";
 import { decodeReply } from "../wire/transport.ts";
-import type { Surroundings } from "./model.ts";
+import { pauseIn, type Surroundings } from "./model.ts";
 
 /** Sends one request to the server that the profile pins. */
 export interface Link {
   /** Ed25519 identity that the pin names, 32 bytes. */
   readonly identity: Uint8Array;
   readonly statementNumber: number;
+  /** What the identity signed, verified: the keys of OPAQUE and of the server-wide log. */
+  readonly statement: Statement;
   /** OPAQUE static keys that the server's signed statement names. */
   readonly opaqueKeys: readonly Uint8Array[];
   /** @throws Fault unreachable, tls_refused, integrity */
@@ -33,6 +37,9 @@ export interface Link {
 /** Position of the account that an answer shows. */
 export type HeadSummary = Of<typeof replyHead>["head"];
 
+/** Inclusion promise beside the position. */
+export type ShownPromise = NonNullable<Of<typeof replyHead>["promise"]>;
+
 /** One authenticated answer. */
 export interface Answer<O> {
   readonly output: O;
@@ -44,8 +51,18 @@ export interface Answer<O> {
 export interface Session {
   readonly sessionId: SessionId;
   readonly expiresAtMs: number;
-  /** Sees the account's position of every authenticated answer, failures too. */
-  onHead: (head: HeadSummary) => void;
+  /** The server's signed statement: the one that this session began under, or a newer one. */
+  readonly statement: Statement;
+  /** Asks for the statement of now, after a key of the server was rotated; false where it is the same one. */
+  renewStatement(): Promise<boolean>;
+  /**
+   * Sees the account's position of every authenticated answer, failures too, and the promise to log it: `owed` where
+   * a mutation was acknowledged.
+   */
+  onHead: (
+    head: HeadSummary,
+    beside: { readonly promise: ShownPromise | null; readonly owed: boolean },
+  ) => void | Promise<void>;
   /** @throws Fault; one that is not {@link isSealed} leaves a mutation's outcome unknown */
   call<N extends SessionOperation>(
     operation: N,
@@ -62,6 +79,7 @@ const CLEAR: ReadonlySet<string> = new Set([
   "replayed",
   "rate_limited",
   "unavailable",
+  "outcome_unknown",
   "storage",
   "internal",
   "bad_input",
@@ -109,16 +127,15 @@ const RETRIED: ReadonlySet<string> = new Set([
 
 const UNPRINTABLE = /[^\p{L}\p{M}\p{N}\p{P}\p{S} ]/gu;
 
-const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
-
 /** Opens a session object over an established channel; takes the keys over. */
 export function createSession(
   link: Link,
   keys: ChannelKeys,
   opened: { readonly sessionId: SessionId; readonly expiresAtMs: number },
-  around: Pick<Surroundings, "now" | "random">,
+  around: Pick<Surroundings, "now" | "random" | "pause">,
 ): Session {
   let sequence = 0;
+  let { statement } = link;
   const encoder = new TextEncoder();
 
   async function once(operation: SessionOperation, body: Uint8Array, requestId: RequestId): Promise<Answer<unknown>> {
@@ -130,7 +147,8 @@ export function createSession(
     const plain = openReply(keys, head, operation, frame, reply.body);
     const cut = plain.indexOf(10);
     const summary = decodeReply(replyHead, plain.subarray(0, Math.max(0, cut)));
-    session.onHead(summary.head);
+    const owed = summary.ok && operations[operation].mutation;
+    await session.onHead(summary.head, { promise: summary.promise, owed });
     const rest = plain.subarray(cut + 1);
     if (!summary.ok) {
       const fault = faultOf(rest, requestId);
@@ -143,6 +161,18 @@ export function createSession(
 
   const session: Session = {
     ...opened,
+    get statement() {
+      return statement;
+    },
+    async renewStatement() {
+      const reply = await link.post("server.statement", "application/json", "{}");
+      if (reply.status !== 200) throw faultOf(reply.body);
+      const shown = decodeReply(operations["server.statement"].output, reply.body);
+      const expected = { pin: pinOf(link.identity), minNumber: statement.number, nowMs: around.now() };
+      const newer = verifyStatement(shown, expected).number > statement.number;
+      if (newer) statement = shown;
+      return newer;
+    },
     onHead: () => undefined,
     async call(operation, input, requestId = newId<RequestId>(around.random)) {
       const body = encoder.encode(encodeJson(operations[operation].input as Codec<unknown>, input));
@@ -155,7 +185,7 @@ export function createSession(
           } catch (error) {
             if (!(error instanceof Fault) || isSealed(error)) throw error;
             if (!RETRIED.has(error.code) || around.now() + waitMs >= giveUpAt) throw error;
-            await pause(waitMs);
+            await pauseIn(around, waitMs);
             waitMs = Math.min(waitMs * 2, 2_000);
           }
         }

@@ -1,6 +1,6 @@
 import { equalBytes } from "../crypto/bytes.ts";
 import { Fault } from "../errors.ts";
-import { idBytes, type KeyId } from "../ids.ts";
+import { type IncarnationId, idBytes, type KeyId } from "../ids.ts";
 import { openDeviceName } from "../protocol/account.ts";
 import { DEFAULTS } from "../protocol/defaults.ts";
 import { type LeafRecord, leafHash, leafMetaFits } from "../protocol/leaf.ts";
@@ -39,7 +39,8 @@ export function checkHead(model: Model, head: HeadSummary): boolean {
   return false;
 }
 
-interface Collected {
+/** Answers of a synchronisation. */
+export interface Collected {
   readonly leaves: readonly LeafRecord[];
   readonly states: readonly SignedState[];
   readonly settings: Settings;
@@ -49,7 +50,12 @@ interface Collected {
 /** Far above what a vault holds; ends a synchronisation with a server that invents revisions. */
 const LEAVES_MAX = 1_000_000;
 
-async function collect(session: Session, operation: "state.sync" | "secret.list", since: number): Promise<Collected> {
+/** Leaves that changed since a revision, with what proves them: nothing of it is checked yet. @throws Fault integrity */
+export async function collect(
+  session: Session,
+  operation: "state.sync" | "secret.list",
+  since: number,
+): Promise<Collected> {
   const leaves: LeafRecord[] = [];
   let after: KeyId | null = null;
   for (;;) {
@@ -76,8 +82,8 @@ async function collect(session: Session, operation: "state.sync" | "secret.list"
   }
 }
 
-/** The rest of the states, page by page, up to the revision that the leaves belong to. */
-async function statesUpTo(
+/** The rest of the states, page by page, up to the revision that the leaves belong to. @throws Fault integrity */
+export async function statesUpTo(
   session: Session,
   first: readonly SignedState[],
   revision: number,
@@ -108,10 +114,11 @@ function checkStates(model: Model, got: Collected): SignedState {
   return newest;
 }
 
-function checkSigned(newest: SignedState, settings: Settings, model: Model): void {
+function checkSigned(newest: SignedState, settings: Settings, model: Model, next: IncarnationId | null = null): void {
   const bound = boundOf(model);
   const { state } = newest;
-  if (state.userId !== bound.userId || state.incarnation !== bound.incarnation) throw tampered("it is another account");
+  const here = state.incarnation === bound.incarnation || state.incarnation === next;
+  if (state.userId !== bound.userId || !here) throw tampered("it is another account");
   if (!equalBytes(settings.identity, bound.settings.identity)) throw tampered("its identity key was replaced");
   if (!equalBytes(state.settingsHash, settingsHash(settings)) || !stateSignaturesHold(newest, settings)) {
     throw tampered("its newest state is not signed by the owner");
@@ -152,6 +159,7 @@ export async function synchronise(
     const devices = newDevices(model, got.settings);
     if (applyLeaves(model, got.leaves, newest.state.root)) {
       for (const text of devices) around.notice(text);
+      for (const { state } of got.states) model.trail.set(state.revision - 1, state.previous);
       bound.head = newest;
       bound.settings = got.settings;
       bound.syncedAtMs = around.now();
@@ -163,16 +171,53 @@ export async function synchronise(
   }
 }
 
-/** First synchronisation of a new device: everything there is, held against the head that login showed. */
-export async function synchroniseAll(model: Model, session: Session, around: Surroundings): Promise<void> {
+/** A position of an account that this device was told by its owner: on a kit, or by a device link. */
+export interface Anchor {
+  readonly revision: number;
+  /** Hash of the state at that revision, 32 bytes. */
+  readonly stateHash: Uint8Array;
+}
+
+/** Checks that the account's states lead from an anchor to the newest one. @throws Fault integrity */
+async function checkAnchor(session: Session, anchor: Anchor, newest: SignedState): Promise<void> {
+  const stray = () => tampered("it does not lead from the position that the owner knows", "ask a device that knows it");
+  const { revision } = newest.state;
+  if (anchor.revision > revision) throw stray();
+  const { output } = await session.call("state.sync", { since: anchor.revision, after: null, what: "states" });
+  const states = anchor.revision === revision ? [] : await statesUpTo(session, output.states, revision);
+  let link = anchor.stateHash;
+  let at = anchor.revision;
+  for (const { state } of states) {
+    if (state.revision > revision) break;
+    at += 1;
+    if (state.revision !== at || !equalBytes(state.previous, link)) throw stray();
+    link = stateHash(state);
+  }
+  if (at !== revision || !equalBytes(link, stateHash(newest.state))) throw stray();
+}
+
+/**
+ * First synchronisation of a new device: everything there is, held against the head that login showed, and against
+ * the owner's anchor where there is one.
+ *
+ * @param next Incarnation that another device may have taken the account into meanwhile.
+ */
+export async function synchroniseAll(
+  model: Model,
+  session: Session,
+  around: Surroundings,
+  anchor: Anchor | null = null,
+  next: IncarnationId | null = null,
+): Promise<void> {
   for (let attempt = 0; ; attempt++) {
     const bound = boundOf(model);
     const got = await collect(session, "state.sync", 0);
     const newest = got.states.at(-1);
     if (!newest || newest.state.revision < bound.head.state.revision) throw tampered("it went back during login");
-    checkSigned(newest, got.settings, model);
+    checkSigned(newest, got.settings, model, next);
     const same = newest.state.revision === bound.head.state.revision;
     if (same && !equalBytes(stateHash(newest.state), pinnedHash(bound))) throw tampered("login showed another account");
+    if (anchor) await checkAnchor(session, anchor, newest);
     if (applyLeaves(model, got.leaves, newest.state.root)) {
       bound.head = newest;
       bound.settings = got.settings;

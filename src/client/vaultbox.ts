@@ -7,6 +7,7 @@ import {
   readVaultHeader,
   rekeyVault,
   sealPending,
+  setAccountSlot,
   type Vault,
   writeVault,
 } from "../protocol/vault.ts";
@@ -37,6 +38,11 @@ export interface HeldVault {
   save(): Promise<void>;
   /** Writes the model under a new password; the generation before, which the old one opens, is not kept. */
   rekey(password: Uint8Array, cost: { cost: Argon2Cost; allowTestKdf?: boolean }): Promise<void>;
+  /**
+   * Writes the model under its account key as it is now, and where a password is given under that one and, unless a
+   * request is pending, under a new vault key; the generation before is not kept.
+   */
+  renew(to: { password: Uint8Array; cost: { cost: Argon2Cost; allowTestKdf?: boolean } } | null): Promise<void>;
   /** Persists a request before it is sent. */
   keepPending(plaintext: Uint8Array): Promise<void>;
   /** The persisted request of a process that did not learn its outcome, or null. */
@@ -99,6 +105,17 @@ function heldVault(box: VaultBox, lock: VaultLock, around: Pick<Surroundings, "r
     async rekey(password, cost) {
       box.vault = await rekeyVault(box.vault, password, cost, around.random);
       await write(true);
+    },
+    async renew(to) {
+      const before = box.vault;
+      if (to !== null) {
+        // a pending request is sealed under the vault key
+        const newKey = readPending(box.path) === null;
+        box.vault = await rekeyVault(before, to.password, { ...to.cost, newKey }, around.random);
+      }
+      box.vault = setAccountSlot(box.vault, box.model.accountKey, around.random);
+      await write(true);
+      if (box.vault.key !== before.key) wipe(before.key);
     },
     keepPending: (plaintext) => writePending(box.path, sealPending(box.vault, plaintext, around.random), { lock }),
     pending() {

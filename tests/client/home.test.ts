@@ -151,6 +151,8 @@ describe("an account over HTTPS", () => {
       sealing: random(32),
       shadow: random(32),
       opaque: { id: "1", setup },
+      previousSealing: null,
+      previousOpaque: null,
     };
     backend = await startTestServer({ keys });
     const { incarnation } = backend.ctx;
@@ -160,7 +162,7 @@ describe("an account over HTTPS", () => {
           number: 7,
           expiresAtMs: Date.now() + 60_000,
           opaqueKeys: [serverPublicKey(setup)],
-          logKey: identity.publicKey,
+          logKey: backend.ctx.log.signers[0].publicKey,
           nextIdentity: null,
           incarnation,
           registration: "open",
@@ -378,11 +380,12 @@ describe("an account over HTTPS", () => {
     Object.assign(backend.store, {
       transaction: (work: Parameters<typeof transaction>[0]) =>
         transaction((tx) =>
-          work({
-            ...tx,
-            account: async () => before,
-            accountByCredential: async () => before,
-          }),
+          work(
+            new Proxy(tx, {
+              get: (target, name) =>
+                name === "account" || name === "accountByCredential" ? async () => before : Reflect.get(target, name),
+            }),
+          ),
         ),
     });
     const path = join(home.vaults, "default.vault");

@@ -1,16 +1,13 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
 import { type LoggedIn, logIn } from "../../src/client/login.ts";
 import { newDevice, prepareRegistration } from "../../src/client/register.ts";
-import { open as openSealed, seal } from "../../src/crypto/aead.ts";
 import { signerFromSeed } from "../../src/crypto/identity.ts";
 import { createServerSetup, serverLoginStart, serverRegister } from "../../src/crypto/opaque.ts";
 import { type DeviceId, type IncarnationId, newId, type SessionId, type UserId } from "../../src/ids.ts";
 import { wrapAccountKey } from "../../src/protocol/account.ts";
-import { loginReplyKey } from "../../src/protocol/channel.ts";
 import { type Settings, type SignedState, settingsHash, signState, stateHash } from "../../src/protocol/state.ts";
-import { openSessionKey } from "../../src/server/accounts.ts";
-import { type Codec, decodeJson, encodeJson, type Of } from "../../src/wire/codec.ts";
-import { loginReply, type OperationName, type OutputOf, operations } from "../../src/wire/operations.ts";
+import { decodeJson, type Of } from "../../src/wire/codec.ts";
+import { type loginReply, operations } from "../../src/wire/operations.ts";
 import {
   addTestDevice,
   type Middle,
@@ -27,13 +24,13 @@ import {
   editing,
   onDisk,
   rejected,
-  startTimeMachine,
   startVillain,
   storing,
-  type TimeMachine,
   textOf,
   type Villain,
 } from "../support/hostile.ts";
+import { atLogin, clear } from "../support/hostilelogin.ts";
+import { startTimeMachine, type TimeMachine } from "../support/timemachine.ts";
 
 const PASSWORD = "a password of ada";
 const CHEAP = { url: "https://127.0.0.1:1", kdf: "test", deviceToken: null } as const;
@@ -145,20 +142,6 @@ describe("the past", () => {
     expect(onDisk(ada)).toBe(before);
   });
 });
-
-/** Edits the JSON of one answer without a session. */
-function clear<N extends OperationName>(
-  name: N,
-  edit: (output: OutputOf<N>) => OutputOf<N> | Promise<OutputOf<N>>,
-): Middle {
-  return async (operation, body, forward) => {
-    const reply = await forward(operation, body);
-    if (operation !== name || reply.status !== 200) return reply;
-    const codec = operations[name].output as unknown as Codec<OutputOf<N>>;
-    const output = decodeJson(codec, new TextEncoder().encode(String(reply.body)));
-    return { ...reply, body: encodeJson(codec, await edit(output)) };
-  };
-}
 
 describe("keys and devices", () => {
   let villain: Villain;
@@ -370,25 +353,6 @@ describe("keys and devices", () => {
     await login(account);
   });
 
-  /** Edits the sealed reply that ends a login, with the server's own key. */
-  const atLogin = (edit: (reply: Of<typeof loginReply>) => Of<typeof loginReply> | Uint8Array): Middle => {
-    return async (operation, body, forward) => {
-      if (operation !== "session.login") return forward(operation, body);
-      const { sessionId } = decodeJson(operations[operation].input, body);
-      const reply = await forward(operation, body);
-      const { ctx, store } = villain.server;
-      const row = await store.transaction((tx) => tx.session(sessionId));
-      if (!row) return reply;
-      const key = loginReplyKey(openSessionKey(ctx, row), ctx.keys.identity, sessionId);
-      const context = { kind: "login-reply", sessionId } as const;
-      const { sealed } = decodeJson(operations[operation].output, new TextEncoder().encode(String(reply.body)));
-      const made = edit(decodeJson(loginReply, openSealed(key, context, sealed)));
-      const plain = made instanceof Uint8Array ? made : new TextEncoder().encode(encodeJson(loginReply, made));
-      const again = seal(key, context, plain, random);
-      return { ...reply, body: encodeJson(operations[operation].output, { sealed: again }) };
-    };
-  };
-
   test("settings of another password, of another user, of nobody", async () => {
     const account = `ada ${count++}`;
     const ada = kept(await registerDevice(villain.link, account, PASSWORD));
@@ -416,7 +380,7 @@ describe("keys and devices", () => {
       () => new Uint8Array(0),
     ];
     for (const attack of attacks) {
-      await villain.during(atLogin(attack), () => rejected(login(account), "integrity"));
+      await villain.during(atLogin(villain, attack), () => rejected(login(account), "integrity"));
     }
     await login(account);
   });

@@ -2,6 +2,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { newId, type RequestId, type UserId } from "../../src/ids.ts";
 import { auditLink, type SaltedEntry } from "../../src/protocol/audit.ts";
 import { stateHash } from "../../src/protocol/state.ts";
+import type { OutputOf } from "../../src/wire/operations.ts";
 import { addTestDevice, type Middle, random, registerDevice, type TestDevice } from "../support/harness.ts";
 import {
   asking,
@@ -194,15 +195,27 @@ describe("audit verify", () => {
   test("show different logs to two devices: found once one knows what the other signed", async () => {
     const bob = await addTestDevice(villain.link, account, PASSWORD);
     devices.push(bob);
-    await bob.client.auditVerify();
+    let proof: OutputOf<"log.proof"> | undefined;
+    const noting = editing(villain, {
+      "log.proof": (output) => {
+        proof = output;
+        return output;
+      },
+    });
+    await villain.during(noting, () => bob.client.auditVerify());
     // something happens that bob shall not learn of as it was
     await ada.client.get(asking("b", { fresh: true }));
     const hidden = (await ada.client.auditList(ALL)).items.at(-2)?.seq ?? 0;
-    const attack = await forkedFor((entries) =>
+    const fork = await forkedFor((entries) =>
       entries.map((item) =>
         item.entry.seq === hidden ? { ...item, entry: { ...item.entry, action: "secret.list", keyId: null } } : item,
       ),
     );
+    // the server-wide log holds one of the two logs only: bob sees it at once, unless he is kept at its old checkpoint
+    await villain.during(fork, () => rejected(bob.client.auditVerify(), "integrity"));
+    const stalling = editing(villain, { "log.proof": (output) => (proof ? { ...proof, consistency: [] } : output) });
+    const attack: Middle = (operation, body, forward) =>
+      fork(operation, body, (name, bytes) => stalling(name, bytes, forward));
     await villain.during(attack, async () => {
       await bob.client.sync();
       expect((await bob.client.auditVerify()).ok).toBe(true);

@@ -77,7 +77,7 @@ async function boundVault(userId: UserId): Promise<VaultBox> {
         credentialRevision: 1,
         kit: null,
         kitWrapped: null,
-      rotations: [],
+        rotations: [],
       },
       audit: { seq: 1, link: zeros },
     },

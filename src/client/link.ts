@@ -1,0 +1,82 @@
+import { wipe } from "../crypto/bytes.ts";
+import { Fault } from "../errors.ts";
+import type { UserId } from "../ids.ts";
+import { LINK_SECRET_BYTES, linkId, sealParcel } from "../protocol/link.ts";
+import { bytes, decodeJson, encodeJson, id, struct, text, u53, uint } from "../wire/codec.ts";
+import { parsePin } from "../wire/pin.ts";
+import { accountName, hash32 } from "../wire/records.ts";
+import type { DeviceLink } from "./api.ts";
+import { boundOf, pinnedHash } from "./model.ts";
+import { type Open, online } from "./opened.ts";
+
+/** What a link's code says: where to ask, and with what to open the answer. */
+const codeCodec = struct({
+  v: uint(1, 1),
+  url: text({ min: 1, max: 512 }),
+  pin: text({ min: 1, max: 64 }),
+  secret: bytes({ length: LINK_SECRET_BYTES }),
+});
+
+/** What the parcel tells a new device: the account, and the newest position that this device knows. */
+export const parcelCodec = struct({
+  v: uint(1, 1),
+  account: accountName,
+  userId: id<UserId>(),
+  revision: u53,
+  stateHash: hash32,
+  auditSeq: u53,
+  auditLink: hash32,
+});
+
+const PREFIX = "keyhold-link-";
+
+/** Leaves this device's view of the account for a new one, under a one-time code (docs/protocol.md §5.9). */
+export function linkDevice(open: Open, server: { url: string; pin: string }): Promise<DeviceLink> {
+  return online(open, true, async (at) => {
+    if (!at) throw new Fault("unreachable", "the server is away");
+    const secret = open.around.random(LINK_SECRET_BYTES);
+    const { model } = open.box;
+    const bound = boundOf(model);
+    const parcel = encodeJson(parcelCodec, {
+      v: 1,
+      account: bound.account,
+      userId: bound.userId,
+      revision: bound.head.state.revision,
+      stateHash: pinnedHash(bound),
+      auditSeq: bound.witnessed.seq,
+      auditLink: bound.witnessed.link,
+    });
+    try {
+      const sealed = sealParcel(secret, new TextEncoder().encode(parcel), open.around.random);
+      const { output, requestId } = await at.session.call("account.device.link", { linkId: linkId(secret), sealed });
+      const code = encodeJson(codeCodec, { v: 1, ...server, secret });
+      return {
+        code: PREFIX + new TextEncoder().encode(code).toBase64({ alphabet: "base64url", omitPadding: true }),
+        expiresAt: new Date(output.expiresAtMs).toISOString(),
+        requestId,
+      };
+    } finally {
+      wipe(secret);
+    }
+  });
+}
+
+/** A code taken apart. @throws Fault bad_input */
+export function readLinkCode(code: string): {
+  server: { readonly url: string; readonly pin: string };
+  secret: Uint8Array;
+} {
+  const text = code.trim();
+  try {
+    if (!text.startsWith(PREFIX)) throw new Error("prefix");
+    const { url, pin, secret } = decodeJson(
+      codeCodec,
+      Uint8Array.fromBase64(text.slice(PREFIX.length), { alphabet: "base64url" }),
+    );
+    return { server: { url, pin: parsePin(pin) }, secret };
+  } catch {
+    throw new Fault("bad_input", "this is not the code of a device link", {
+      hint: `copy the whole line that begins with ${PREFIX}`,
+    });
+  }
+}
