@@ -1,7 +1,12 @@
-import type { AuditItem, AuditQuery } from "../client/api.ts";
+import { readFileSync, statSync } from "node:fs";
+import type { AuditFilePage, AuditItem, AuditQuery, KeyholdClient } from "../client/api.ts";
+import { type AuditFileReport, createAuditReader, verifyAuditFile } from "../client/auditreader.ts";
+import { concat } from "../crypto/bytes.ts";
+import { Fault } from "../errors.ts";
 import { asId, type RequestId } from "../ids.ts";
 import { defineCommand } from "../ui/command.ts";
 import { result } from "../ui/output.ts";
+import { errnoOf } from "../ui/process.ts";
 import { withClient } from "../ui/session.ts";
 import { table } from "../ui/table.ts";
 import { PAGE_ARGS } from "./list.ts";
@@ -62,19 +67,53 @@ export const auditList = defineCommand({
     }),
 });
 
+const WORD =
+  "Changes are proven by your signature; time, action and status, and all other events, are the server's word.";
+
+function proven(report: AuditFileReport): string {
+  const { size, signed, testimony, log } = report;
+  return [
+    `the export is whole and unchanged: ${size} entries of ${report.account}, written ${report.exportedAt}`,
+    `head      ${report.headHex}`,
+    `server    ${report.pin}`,
+    `identity  ${report.identityHex}`,
+    `proven    ${signed.states} signed changes (${signed.byListedDevice} also by a device of now) behind ${signed.entries} entries`,
+    log
+      ? `          up to entry ${log.seq} in the server's log of ${log.size} leaves, root ${log.rootHex}`
+      : "          nothing of it in the server's log yet",
+    `testimony ${testimony} entries`,
+    WORD,
+  ].join("\n");
+}
+
 export const auditVerify = defineCommand({
-  args: {},
-  details: "Checks that no entry was cut, edited or reordered, and that every change in it was signed by you.",
-  examples: [["keyhold audit verify", "verify what is new since the last time"]],
-  run: async (_args, ctx) =>
-    withClient(ctx, async (client) => {
+  args: {
+    file: { type: "string", hint: "FILE", description: "verify an export instead, without server and password" },
+  },
+  details:
+    "Checks that no entry was cut, edited or reordered, that every change in it was signed by you, and that the server's log of all accounts holds it.",
+  examples: [
+    ["keyhold audit verify", "verify what is new since the last time"],
+    ["keyhold audit verify --file audit.jsonl", "verify an export, offline"],
+  ],
+  run: async (args, ctx) => {
+    if (args.file !== null) {
+      const report = verified(readInput(args.file));
+      return result(report, () => proven(report));
+    }
+    return withClient(ctx, async (client) => {
       const { requestId, ...data } = await ctx.term.step("Verifying the log", client.auditVerify());
+      const place = data.log
+        ? `\nserver's log  leaf ${data.log.index} of ${data.log.size}, root ${data.log.rootHex}`
+        : "";
       return result(
         data,
-        () => `the log is whole: ${data.size} entries, verified from ${data.verifiedFrom}\nhead  ${data.headHex}`,
+        () =>
+          `the log is whole: ${data.size} entries, verified from ${data.verifiedFrom}\nhead  ${data.headHex}${place}`,
         { requestId },
       );
-    }),
+    });
+  },
 });
 
 const COLUMNS = [
@@ -101,23 +140,85 @@ function csv(items: readonly AuditItem[]): string {
   return [COLUMNS.join(","), ...items.map((item) => COLUMNS.map((name) => cell(item[name])).join(","))].join("\r\n");
 }
 
+/** Verifies an export; what is wrong with it may be its way here, not a server. */
+function verified(bytes: Uint8Array): ReturnType<typeof verifyAuditFile> {
+  try {
+    return verifyAuditFile(bytes);
+  } catch (error) {
+    if (!(error instanceof Fault) || error.code !== "integrity") throw error;
+    const hint = "get the file again from who exported it; do not rely on this one";
+    throw new Fault("integrity", error.message, { hint, ...(error.why !== undefined && { why: error.why }) });
+  }
+}
+
+/** The whole log as JSON Lines that `audit verify --file` verifies; each line was verified when it came in. */
+async function jsonLines(
+  client: KeyholdClient,
+): Promise<{ bytes: Uint8Array; entries: number; requestId: string | null }> {
+  const reader = createAuditReader();
+  const pages: Uint8Array[] = [];
+  // one text of a very long log would be longer than a text may be
+  const add = (text: string) => pages.push(new TextEncoder().encode(text));
+  let requestId: string | null = null;
+  for (let cursor: string | null = null; ; ) {
+    const page: AuditFilePage = await client.auditExport({ cursor });
+    requestId ??= page.requestId;
+    for (const line of page.text.split("\n").slice(0, -1)) reader.line(line);
+    add(page.text);
+    if (page.next === null) break;
+    cursor = page.next;
+  }
+  const ending = reader.ending();
+  reader.line(ending);
+  add(`${ending}\n`);
+  return { bytes: concat(...pages), entries: reader.end().size, requestId };
+}
+
 export const auditExport = defineCommand({
   args: {
     ...FILTERS,
-    to: { type: "enum", options: ["jsonl", "csv"], description: "JSON Lines (default) or CSV" },
+    to: { type: "enum", options: ["jsonl", "csv"], description: "JSON Lines with all proofs (default) or CSV" },
     out: { type: "string", hint: "FILE", description: "new file (default: stdout)" },
   },
-  examples: [["keyhold audit export --out audit.jsonl", "one JSON object a line"]],
-  run: async (args, ctx) =>
-    withClient(ctx, async (client) => {
-      const asking = client.auditList(query(args, { limit: null, cursor: null, purpose: "export" }));
-      const { items, requestId } = await ctx.term.step("Reading the log", asking);
-      const text = args.to === "csv" ? `${csv(items)}\r\n` : items.map((item) => `${JSON.stringify(item)}\n`).join("");
+  details:
+    "JSON Lines hold the whole log with signatures and proofs, for `audit verify --file`. CSV is for reading and takes filters.",
+  examples: [
+    ["keyhold audit export --out audit.jsonl", "the whole log with its proofs"],
+    ["keyhold audit export --to csv --action secret.get", "a table of who read what"],
+  ],
+  run: async (args, ctx) => {
+    const asked = query(args, { limit: null, cursor: null, purpose: "export" });
+    const filtered = [args.name, args.action, args.after, args.before, args.request].some((one) => one !== null);
+    if (args.to !== "csv" && filtered) {
+      throw new Fault("usage", "a part of the log cannot be proven: filters are for CSV", { hint: "add --to csv" });
+    }
+    return withClient(ctx, async (client) => {
+      const table = async () => {
+        const { items, requestId } = await client.auditList(asked);
+        return { bytes: new TextEncoder().encode(`${csv(items)}\r\n`), entries: items.length, requestId };
+      };
+      const reading = args.to === "csv" ? table() : jsonLines(client);
+      const { bytes, entries, requestId } = await ctx.term.step("Reading the log", reading);
       if (args.out === null || args.out === "-") {
-        ctx.out.bytes(text);
+        ctx.out.bytes(bytes);
         return;
       }
-      writeNewFile(args.out, new TextEncoder().encode(text));
-      return result({ count: items.length, out: args.out }, () => `exported ${items.length} entries`, { requestId });
-    }),
+      writeNewFile(args.out, bytes);
+      return result({ count: entries, out: args.out }, () => `exported ${entries} entries`, { requestId });
+    });
+  },
 });
+
+/** @throws Fault not_found, bad_input, storage */
+function readInput(path: string): Uint8Array {
+  try {
+    if (!statSync(path).isFile()) throw new Fault("bad_input", `${JSON.stringify(path)} is not a file`);
+    return readFileSync(path);
+  } catch (error) {
+    if (error instanceof Fault) throw error;
+    const code = errnoOf(error);
+    throw new Fault(code === "ENOENT" ? "not_found" : "storage", `cannot read ${JSON.stringify(path)}`, {
+      why: code ?? "unknown",
+    });
+  }
+}

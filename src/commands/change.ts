@@ -103,13 +103,3 @@ export const restoreCommand = defineCommand({
       return result(writtenData(info), () => writtenLine(info), { requestId });
     }),
 });
-
-export const syncCommand = defineCommand({
-  args: {},
-  examples: [["keyhold sync", "bring the vault up to the server's state"]],
-  run: async (_args, ctx) =>
-    withClient(ctx, async (client) => {
-      const { requestId, ...data } = await ctx.term.step("Synchronising", client.sync());
-      return result(data, () => `revision ${data.revision}, ${data.changed} changed`, { requestId });
-    }),
-});

@@ -26,6 +26,18 @@ export const root: Group = {
           summary: "figures of the server",
           load: () => import("./server/admin.ts").then((m) => m.serverStatus),
         },
+        backup: {
+          summary: "copy database and keys into two files",
+          load: () => import("./server/backup.ts").then((m) => m.serverBackup),
+        },
+        rotate: {
+          summary: "replace a key of the server",
+          load: () => import("./server/admin.ts").then((m) => m.serverRotate),
+        },
+        restore: {
+          summary: "make a server of a backup",
+          load: () => import("./server/backup.ts").then((m) => m.serverRestore),
+        },
         invite: {
           summary: "one-time registration codes",
           commands: {
@@ -88,10 +100,34 @@ export const root: Group = {
           summary: "list and close sessions",
           load: () => import("./account.ts").then((m) => m.accountSessions),
         },
+        "recovery-kit": {
+          summary: "make 24 words that open the account",
+          load: () => import("./recovery.ts").then((m) => m.recoveryKit),
+        },
+        recover: {
+          summary: "a new password, by the recovery kit",
+          load: () => import("./recovery.ts").then((m) => m.accountRecover),
+        },
+        delete: {
+          summary: "delete the account for good",
+          load: () => import("./account.ts").then((m) => m.accountDelete),
+        },
         device: {
           summary: "devices of the account",
           commands: {
             list: { summary: "list the devices", load: () => import("./account.ts").then((m) => m.accountDevices) },
+            link: {
+              summary: "show a code for a new device",
+              load: () => import("./device.ts").then((m) => m.deviceLink),
+            },
+            accept: {
+              summary: "make this home a device, by a code",
+              load: () => import("./device.ts").then((m) => m.deviceAccept),
+            },
+            revoke: {
+              summary: "take a device off the account",
+              load: () => import("./account.ts").then((m) => m.deviceRevoke),
+            },
           },
         },
       },
@@ -188,7 +224,7 @@ export const root: Group = {
     sync: {
       section: SECTION.secrets,
       summary: "bring the vault up to date",
-      load: () => import("./change.ts").then((m) => m.syncCommand),
+      load: () => import("./sync.ts").then((m) => m.default),
     },
     audit: {
       section: SECTION.secrets,
@@ -210,6 +246,10 @@ export const root: Group = {
         check: { summary: "verify everything in it", load: () => import("./vault.ts").then((m) => m.vaultCheck) },
         rekey: { summary: "give it a new password", load: () => import("./vault.ts").then((m) => m.vaultRekey) },
         backup: { summary: "copy it", load: () => import("./vault.ts").then((m) => m.vaultBackup) },
+        detach: {
+          summary: "keep it without its account",
+          load: () => import("./vault.ts").then((m) => m.vaultDetach),
+        },
         restore: { summary: "put a backup back", load: () => import("./vault.ts").then((m) => m.vaultRestore) },
       },
     },

@@ -1,27 +1,75 @@
-import { closeSync, constants, fsyncSync, openSync } from "node:fs";
+import { closeSync, constants, fsyncSync, ftruncateSync, openSync, rmSync, writeSync } from "node:fs";
 import { wipe } from "../crypto/bytes.ts";
 import { Fault } from "../errors.ts";
 import { defineCommand } from "../ui/command.ts";
 import { result } from "../ui/output.ts";
-import { errnoOf, writeAll } from "../ui/process.ts";
+import { errnoOf } from "../ui/process.ts";
 import { withClient } from "../ui/session.ts";
 import { parseReference } from "./secretargs.ts";
 
-/** Writes a new file, 0600; an existing one is refused. @throws Fault exists, storage */
-export function writeNewFile(path: string, bytes: Uint8Array): void {
-  let fd: number;
+function openNewFile(path: string): number {
   try {
-    fd = openSync(path, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW, 0o600);
+    return openSync(path, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW, 0o600);
   } catch (error) {
-    if (errnoOf(error) === "EEXIST")
-      throw new Fault("exists", `${JSON.stringify(path)} exists`, { hint: "choose another file" });
-    throw new Fault("storage", `cannot write ${JSON.stringify(path)}`, { why: errnoOf(error) ?? "unknown" });
+    const code = errnoOf(error);
+    if (code === "EEXIST") throw new Fault("exists", `${JSON.stringify(path)} exists`, { hint: "choose another file" });
+    if (code === "ENOENT" || code === "ENOTDIR") {
+      throw new Fault("not_found", `there is no directory for ${JSON.stringify(path)}`, {
+        hint: "choose another file",
+      });
+    }
+    throw new Fault("storage", `cannot write ${JSON.stringify(path)}`, { why: code ?? "unknown" });
   }
+}
+
+/** A new file whose content is known later. */
+export interface ReservedFile {
+  write(bytes: Uint8Array): void;
+  /** Closes it; one that was never written is removed. */
+  end(): void;
+}
+
+/**
+ * Makes a new file, 0600, and fills `room` bytes of it, so that a full disk shows before the content is made.
+ *
+ * @throws Fault exists, not_found (no directory), storage
+ */
+export function reserveNewFile(path: string, room: number): ReservedFile {
+  const fd = openNewFile(path);
+  let written = false;
+  const file: ReservedFile = {
+    write(bytes) {
+      try {
+        for (let at = 0; at < bytes.length; ) at += writeSync(fd, bytes, at, bytes.length - at, at);
+        ftruncateSync(fd, bytes.length);
+        fsyncSync(fd);
+      } catch (error) {
+        throw new Fault("storage", `cannot write ${JSON.stringify(path)}`, { why: errnoOf(error) ?? "unknown" });
+      }
+      written = true;
+    },
+    end() {
+      closeSync(fd);
+      if (!written) rmSync(path, { force: true });
+    },
+  };
   try {
-    writeAll(fd, bytes);
-    fsyncSync(fd);
+    file.write(new Uint8Array(room));
+    written = false;
+    return file;
+  } catch (error) {
+    file.end();
+    throw error;
+  }
+}
+
+/** Writes a new file, 0600; an existing one is refused. @throws Fault exists, not_found (no directory), storage */
+export function writeNewFile(path: string, bytes: Uint8Array): void {
+  const file = reserveNewFile(path, 0);
+  try {
+    file.write(bytes);
   } finally {
-    closeSync(fd);
+    file.end();
   }
 }
 

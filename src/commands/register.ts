@@ -40,6 +40,15 @@ export interface Registration {
   readonly tlsCa: string | null;
 }
 
+/** Says where the way in is; the server's refusal names the reason alone. */
+function refused(error: unknown): never {
+  if (!(error instanceof Fault) || error.code !== "denied" || error.hint !== undefined) throw error;
+  throw new Fault("denied", error.message, {
+    hint: "ask the server's operator for a code, and give it by --invite CODE",
+    ...(error.requestId !== undefined && { requestId: error.requestId }),
+  });
+}
+
 /** Registers with a password that is given or asked for twice, and says what comes next. */
 export async function registerWith(ctx: Context, wanted: Registration): Promise<Result> {
   const account = accountNameOf(wanted.account);
@@ -57,7 +66,7 @@ export async function registerWith(ctx: Context, wanted: Registration): Promise<
       },
       surroundings(ctx),
     );
-    const { requestId, ...data } = await ctx.term.step("Registering", registering);
+    const { requestId, ...data } = await ctx.term.step("Registering", registering.catch(refused));
     const human = () => `registered ${plain(data.account)}   (profile ${data.profile})\nNext: keyhold login`;
     return result(data, human, { requestId });
   } finally {

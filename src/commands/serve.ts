@@ -4,25 +4,46 @@ import { Fault } from "../errors.ts";
 import { DEFAULTS } from "../protocol/defaults.ts";
 import { createInvite } from "../server/administration.ts";
 import { startControl } from "../server/control.ts";
+import { demandDatabase } from "../server/database.ts";
 import { type KeyServer, openKeyServer } from "../server/keyserver.ts";
-import { createLog } from "../server/log.ts";
+import { createLog, type ServerLog } from "../server/log.ts";
+import { windowedLog } from "../server/logwindow.ts";
+import type { Metrics } from "../server/metrics.ts";
+import type { RunningScrape } from "../server/scrape.ts";
 import { certificateNames, operatorCertificate, serverCertificate } from "../server/tls.ts";
 import { type RunningServer, startServer } from "../server.ts";
 import { defineCommand } from "../ui/command.ts";
 import { sealProcess } from "../ui/process.ts";
-import { VERSION } from "../version.ts";
+import { COMMIT, VERSION } from "../version.ts";
 import { isLoopback } from "../wire/http.ts";
 
 /** Takes HOST:PORT apart; IPv6 in brackets. */
-function listenAddress(text: string): { host: string; port: number } {
+function addressOf(flag: string, text: string): { host: string; port: number } {
   const match = /^(\[[0-9a-fA-F:.]+\]|[^:\s]+):(\d{1,5})$/.exec(text);
   const port = Number(match?.[2]);
   if (!match?.[1] || port > 65_535) {
-    throw new Fault("usage", "--listen takes HOST:PORT", {
-      hint: "--listen 127.0.0.1:7443, or [::1]:0 for a free port",
+    throw new Fault("usage", `${flag} takes HOST:PORT`, {
+      hint: `${flag} 127.0.0.1:7443, or [::1]:0 for a free port`,
     });
   }
   return { host: match[1], port };
+}
+
+interface Figures {
+  readonly metrics: Metrics;
+  readonly scrape: RunningScrape;
+}
+
+/** The figures and their own listener; loaded only where they are asked for. */
+async function figures(text: string, open: boolean, log: ServerLog): Promise<Figures> {
+  const listen = addressOf("--metrics", text);
+  const [{ createMetrics }, { startScrape }] = await Promise.all([
+    import("../server/metrics.ts"),
+    import("../server/scrape.ts"),
+  ]);
+  const metrics = createMetrics({ version: VERSION, commit: COMMIT });
+  const scrape = startScrape({ listen, open, contentType: metrics.contentType, text: () => metrics.text(), log });
+  return { metrics, scrape };
 }
 
 /** A first code for an empty server that lets nobody in without one. */
@@ -37,6 +58,8 @@ async function firstInvite(server: KeyServer): Promise<string | null> {
   });
   return empty ? (await createInvite(server.ctx, null)).code : null;
 }
+
+const scraped = (shown: Figures | undefined) => (shown ? { metrics: shown.scrape.url } : {});
 
 function banner(running: RunningServer, dir: string, registration: string, invite: string | null): string {
   const code = registration === "invite" ? ` --invite ${invite ?? "CODE"}` : "";
@@ -61,7 +84,12 @@ export default defineCommand({
       hint: "HOST:PORT",
       description: `where to listen (default ${DEFAULTS.listen}; port 0: a free one)`,
     },
-    database: { type: "string", hint: "sqlite:PATH", description: "the database (default DIR/keyhold.db)" },
+    database: {
+      type: "string",
+      hint: "sqlite:PATH|postgres://…",
+      description: "the database (default DIR/keyhold.db); a password comes from PGPASSWORD or PGPASSFILE",
+    },
+    reusePort: { type: "boolean", description: "share the port with other processes on one database (Linux)" },
     tlsCert: { type: "string", hint: "FILE", description: "certificate chain of your own, PEM" },
     tlsKey: { type: "string", hint: "FILE", description: "its key, PEM" },
     name: {
@@ -75,6 +103,8 @@ export default defineCommand({
       description: "who may register (default: open on loopback, else invite)",
     },
     plaintext: { type: "boolean", description: "no TLS; on a loopback address only" },
+    metrics: { type: "string", hint: "HOST:PORT", description: "figures for Prometheus on a port of their own" },
+    metricsOpen: { type: "boolean", description: "let other machines read the figures" },
   },
   examples: [
     ["keyhold serve", `listen on ${DEFAULTS.listen}, make everything on first start`],
@@ -86,7 +116,7 @@ export default defineCommand({
   run: async (args, ctx) => {
     sealProcess();
     const settings = await ctx.settings();
-    const listen = listenAddress(settings.get("listen", args.listen));
+    const listen = addressOf("--listen", settings.get("listen", args.listen));
     const tlsCert = settings.get("tlsCert", args.tlsCert);
     const tlsKey = settings.get("tlsKey", args.tlsKey);
     if ((tlsCert === null) !== (tlsKey === null)) {
@@ -95,18 +125,31 @@ export default defineCommand({
     if (args.plaintext && !isLoopback(listen.host)) {
       throw new Fault("bad_input", "plaintext is refused beyond this machine", { hint: "leave --plaintext out" });
     }
+    const database = settings.get("database", args.database);
+    demandDatabase(database, { flag: args.database, reusePort: args.reusePort });
     const dir = resolve(settings.get("dir", args.dir) ?? ctx.dirs.server);
     const registration =
       settings.get("registration", args.registration) ?? (isLoopback(listen.host) ? "open" : "invite");
-    const log = createLog(ctx.flags.quiet ? "warn" : ctx.flags.verbose ? "debug" : "info");
+    const level = ctx.flags.quiet ? "warn" : ctx.flags.verbose ? "debug" : "info";
+    const log = windowedLog(createLog(level), () => performance.now());
     const opaqueWorkers = Math.min(4, Math.max(1, availableParallelism() - 1));
+    const metricsAt = settings.get("metrics", args.metrics);
+    if (metricsAt === null && args.metricsOpen) {
+      throw new Fault("usage", "--metrics-open goes with --metrics", { hint: "--metrics HOST:PORT --metrics-open" });
+    }
+    const shown = metricsAt === null ? undefined : await figures(metricsAt, args.metricsOpen, log);
+    const meter = shown ? { meter: shown.metrics.meter } : {};
     const server = await openKeyServer({
       dir,
-      database: settings.get("database", args.database),
+      database,
       registration,
       version: VERSION,
       log,
       opaqueWorkers,
+      ...meter,
+    }).catch(async (error: unknown) => {
+      await shown?.scrape.stop();
+      throw error;
     });
     let running: RunningServer | undefined;
     let ended: () => void = () => undefined;
@@ -134,24 +177,46 @@ export default defineCommand({
         ...(name === undefined ? {} : { name }),
         handle: (op, type, body, remote) => server.dispatcher.handle(op, type, body, remote),
         ready: () => server.ready(),
+        reusePort: args.reusePort,
         log,
+        ...meter,
       });
       const { url, requests } = running;
-      const control = startControl(dir, server.administration({ url: () => url, requests }), log);
+      shown?.metrics.watch({
+        engine: server.ctx.store.engine,
+        inFlight: running.running,
+        ready: () => server.ready(),
+        counts: () => server.counts(),
+        log: async () => {
+          const { size, currentAtMs } = server.logbook.figures();
+          return { entries: size, checkpointAtMs: currentAtMs };
+        },
+      });
+      // beside another process in the same directory: that one answers for both
+      const control = server.holdsDirectory
+        ? startControl(dir, server.administration({ url: () => url, requests }), log)
+        : undefined;
       try {
         const invite = await firstInvite(server);
-        const ready = { url, pin: running.pin, pid: process.pid, ...(invite === null ? {} : { invite }) };
+        const ready = {
+          url,
+          pin: running.pin,
+          pid: process.pid,
+          ...(invite === null ? {} : { invite }),
+          ...scraped(shown),
+        };
         if (ctx.flags.json) ctx.out.jsonLine({ v: 1, ready });
         else ctx.out.lines(banner(running, dir, registration, invite));
         await end;
-        log.write("info", { event: "draining" });
         await running.stop(DEFAULTS.drainMs);
       } finally {
-        await control.stop();
+        await control?.stop();
       }
     } finally {
       await running?.stop(0);
+      await shown?.scrape.stop();
       await server.close();
+      log.flush();
       log.write("info", { event: "stopped" });
     }
   },

@@ -28,9 +28,9 @@ function lines(status: Status, loggedOut: boolean): string {
     `profile   ${status.profile}`,
     `server    ${server ? `${server.url}${vault.locked ? "" : server.reachable ? "" : "  (away)"}` : "none: local vault only"}`,
     `account   ${account ? plain(account.name) : "none"}`,
-    `session   ${loggedOut ? "logged out" : session ? `${session.valid ? "valid" : "over"} until ${session.expiresAt}` : "none"}`,
+    `session   ${loggedOut ? "logged out" : session ? (session.valid ? `valid until ${session.expiresAt}` : "over (keyhold login)") : "none"}`,
     `vault     ${vault.locked ? "locked" : `${vault.secrets} secrets`}   ${plain(vault.path)}`,
-    `sync      ${sync ? `revision ${sync.revision}, ${sync.syncedAt ?? "never"}${sync.pending ? ", a change is pending" : ""}` : "-"}`,
+    `sync      ${sync ? `revision ${sync.revision}, ${sync.syncedAt ?? "never"}${sync.pending ? ", a change is pending" : ""}${sync.rewrapping ? ", keys are being wrapped anew" : ""}` : "-"}`,
     `audit     ${auditHead ? `entry ${auditHead.seq}, ${auditHead.linkHex.slice(0, 16)}…` : "-"}`,
   ].join("\n");
 }

@@ -1,4 +1,5 @@
 import { agentSocket, lockAgent } from "../client/agent.ts";
+import { detachProfile } from "../client/detach.ts";
 import { vaultPath } from "../client/home.ts";
 import { rekeyLocal } from "../client/password.ts";
 import { backupVault, checkVault, restoreVault } from "../client/vaultcare.ts";
@@ -112,6 +113,31 @@ export const vaultRestore = defineCommand({
       });
       const facts = await ctx.term.step("Restoring", restoring);
       return result(facts, () => `restored as generation ${facts.generation}`);
+    } finally {
+      wipe(password);
+    }
+  },
+});
+
+export const vaultDetach = defineCommand({
+  args: {},
+  details:
+    "Makes the vault one without a server, where its account is gone or this device was taken off it: what the vault holds, own secrets and copies, stays readable with the vault's password.",
+  examples: [["keyhold vault detach", "keep what lies in the vault, forget the account"]],
+  run: async (_args, ctx) => {
+    const profile = await profileOf(ctx);
+    await ctx.term.confirm("Forget the account on this device? Secrets of which the vault has no copy are not kept.");
+    const password = await needPassword(ctx, "Password of the vault");
+    try {
+      const home = homeOf(ctx);
+      const of = { ...profile, kdf: kdfOf(ctx, profile) };
+      const files = { profiles: home.profiles, profile: of, vault: vaultPath(home, profile) };
+      const { kept, dropped } = await ctx.term.step("Detaching", detachProfile(files, password, surroundings(ctx)));
+      await lockAgent(agentSocket(ctx.dirs.runtime, profile.name));
+      return result(
+        { profile: profile.name, kept, dropped },
+        () => `the vault has no server any more: it keeps ${kept} secrets; of ${dropped} it had no copy`,
+      );
     } finally {
       wipe(password);
     }

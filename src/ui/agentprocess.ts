@@ -8,6 +8,7 @@ import { type Profile, readProfile } from "../client/profile.ts";
 import { concat, wipe } from "../crypto/bytes.ts";
 import { Fault, isErrorCode } from "../errors.ts";
 import { bool, decodeJson, encodeJson, nullable, type Of, oneOf, struct, text, u53 } from "../wire/codec.ts";
+import { plainEnvironment } from "../wire/environment.ts";
 import { closeQuietly, sealProcess, selfCommand, writeAll } from "./process.ts";
 
 /** What the starting command tells the agent on its standard input: one JSON line, then the bare password. */
@@ -114,6 +115,7 @@ export async function startAgent(order: AgentOrder, notice: (text: string) => vo
     stdin: input,
     stdout: "pipe",
     stderr: "ignore",
+    env: plainEnvironment(process.env),
     cwd: "/",
     detached: true,
   });

@@ -22,6 +22,7 @@ export const SETTINGS = {
   listen: { kind: "text", default: DEFAULTS.listen, description: "address of the server" },
   database: { kind: "text", default: null, description: "database of the server" },
   registration: { kind: ["open", "invite", "closed"], default: null, description: "who may register" },
+  metrics: { kind: "text", default: null, description: "address of the server's figures" },
   tlsCert: { kind: "text", default: null, description: "certificate file of the server" },
   tlsKey: { kind: "text", default: null, description: "private key file of the server" },
 } as const satisfies Record<string, Setting>;

@@ -42,6 +42,21 @@ export const NEW_PASSWORD_ARGS = {
   },
 } as const satisfies Args;
 
+/** For commands that read or write an archive with a password of its own (docs/cli.md §4). */
+export const ARCHIVE_PASSWORD_ARGS = {
+  archivePasswordFd: {
+    type: "integer",
+    hint: "N",
+    max: 65_535,
+    description: "read the archive's password from file descriptor N",
+  },
+  archivePasswordFile: {
+    type: "string",
+    hint: "FILE",
+    description: "read the archive's password from FILE, readable by its owner only",
+  },
+} as const satisfies Args;
+
 /** For commands that take a secret value. */
 export const VALUE_ARGS = {
   inFile: { type: "string", hint: "FILE", description: "read the value from FILE (- is stdin)" },

@@ -5,7 +5,7 @@ import { Fault } from "../errors.ts";
 import { DEFAULTS } from "../protocol/defaults.ts";
 import type { Values } from "./args.ts";
 import type { Context } from "./command.ts";
-import type { NEW_PASSWORD_ARGS } from "./flags.ts";
+import type { ARCHIVE_PASSWORD_ARGS, NEW_PASSWORD_ARGS } from "./flags.ts";
 import { closeQuietly, errnoOf } from "./process.ts";
 
 type Sources = Pick<Context, "flags" | "term" | "env" | "stdin">;
@@ -86,6 +86,31 @@ export async function chooseNewPassword(sources: Sources, args: Values<typeof NE
     return checkedLength(normalizePassword(readSecretFile(args.newPasswordFile, READ_LIMIT, "refuse")));
   }
   return checkedLength(await askTwice(sources, "New password", "--new-password-file FILE or --new-password-fd N"));
+}
+
+/**
+ * The password of an archive: `--archive-password-fd` › `--archive-password-file` › asked for, twice for a new one.
+ *
+ * @returns As {@link givenPassword}; a new one has at least 8 bytes.
+ * @throws Fault password_needed, bad_input, denied, interrupted
+ */
+export async function archivePassword(
+  sources: Sources,
+  args: Values<typeof ARCHIVE_PASSWORD_ARGS>,
+  use: "new" | "known",
+): Promise<Uint8Array> {
+  const checked = (password: Uint8Array) => (use === "new" ? checkedLength(password) : password);
+  if (args.archivePasswordFd !== null) {
+    if (args.archivePasswordFd === 0) sources.stdin.claim("the archive's password");
+    return checked(normalizePassword(readDescriptor(args.archivePasswordFd, "--archive-password-fd")));
+  }
+  if (args.archivePasswordFile !== null) {
+    return checked(normalizePassword(readSecretFile(args.archivePasswordFile, READ_LIMIT, "refuse")));
+  }
+  const fix = "--archive-password-file FILE or --archive-password-fd N";
+  if (use === "new") return checked(await askTwice(sources, "Password of the archive", fix));
+  const text = await sources.term.password("Password of the archive", { needed: "the archive's password", fix });
+  return normalizePassword(new TextEncoder().encode(text));
 }
 
 async function askTwice(

@@ -2,6 +2,7 @@ import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { root } from "../../src/commands/index.ts";
+import { newAgeIdentity } from "../../src/formats/age.ts";
 import { type Group, isGroup } from "../../src/ui/command.ts";
 import { dataOf, errorOf, type Home, keyhold, openWorld, SETUP_MS, spawn, type World } from "./world.ts";
 
@@ -28,6 +29,10 @@ const COMMANDS: Readonly<Record<string, Expected>> = {
   "server init": same(["--dir", "SERVER"], 0),
   "server check": same(["--dir", "SERVER"], 0),
   "server status": same(["--dir", "SERVER"], 0),
+  "server backup": same(["--data", "DATA", "--keys", "KEYS", "--recipient", "RECIPIENT", "--dir", "SERVER"], 0),
+  // no password for the keys
+  "server restore": same(["--data", "DATA", "--keys", "KEYS", "--dir", "SERVER"], 4),
+  "server rotate": same(["--tls", "--dir", "SERVER"], 0),
   "server invite create": same(["--dir", "SERVER"], 0),
   "server invite list": same(["--dir", "SERVER"], 0),
   "server invite revoke": same(["ZZZZ", "--dir", "SERVER"], 3),
@@ -41,6 +46,12 @@ const COMMANDS: Readonly<Record<string, Expected>> = {
   status: { argv: [], fresh: 4, locked: 0, unlocked: 0 },
   "account password": same([], 4),
   "account sessions": keyed(),
+  "account delete": same([], 4),
+  "account recovery-kit": same([], 4),
+  "account recover": same([], 2),
+  "account device link": keyed(),
+  "account device accept": same(["keyhold-link-x"], 4),
+  "account device revoke": { argv: ["0000"], fresh: 4, locked: 2, unlocked: 2 },
   "account device list": keyed(),
   unlock: same([], 4),
   "agent start": same([], 4),
@@ -67,6 +78,7 @@ const COMMANDS: Readonly<Record<string, Expected>> = {
   "vault check": same([], 4),
   "vault rekey": same([], 4),
   "vault backup": { argv: ["--out", "BACKUP"], fresh: 4, locked: 0, unlocked: 0 },
+  "vault detach": { argv: [], fresh: 4, locked: 2, unlocked: 2 },
   "vault restore": { argv: ["BACKUP"], fresh: 4, locked: 2, unlocked: 2 },
   "profile add": same(["another"], 0),
   "profile use": { argv: ["default"], fresh: 3, locked: 0, unlocked: 0 },
@@ -119,8 +131,10 @@ let world: World;
 let fresh: Home;
 let locked: Home;
 let unlocked: Home;
+let recipient: string;
 beforeAll(async () => {
   world = await openWorld();
+  ({ recipient } = await newAgeIdentity());
   fresh = world.home("fresh");
   locked = await world.home("locked").register("locked", { login: false });
   unlocked = await world.home("unlocked").register("unlocked");
@@ -134,6 +148,9 @@ afterAll(() => world.close());
 function words(name: string, place: string): string[] {
   const files: Record<string, string> = {
     SERVER: join(world.dir, `${place}-server`),
+    DATA: world.file(`${place}-data.db`),
+    KEYS: world.file(`${place}-keys.age`),
+    RECIPIENT: recipient,
     VALUE: world.file("value"),
     EXPORT: world.file("export.json"),
     OUT: world.file(`${place}-out.json`),

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 
-import { readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { type Home, keyhold, openWorld, SETUP_MS, type World } from "./world.ts";
 
 setDefaultTimeout(60_000);
@@ -103,18 +103,59 @@ describe("the log", () => {
         .filter((at) => at >= middle)
         .slice(0, 20),
     );
+    while ((await home.ok(["audit", "verify"])).data.log === null) await Bun.sleep(100);
     const { data: verified } = await home.ok(["audit", "verify"]);
     expect(verified).toEqual({
       size: expect.any(Number),
       headHex: expect.stringMatching(/^[0-9a-f]{64}$/),
       verifiedFrom: expect.any(Number),
       ok: true,
+      log: { size: expect.any(Number), rootHex: expect.stringMatching(/^[0-9a-f]{64}$/), index: expect.any(Number) },
     });
     const lines = (await home.run(["audit", "export"])).out.trimEnd().split("\n");
     expect(lines.length).toBeGreaterThanOrEqual(all.items.length);
-    expect(JSON.parse(lines[0] ?? "")).toMatchObject({ seq: 1, action: "account.register" });
+    const kinds = lines.map((line) => JSON.parse(line).kind);
+    expect([kinds[0], kinds[1], kinds.at(-1)]).toEqual(["header", "log", "end"]);
     const csv = (await home.run(["audit", "export", "--to", "csv"])).out;
     expect(csv.split("\r\n")[0]).toStartWith("seq,at,action,status");
+  });
+
+  test("an export verifies without server, vault and password, and a changed or cut one does not", async () => {
+    const path = world.file("audit.jsonl");
+    // the log takes positions in once a second
+    while ((await home.ok(["audit", "verify"])).data.log === null) await Bun.sleep(100);
+    const { data: made } = await home.ok(["audit", "export", "--out", path]);
+    const nowhere = world.file("nowhere");
+    mkdirSync(nowhere);
+    const verify = (file: string) => keyhold(nowhere, ["audit", "verify", "--file", file, "--json"]);
+    const good = await verify(path);
+    expect([good.code, good.err]).toEqual([0, ""]);
+    const { data } = JSON.parse(good.out);
+    expect(data).toMatchObject({ size: made.count, verifiedFrom: 0, ok: true, pin: world.server.pin });
+    expect(data.testimony + data.signed.entries).toBe(made.count);
+    expect(data.log.size).toBeGreaterThan(0);
+    const words = await keyhold(nowhere, ["audit", "verify", "--file", path]);
+    expect(words.out).toContain("the export is whole and unchanged");
+    const text = readFileSync(path, "utf8");
+    const lines = text.split("\n");
+    const at = lines.findIndex((line) => line.includes('"action":"secret.store"'));
+    const edited = world.file("edited.jsonl", text.replace('"action":"secret.store"', '"action":"secret.purge"'));
+    const bad = await verify(edited);
+    expect([bad.code, JSON.parse(bad.err.trim()).error.message]).toEqual([
+      8,
+      `this is not an unchanged export: line ${at + 1}`,
+    ]);
+    const cut = await verify(world.file("cut.jsonl", `${lines.slice(0, -2).join("\n")}\n`));
+    expect([cut.code, JSON.parse(cut.err.trim()).error.message]).toEqual([
+      8,
+      `this export is cut off after line ${lines.length - 2}`,
+    ]);
+    // of a file there is no server to blame
+    expect(JSON.parse(cut.err.trim()).error.hint).not.toContain("server");
+    expect((await verify(world.file("none.jsonl"))).code).toBe(3);
+    for (const none of [nowhere, "/dev/zero"]) expect((await verify(none)).code).toBe(2);
+    expect((await home.run(["audit", "export", "--action", "secret.get"])).code).toBe(2);
+    expect((await home.run(["audit", "export", "--action", "secret.get", "--to", "csv"])).code).toBe(0);
   });
 
   test("server check finds a row that was altered behind the server's back", async () => {

@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import {
   errorOf,
@@ -67,6 +68,7 @@ describe("the operator", () => {
     const gone = await enter(5, "gone", revoked);
     const answers = [none, fake, used, expired, gone].map(({ error }) => JSON.stringify(error));
     expect(new Set(answers).size).toBe(1);
+    expect(none.error?.hint).toContain("--invite");
     // the code is checked first: who has none learns nothing about names
     expect(JSON.stringify((await enter(5, "first", null)).error)).toBe(answers[0] ?? "");
     const { items } = await operate(0, "invite", "list");
@@ -101,7 +103,15 @@ describe("the operator", () => {
     await operate(0, "user", "remove", "eve", "--yes");
     expect((await home.fails(4, ["get", "x", "--fresh"])).code).toMatch(/session_invalid|not_logged_in/);
     expect((await operate(0, "user", "list")).items).toHaveLength(1);
-    expect(await operate(0, "check")).toMatchObject({ ok: true });
+    // accounts in which nothing is wrong are counted, not listed: the answer stays short
+    expect(await operate(0, "check")).toEqual({
+      ok: true,
+      checks: 3,
+      items: [
+        { name: "database", ok: true, detail: null },
+        { name: "server-wide log", ok: true, detail: null },
+      ],
+    });
   });
 
   test("status and check answer with the server running and without; a second server on the directory is refused", async () => {
@@ -135,6 +145,12 @@ test("a closed server takes nobody, also with a code", async () => {
   const home = world.home("closed-out");
   expect((await home.fails(5, registering(home, "x", [], closed))).code).toBe("denied");
   await closed.stop("SIGKILL");
+});
+
+test("--metrics-open alone opens nothing: it is refused before anything is made", async () => {
+  const home = world.home("figureless");
+  expect((await home.fails(2, ["serve", "--listen", "127.0.0.1:0", "--metrics-open"])).code).toBe("usage");
+  expect(readdirSync(home.dir)).toEqual([]);
 });
 
 test("plaintext is refused beyond this machine, on both sides", async () => {

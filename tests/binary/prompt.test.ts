@@ -39,6 +39,18 @@ describe("at a terminal", () => {
     }
   });
 
+  test("a recovery kit asks for two of its words; Ctrl-C there says that the kit is in force", async () => {
+    const argv = ["account", "recovery-kit"];
+    const cut = await onTerminal(locked.dir, argv, [
+      { expect: "Password", type: `${password()}\r` },
+      { expect: /Word \d+ of the kit/, type: "keyhold\r" },
+      { expect: "look at the kit again", type: "\u0003" },
+    ]);
+    expect(cut.code).toBe(130);
+    expect(cut.shown).toContain("in force all the same");
+    expect(cut.shown).not.toContain("nothing was done");
+  });
+
   test("registering asks for what is missing, the password twice", async () => {
     const fresh = world.home("asked");
     const { url, pin } = world.server;

@@ -200,6 +200,17 @@ describe("names and versions", () => {
     expect((await home.run(["read", "place/local"])).out).toBe("l");
   });
 
+  test("many commands of one device at once are no rollback to each other", async () => {
+    await home.ok(["store", "crowd"], { stdin: "one" });
+    for (let round = 0; round < 3; round++) {
+      const crowd = Array.from({ length: 8 }, () => home.run(["read", "crowd", "--fresh", ...home.password]));
+      for (const { code, out, err } of await Promise.all(crowd)) {
+        expect({ code, out, err: code === 0 ? "" : err }).toEqual({ code: 0, out: "one", err: "" });
+      }
+    }
+    expect((await home.ok(["audit", "verify"])).data.ok).toBe(true);
+  });
+
   test("two devices at once lose nothing", async () => {
     const other = world.home("both-other", "correct horse battery staple home");
     await other.login("owner");

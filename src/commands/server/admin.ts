@@ -2,6 +2,7 @@ import { availableParallelism } from "node:os";
 import { resolve } from "node:path";
 import { Fault } from "../../errors.ts";
 import type { ControlHandlers } from "../../server/control.ts";
+import { demandDatabaseFile } from "../../server/database.ts";
 import { initialised } from "../../server/directory.ts";
 import { openKeyServer } from "../../server/keyserver.ts";
 import { silentLog } from "../../server/log.ts";
@@ -12,9 +13,11 @@ import { plain } from "../../ui/text.ts";
 import { VERSION } from "../../version.ts";
 import { type ControlInput, type ControlName, type ControlOutput, callControl } from "../../wire/control.ts";
 
-const DIR = { dir: { type: "string", hint: "DIR", description: "the server's directory" } } as const;
+/** The flag that every `server` command takes. */
+export const DIR = { dir: { type: "string", hint: "DIR", description: "the server's directory" } } as const;
 
-async function directoryOf(ctx: Context, given: string | null): Promise<string> {
+/** The server directory that flag, environment or files name. */
+export async function directoryOf(ctx: Context, given: string | null): Promise<string> {
   return resolve((await ctx.settings()).get("dir", given) ?? ctx.dirs.server);
 }
 
@@ -36,23 +39,29 @@ async function alone<T>(ctx: Context, dir: string, work: (handlers: ControlHandl
   }
 }
 
+/** The server directory, which must be one. @throws Fault not_found */
+export async function demandServer(ctx: Context, given: string | null): Promise<string> {
+  const dir = await directoryOf(ctx, given);
+  if (initialised(dir)) return dir;
+  throw new Fault("not_found", `there is no server in ${JSON.stringify(dir)}`, {
+    hint: "keyhold serve --dir DIR, or keyhold server init --dir DIR",
+  });
+}
+
 /** Asks the running server; without one, takes the directory's lock and does it here. */
-async function administer<N extends ControlName>(
+export async function administer<N extends ControlName>(
   ctx: Context,
   given: string | null,
   name: N,
   input: ControlInput<N>,
 ): Promise<ControlOutput<N>> {
-  const dir = await directoryOf(ctx, given);
-  if (!initialised(dir))
-    throw new Fault("not_found", `there is no server in ${JSON.stringify(dir)}`, {
-      hint: "keyhold serve --dir DIR, or keyhold server init --dir DIR",
-    });
+  const dir = await demandServer(ctx, given);
   try {
     return await callControl(dir, name, input);
   } catch (error) {
     if (!(error instanceof Fault) || error.code !== "unreachable") throw error;
   }
+  demandDatabaseFile(dir, (await ctx.settings()).get("database", null));
   return alone(ctx, dir, (handlers) => handlers[name](input));
 }
 
@@ -91,6 +100,9 @@ export const serverStatus = defineCommand({
   },
 });
 
+/** Wrong places that an error names at most. */
+const SHOWN = 50;
+
 export const serverCheck = defineCommand({
   args: DIR,
   details: "Verifies the database, every account's signed state, its secrets, its log and its sealed rows.",
@@ -99,12 +111,56 @@ export const serverCheck = defineCommand({
     const found = await ctx.term.step("Checking", administer(ctx, args.dir, "check", {}));
     if (!found.ok) {
       const wrong = found.items.filter((item) => !item.ok).map((item) => `${item.name}: ${item.detail ?? "wrong"}`);
+      const more = wrong.length > SHOWN ? `; and ${wrong.length - SHOWN} more` : "";
       throw new Fault("integrity", "the server's data was altered", {
-        why: wrong.join("; "),
+        why: `${wrong.slice(0, SHOWN).join("; ")}${more}`,
         hint: "restore a backup; do not go on with this data",
       });
     }
-    return result(found, () => `all of ${found.items.length} checks hold`);
+    return result(found, () => `all of ${found.checks} checks hold`);
+  },
+});
+
+const ROTATE = {
+  tls: { type: "boolean", description: "the TLS certificate; used from the next start on" },
+  sealing: { type: "boolean", description: "the key that seals sessions and names; ends all sessions" },
+  auditKey: { type: "boolean", description: "the key that signs the server-wide log" },
+  opaque: { type: "boolean", description: "the OPAQUE set-up: opens a window in which both are in use" },
+  finish: { type: "boolean", description: "with --opaque: closes the window" },
+} as const;
+
+export const serverRotate = defineCommand({
+  args: { ...DIR, ...ROTATE },
+  details:
+    "Replaces one key. After --opaque each account moves to the new set-up at its next login; --finish then forgets " +
+    "the old one: accounts that have not logged in come back by their recovery kit alone.",
+  examples: [
+    ["keyhold server rotate --sealing", "all sessions end; everybody logs in again"],
+    ["keyhold server rotate --opaque --finish", "close the window that --opaque opened"],
+  ],
+  run: async (args, ctx) => {
+    const { tls, sealing, auditKey, opaque, finish } = args;
+    const wanted = [tls && "tls", sealing && "sealing", auditKey && "audit-key", opaque && "opaque"].filter(Boolean);
+    if (wanted.length !== 1 || (finish && !opaque)) {
+      throw new Fault("usage", "name one of --tls, --sealing, --audit-key, --opaque (--finish goes with --opaque)", {
+        hint: "keyhold help server rotate",
+      });
+    }
+    const key = finish ? "opaque-finish" : (wanted[0] as "tls" | "sealing" | "audit-key" | "opaque");
+    const { engine } = await administer(ctx, args.dir, "status", {});
+    if (engine !== "sqlite" && key !== "tls") {
+      // for some seconds another process would go on under the key before: what it seals and signs is refused
+      await ctx.term.confirm("Are all other processes on this database stopped? They need the new key files");
+    }
+    const done = await ctx.term.step("Rotating", administer(ctx, args.dir, "rotate", { key, force: ctx.flags.yes }));
+    const said: Record<typeof key, string> = {
+      tls: "the certificate is made anew at the next start of the server",
+      sealing: "everything is sealed under a new key; all sessions have ended",
+      "audit-key": "the server-wide log is signed by a new key",
+      opaque: `the window is open: ${done.remaining} accounts move to the new set-up at their next login`,
+      "opaque-finish": `the window is closed; ${done.remaining} accounts need their recovery kit`,
+    };
+    return result(done, () => said[key]);
   },
 });
 
