@@ -3,13 +3,13 @@ import { newDevice, prepareRegistration } from "../../src/client/register.ts";
 import { open as openSealed } from "../../src/crypto/aead.ts";
 import { ZERO_HASH_BYTES } from "../../src/crypto/bytes.ts";
 import type { Signer } from "../../src/crypto/identity.ts";
-import { sealedHash } from "../../src/protocol/secret.ts";
 import { EMPTY_MAP, type MerkleMap } from "../../src/crypto/merkle.ts";
 import { clientLoginFinish, clientLoginStart } from "../../src/crypto/opaque.ts";
 import { idBytes, type KeyId, newId, type RequestId, type SessionId, type UserId } from "../../src/ids.ts";
 import { type ChannelKeys, channelKeys, loginReplyKey, openReply, sealRequest } from "../../src/protocol/channel.ts";
 import { KDF } from "../../src/protocol/defaults.ts";
 import { type LeafRecord, leafHash } from "../../src/protocol/leaf.ts";
+import { sealedHash } from "../../src/protocol/secret.ts";
 import {
   type AccountState,
   type Settings,
@@ -19,7 +19,7 @@ import {
   stateHash,
 } from "../../src/protocol/state.ts";
 import type { Reply } from "../../src/server/dispatch.ts";
-import { type Codec, decodeJson, encodeJson } from "../../src/wire/codec.ts";
+import { type Codec, decodeJson, encodeJson, type Of } from "../../src/wire/codec.ts";
 import {
   type CommitName,
   errorBody,
@@ -182,7 +182,8 @@ export interface RawAnswer {
   readonly code: string;
   /** Second line of a sealed answer, or the error in clear. */
   readonly text: string;
-  readonly head: { revision: number; auditSeq: number } | null;
+  readonly head: { revision: number; auditSeq: number; auditLink: Uint8Array } | null;
+  readonly promise: Of<typeof replyHead>["promise"];
   readonly requestId: RequestId;
 }
 
@@ -196,14 +197,14 @@ export async function exchange(
   const { requestId } = frame.head;
   if (typeof reply.body === "string") {
     const { code } = errorOf(reply);
-    return { status: reply.status, sealed: false, code, text: reply.body, head: null, requestId };
+    return { status: reply.status, sealed: false, code, text: reply.body, head: null, promise: null, requestId };
   }
   const plain = openReply(session.keys, frame.head, frame.operation, frame.bytes, reply.body);
   const cut = plain.indexOf(10);
-  const { head, ok } = decodeJson(replyHead, plain.subarray(0, cut));
+  const { head, ok, promise } = decodeJson(replyHead, plain.subarray(0, cut));
   const text = new TextDecoder().decode(plain.subarray(cut + 1));
   const code = ok ? "ok" : decodeJson(errorBody, utf8(text)).code;
-  return { status: reply.status, sealed: true, code, text, head, requestId };
+  return { status: reply.status, sealed: true, code, text, head, promise, requestId };
 }
 
 /** Calls an operation of a session. */

@@ -16,9 +16,11 @@ import { signerFromSeed } from "../../src/crypto/identity.ts";
 import { createServerSetup, opaqueReady, serverPublicKey } from "../../src/crypto/opaque.ts";
 import { type IncarnationId, newId } from "../../src/ids.ts";
 import { DEFAULTS, KDF } from "../../src/protocol/defaults.ts";
+import { logOrigin } from "../../src/protocol/log.ts";
 import { createVault } from "../../src/protocol/vault.ts";
 import type { Limits, ServerContext } from "../../src/server/context.ts";
 import { createDispatcher, type Dispatcher, type Reply } from "../../src/server/dispatch.ts";
+import { type Logbook, openLogbook } from "../../src/server/logbook.ts";
 import { startOpaquePool } from "../../src/server/opaque.ts";
 import { openSqlite } from "../../src/storage/sqlite.ts";
 import type { Store } from "../../src/storage/store.ts";
@@ -39,6 +41,8 @@ export interface TestServer {
   readonly ctx: ServerContext;
   readonly store: Store;
   readonly dispatcher: Dispatcher;
+  /** The server-wide log: flushed once at the start, then when a test does. */
+  readonly logbook: Logbook;
   /** Milliseconds added to the server's clock. */
   advance(ms: number): void;
   link(address?: string, middle?: Middle): Link;
@@ -50,6 +54,10 @@ export interface TestServer {
 const bytesOf = (body: Uint8Array | string): Uint8Array =>
   typeof body === "string" ? new TextEncoder().encode(body) : body;
 
+/** Public keys of the OPAQUE set-ups in use, as a statement lists them. */
+export const opaqueKeysOf = ({ keys }: Pick<ServerContext, "keys">): readonly Uint8Array[] =>
+  [keys.opaque, keys.previousOpaque].flatMap((one) => (one ? [serverPublicKey(one.setup)] : []));
+
 /** Starts one over a database of its own. */
 export async function startTestServer(
   options: {
@@ -57,24 +65,31 @@ export async function startTestServer(
     registration?: ServerContext["registration"];
     path?: string;
     keys?: ServerContext["keys"];
+    /** Another process of this server, which it may have been before: its keys, identity and incarnation. */
+    as?: Pick<TestServer, "ctx">;
     wrap?: (store: Store) => Store;
+    /** False: the server-wide log is flushed by the test alone; else also before each proof. */
+    promptLog?: boolean;
   } = {},
 ): Promise<TestServer> {
   await opaqueReady();
-  const identity = signerFromSeed(random(32));
+  const identity = options.as?.ctx.log.signers[0] ?? signerFromSeed(random(32));
   const opened = await openSqlite(options.path ?? ":memory:");
   const store = options.wrap ? options.wrap(opened) : opened;
   const pool = startOpaquePool(1);
   const faults: unknown[] = [];
   let offset = 0;
-  const keys = options.keys ?? {
-    identity: identity.publicKey,
-    accountName: random(32),
-    sealing: random(32),
-    shadow: random(32),
-    opaque: { id: "1", setup: createServerSetup() },
-  };
-  const incarnation = newId<IncarnationId>(random);
+  const keys = options.keys ??
+    options.as?.ctx.keys ?? {
+      identity: identity.publicKey,
+      accountName: random(32),
+      sealing: random(32),
+      shadow: random(32),
+      opaque: { id: "1", setup: createServerSetup() },
+      previousSealing: null,
+      previousOpaque: null,
+    };
+  const incarnation = options.as?.ctx.incarnation ?? newId<IncarnationId>(random);
   const ctx: ServerContext = {
     store,
     now: () => Date.now() + offset,
@@ -85,22 +100,33 @@ export async function startTestServer(
     ksf: KDF.opaque,
     registration: options.registration ?? "open",
     incarnation,
+    log: { origin: logOrigin(keys.identity, incarnation), signers: [identity] },
     statement: () =>
       signStatement(identity, {
         number: 1,
         expiresAtMs: Date.now() + DEFAULTS.statementMs,
-        opaqueKeys: [serverPublicKey(keys.opaque.setup)],
+        opaqueKeys: opaqueKeysOf(ctx),
         logKey: identity.publicKey,
         nextIdentity: null,
         incarnation,
         registration: options.registration ?? "open",
       }),
   };
-  const dispatcher = createDispatcher(ctx, (fault) => faults.push(fault));
+  const honest = createDispatcher(ctx, (fault) => faults.push(fault));
+  const dispatcher: Dispatcher = {
+    async handle(name, ...rest) {
+      if (name === "log.proof" && (options.promptLog ?? true)) await logbook.flush();
+      return honest.handle(name, ...rest);
+    },
+  };
+  const logbook = await openLogbook(ctx, (fault) => faults.push(fault));
+  // over the database of another server it has nothing to go on with
+  await logbook.flush().catch((fault) => (options.path === undefined ? faults.push(fault) : undefined));
   return {
     ctx,
     store,
     dispatcher,
+    logbook,
     faults,
     advance(ms) {
       offset += ms;
@@ -109,7 +135,8 @@ export async function startTestServer(
       return {
         identity: keys.identity,
         statementNumber: 1,
-        opaqueKeys: [serverPublicKey(keys.opaque.setup)],
+        statement: ctx.statement(),
+        opaqueKeys: opaqueKeysOf(ctx),
         async post(operation, contentType, body) {
           const forward = (name: string, bytes: Uint8Array) => dispatcher.handle(name, contentType, bytes, { address });
           const reply = middle

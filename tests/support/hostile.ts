@@ -1,16 +1,15 @@
 import { expect } from "bun:test";
-import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { readFileSync } from "node:fs";
 import type { KeyholdClient, StoreInput } from "../../src/client/api.ts";
 import { createClient } from "../../src/client/client.ts";
 import { logIn } from "../../src/client/login.ts";
 import { decodeModel } from "../../src/client/model.ts";
 import type { Open } from "../../src/client/opened.ts";
-import type { HeadSummary, Link, Session } from "../../src/client/session.ts";
+import type { HeadSummary, Link, Session, ShownPromise } from "../../src/client/session.ts";
 import { readVaultFile } from "../../src/client/vaultfile.ts";
 import { type ErrorCode, Fault } from "../../src/errors.ts";
 import type { UserId } from "../../src/ids.ts";
+import { auditPseudonym } from "../../src/protocol/audit.ts";
 import {
   type ChannelKeys,
   channelKeys,
@@ -19,6 +18,7 @@ import {
   openRequest,
   sealReply,
 } from "../../src/protocol/channel.ts";
+import { signPromise } from "../../src/protocol/log.ts";
 import { openVaultWithKey } from "../../src/protocol/vault.ts";
 import { openSessionKey } from "../../src/server/accounts.ts";
 import type { Reply } from "../../src/server/dispatch.ts";
@@ -81,6 +81,7 @@ export function villainOver(first: TestServer): Villain {
     link: {
       identity: base.identity,
       statementNumber: base.statementNumber,
+      statement: base.statement,
       opaqueKeys: base.opaqueKeys,
       async post(operation, contentType, body) {
         const forward = (name: string, bytes: Uint8Array): Promise<Reply> => {
@@ -132,6 +133,7 @@ export function editing(
   villain: Liar,
   edits: Edits,
   head?: (head: HeadSummary, userId: UserId) => HeadSummary | Promise<HeadSummary>,
+  promise: (promise: ShownPromise | null, head: HeadSummary, userId: UserId) => ShownPromise | null = (given) => given,
 ): Middle {
   return async (operation, frame, forward) => {
     if (!Object.hasOwn(operations, operation) || operations[operation as SessionOperation].auth !== "session") {
@@ -157,10 +159,32 @@ export function editing(
       const output = decodeJson(operations[name].output as Codec<unknown>, plain.subarray(cut + 1));
       text = encodeJson(operations[name].output as Codec<unknown>, await edit(output, call));
     }
-    const honest = text === new TextDecoder().decode(plain.subarray(cut + 1)) && call.head === summary.head;
+    const moved = call.head === summary.head ? summary.promise : await promiseFor(villain, keys.userId, call.head);
+    const promised = promise(summary.promise && moved, call.head, keys.userId);
+    const honest =
+      promised === summary.promise &&
+      text === new TextDecoder().decode(plain.subarray(cut + 1)) &&
+      call.head === summary.head;
     if (honest) return reply;
-    return sealed(keys, at, name, frame, encodeJson(replyHead, { ...summary, head: call.head }), text);
+    return sealed(
+      keys,
+      at,
+      name,
+      frame,
+      encodeJson(replyHead, { ...summary, head: call.head, promise: promised }),
+      text,
+    );
   };
+}
+
+/** The promise that the server's log key signs for any position that it shows. */
+async function promiseFor({ server }: Liar, userId: UserId, head: HeadSummary): Promise<ShownPromise> {
+  const { log, now } = server.ctx;
+  const { logSalt } = await server.store.transaction((tx) => tx.auditPosition(userId));
+  if (!logSalt) throw new Error("no such log");
+  const position = { seq: head.auditSeq, link: head.auditLink, pseudonym: auditPseudonym(userId, logSalt) };
+  const atMs = now();
+  return { salt: logSalt, atMs, signature: signPromise(log.signers[0], { ...position, origin: log.origin, atMs }) };
 }
 
 function sealed(
@@ -198,7 +222,9 @@ export function inventing<N extends SessionOperation>(
       auditLink: account.audit.link,
     };
     const made = make(request as InputOf<N>, head);
-    const first = encodeJson(replyHead, { head: made.head ?? head, ok: "output" in made, promise: null });
+    const shown = made.head ?? head;
+    const promise = operations[name].mutation ? await promiseFor(villain, keys.userId, shown) : null;
+    const first = encodeJson(replyHead, { head: shown, ok: "output" in made, promise });
     const second =
       "output" in made
         ? encodeJson(operations[name].output as Codec<unknown>, made.output)
@@ -208,11 +234,7 @@ export function inventing<N extends SessionOperation>(
 }
 
 /** Seals whatever text as the reply to one operation, after executing it. */
-export function babbling(
-  villain: Liar,
-  name: SessionOperation,
-  make: (honest: string) => Uint8Array | string,
-): Middle {
+export function babbling(villain: Liar, name: SessionOperation, make: (honest: string) => Uint8Array | string): Middle {
   return async (operation, frame, forward) => {
     if (operation !== name) return forward(operation, frame);
     const keys = await keysOfFrame(villain, frame);
@@ -320,59 +342,4 @@ export async function reopened(
   };
   const client = createClient(open, { profile: "test", server: { url, pin: "" } }, async () => undefined);
   return { client, open, notices, session: open.session };
-}
-
-/** A server on disk that can be wound back: the villain swaps the whole database. */
-export interface TimeMachine {
-  readonly villain: Villain;
-  /** Copies the database as it is now. */
-  snapshot(): Promise<string>;
-  /** Serves a copy from now on (the copy itself stays as it is). */
-  serve(snapshot: string): Promise<void>;
-  close(): Promise<void>;
-}
-
-/** Starts one in a directory of its own. */
-export async function startTimeMachine(): Promise<TimeMachine> {
-  const directory = mkdtempSync(join(tmpdir(), "keyhold-time-"));
-  let count = 0;
-  const fresh = (): string => {
-    const path = join(directory, String(count++), "keyhold.db");
-    mkdirSync(dirname(path), { mode: 0o700 });
-    return path;
-  };
-  let path = fresh();
-  const limits = { loginFreeFailures: 10_000, loginFreeFailuresPerAddress: 10_000 };
-  const server = await startTestServer({ path, limits });
-  const { keys, incarnation } = server.ctx;
-  const villain = villainOver(server);
-  const copy = (from: string): string => {
-    const to = fresh();
-    for (const file of readdirSync(dirname(from))) {
-      if (/\.db(-wal)?$/.test(file)) copyFileSync(join(dirname(from), file), join(dirname(to), file));
-    }
-    return to;
-  };
-  const start = async (at: string): Promise<void> => {
-    path = at;
-    villain.server = await startTestServer({ path, keys, limits });
-    Object.assign(villain.server.ctx, { incarnation });
-  };
-  return {
-    villain,
-    async snapshot() {
-      await villain.server.close();
-      const made = copy(path);
-      await start(path);
-      return made;
-    },
-    async serve(snapshot) {
-      await villain.server.close();
-      await start(copy(snapshot));
-    },
-    async close() {
-      await villain.server.close();
-      rmSync(directory, { recursive: true, force: true });
-    },
-  };
 }

@@ -30,6 +30,7 @@ export function hookedStore(): HookedStore {
     wrap: (store) => ({
       engine: store.engine,
       check: () => store.check(),
+      backup: (path) => store.backup(path),
       close: () => store.close(),
       transaction: (work) => {
         const run = () => store.transaction((tx) => work(through(tx)));

@@ -14,6 +14,11 @@ testUnprivileged("a database or directory that may not be written is refused wit
   await (await openSqlite(path)).close();
   chmodSync(path, 0o400);
   expect(await rejection(openSqlite(path))).toMatchObject({ code: "storage" });
+  // nothing was left beside it that outlasts the mistake
+  chmodSync(path, 0o600);
+  const mended = await openSqlite(path);
+  await mended.transaction((tx) => tx.putSetting("name", "value"));
+  await mended.close();
   const directory = directories.make();
   chmodSync(directory, 0o500);
   expect(await rejection(openSqlite(join(directory, "keyhold.db")))).toMatchObject({ code: "storage" });

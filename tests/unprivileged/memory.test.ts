@@ -1,0 +1,47 @@
+import { afterAll, beforeAll, describe, expect } from "bun:test";
+import { readFileSync } from "node:fs";
+import { type Home, openWorld, SETUP_MS, type World } from "../binary/world.ts";
+import { testUnless, testUnprivileged } from "../support/skip.ts";
+
+describe("other processes of the same user", () => {
+  let world: World;
+  let home: Home;
+  let sealed: readonly number[] = [];
+
+  beforeAll(async () => {
+    world = await openWorld();
+    home = await world.home("alice").register("alice");
+    sealed = [world.server.pid, (await home.ok(["agent", "status"])).data.pid];
+  }, SETUP_MS);
+  afterAll(async () => {
+    await home.run(["logout"]);
+    await world.close();
+  });
+
+  testUnprivileged("can read neither the memory nor the environment of server and agent", async () => {
+    for (const pid of sealed) {
+      expect(readFileSync(`/proc/${pid}/comm`, "utf8")).not.toBe("");
+      for (const name of ["environ", "maps", "mem", "auxv"]) {
+        expect(() => readFileSync(`/proc/${pid}/${name}`)).toThrow(/EACCES|EPERM/);
+      }
+    }
+    // a process that is not sealed is open to them
+    const open = Bun.spawn(["sleep", "60"], { stdin: "ignore", stdout: "ignore", stderr: "ignore" });
+    try {
+      expect(readFileSync(`/proc/${open.pid}/environ`, "utf8")).not.toBe("");
+    } finally {
+      open.kill("SIGKILL");
+      await open.exited;
+    }
+  });
+
+  const asRoot = process.getuid?.() === 0 ? "needs a user other than root" : undefined;
+  testUnless(Bun.which("strace") === null ? "needs strace" : asRoot, "cannot attach to them", async () => {
+    for (const pid of sealed) {
+      const child = Bun.spawn(["strace", "-p", String(pid)], { stdin: "ignore", stdout: "ignore", stderr: "pipe" });
+      const errors = await child.stderr.text();
+      expect(await child.exited).toBe(1);
+      expect(errors).toMatch(/attach: .*Operation not permitted/);
+    }
+  });
+});
