@@ -6,16 +6,16 @@ import { certificateNames, serverCertificate } from "../src/server/tls.ts";
 import { startServer } from "../src/server.ts";
 
 /**
- * `keyhold serve` without login limits, which would end a flood from one address at once: `bun f03-server.ts DIR WORKERS`.
- * All else is the real thing: TLS, store on disk, OPAQUE in Workers.
+ * `keyhold serve` without login limits, which would end a flood from one address at once:
+ * `bun f03-server.ts DIR WORKERS [DATABASE]`. All else is the real thing: TLS, store on disk, OPAQUE in Workers.
  */
 
-const [dir = "", workers = "1"] = process.argv.slice(2);
+const [dir = "", workers = "1", database = null] = process.argv.slice(2);
 const UNLIMITED = 1_000_000_000;
 
 const server = await openKeyServer({
   dir,
-  database: null,
+  database,
   registration: "open",
   version: "bench",
   log: silentLog,

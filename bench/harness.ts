@@ -8,7 +8,7 @@ const PROJECT = dirname(import.meta.dir);
 /** One number of a figure, with the goal that docs/performance.md names. */
 export interface Measured {
   readonly what: string;
-  readonly unit: "/s" | "ms" | "MB" | "%" | "×" | "µs";
+  readonly unit: "/s" | "ms" | "MB" | "%" | "×" | "µs" | "";
   readonly value: number;
   readonly goal?: { readonly atLeast: number } | { readonly atMost: number };
   /** The same of the peer, from the same run. */
@@ -98,7 +98,7 @@ function reached({ value, goal }: Measured): boolean | null {
 }
 
 function phrase(one: Measured): string {
-  const unit = one.unit === "/s" || one.unit === "%" || one.unit === "×" ? one.unit : ` ${one.unit}`;
+  const unit = one.unit === "" || one.unit === "/s" || one.unit === "%" || one.unit === "×" ? one.unit : ` ${one.unit}`;
   const goal = one.goal ? ` (goal ${"atLeast" in one.goal ? `≥ ${one.goal.atLeast}` : `≤ ${one.goal.atMost}`})` : "";
   const mark = reached(one) === false ? " MISSED" : "";
   const ratio = one.peer && one.peer.value > 0 ? ` = ${shown(one.value / one.peer.value)} × ${one.peer.name}` : "";
