@@ -113,6 +113,11 @@ export async function send<N extends Mutation>(
   return deliver(held, session, operation, requestId, input);
 }
 
+const isFault = (error: unknown, code: Fault["code"]): error is Fault => error instanceof Fault && error.code === code;
+
+/** Mutations of how the account opens: each belongs to the login that it was made with. */
+const OPENS: ReadonlySet<Mutation> = new Set<Mutation>(["account.password", "account.rotate", "account.kit"]);
+
 /** Sends a persisted mutation; only an authentic answer takes it off the list. */
 async function deliver<N extends Mutation>(
   held: HeldVault,
@@ -125,7 +130,16 @@ async function deliver<N extends Mutation>(
     return await session.call(operation, input, requestId);
   } catch (error) {
     if (isSealed(error)) await held.dropPending();
-    else if (error instanceof Fault) throw unknownOutcome(error, requestId);
+    else if (isFault(error, "session_invalid") && OPENS.has(operation)) {
+      // sent again later it would undo what ended the session, such as another password; if it was made after all,
+      // the vault follows at the next login
+      await held.dropPending();
+      throw new Fault("session_invalid", error.message, {
+        why: "another change of the account ended this session first; nothing of this one is kept",
+        hint: "keyhold login with the password that holds now, then run the command again",
+        requestId,
+      });
+    } else if (error instanceof Fault) throw unknownOutcome(error, requestId);
     throw error;
   }
 }

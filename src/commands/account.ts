@@ -11,7 +11,7 @@ import { defineCommand } from "../ui/command.ts";
 import { NEW_PASSWORD_ARGS } from "../ui/flags.ts";
 import { result } from "../ui/output.ts";
 import { chooseNewPassword, needPassword } from "../ui/password.ts";
-import { homeOf, kdfOf, profileOf, type SessionContext, surroundings, withClient } from "../ui/session.ts";
+import { activeProfile, homeOf, kdfOf, type SessionContext, surroundings, withClient } from "../ui/session.ts";
 import { table } from "../ui/table.ts";
 import { plain } from "../ui/text.ts";
 
@@ -34,7 +34,7 @@ export const accountPassword = defineCommand({
     if (args.keepPassword && !args.rotateKey) {
       throw new Fault("usage", "--keep-password goes with --rotate-key", { hint: "leave it out" });
     }
-    const profile = await profileOf(ctx);
+    const profile = await activeProfile(ctx);
     const old = await needPassword(ctx, "Password now");
     try {
       const next = args.keepPassword ? null : await chooseNewPassword(ctx, args);
@@ -130,7 +130,7 @@ export const deviceRevoke = defineCommand({
     ["keyhold account device revoke 3f2a --new-password-file FILE", "and change the password with it"],
   ],
   run: async (args, ctx) => {
-    const profile = await profileOf(ctx);
+    const profile = await activeProfile(ctx);
     await ctx.term.confirm(
       `Take device ${plain(args.id)} off the account and renew its keys? Your other devices log in again.`,
     );
@@ -163,7 +163,7 @@ export const accountDelete = defineCommand({
     ["keyhold account delete", "asks for password and name"],
   ],
   run: async (_args, ctx) => {
-    const profile = await profileOf(ctx);
+    const profile = await activeProfile(ctx);
     const password = await needPassword(ctx);
     try {
       const of = { ...profile, kdf: kdfOf(ctx, profile) };

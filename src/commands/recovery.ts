@@ -6,7 +6,7 @@ import { Fault } from "../errors.ts";
 import { type Context, defineCommand } from "../ui/command.ts";
 import { result } from "../ui/output.ts";
 import { choosePassword, needPassword, readSecretFile } from "../ui/password.ts";
-import { homeOf, kdfOf, profileOf, surroundings, wantedProfile } from "../ui/session.ts";
+import { activeProfile, homeOf, kdfOf, surroundings, wantedProfile } from "../ui/session.ts";
 import { plain } from "../ui/text.ts";
 import { reserveNewFile } from "./read.ts";
 import { readAuthority } from "./register.ts";
@@ -36,7 +36,7 @@ export const recoveryKit = defineCommand({
     ["keyhold account recovery-kit --out kit.txt", "as a file, to print it"],
   ],
   run: async (args, ctx) => {
-    const profile = await profileOf(ctx);
+    const profile = await activeProfile(ctx);
     const password = await needPassword(ctx);
     // the kit before opens nothing once the new one is made: what hinders writing it shows first
     const file = args.out === null ? null : reserveNewFile(args.out, KIT_FILE_MAX);

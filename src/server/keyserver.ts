@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { existsSync } from "node:fs";
-import { resolve } from "node:path";
+import { join, resolve } from "node:path";
 import type { RandomSource } from "../crypto/bytes.ts";
 import { createServerSetup, opaqueReady, serverPublicKey } from "../crypto/opaque.ts";
 import { Fault } from "../errors.ts";
@@ -20,6 +20,7 @@ import { createDispatcher, type Dispatcher, faultReply } from "./dispatch.ts";
 import { sweepFloods } from "./floodnotes.ts";
 import { sweepLogins } from "./handlers/login.ts";
 import { claimKeys, hasKeys, keysFit } from "./keycheck.ts";
+import { replacePrivateFile } from "./keyfiles.ts";
 import { faultFields, type ServerLog } from "./log.ts";
 import { type Logbook, openLogbook } from "./logbook.ts";
 import type { Meter } from "./meter.ts";
@@ -89,6 +90,25 @@ async function lockOf(dir: string, shared: boolean): Promise<DirectoryLock | und
   }
 }
 
+/** Says in a directory that its server's data lie in a database beyond it. */
+const ELSEWHERE = "data-elsewhere";
+
+async function markElsewhere(dir: string, random: RandomSource): Promise<void> {
+  const path = join(dir, ELSEWHERE);
+  if (existsSync(path)) return;
+  const text = "The data of this server lie in a PostgreSQL database: name it by --database or KEYHOLD_DATABASE.\n";
+  await replacePrivateFile(path, new TextEncoder().encode(text), random(8).toHex());
+}
+
+/** Refuses to begin an empty database beside the keys of a server whose data lie elsewhere. @throws Fault not_found */
+function demandHere(dir: string): void {
+  if (!existsSync(join(dir, ELSEWHERE)) || existsSync(directoryPaths(dir).database)) return;
+  throw new Fault("not_found", "the data of this server do not lie in its directory", {
+    why: "it was served from a PostgreSQL database",
+    hint: "--database postgres://…, or KEYHOLD_DATABASE",
+  });
+}
+
 /**
  * Opens a server directory and everything behind the listener; the first time makes it all.
  *
@@ -101,6 +121,7 @@ export async function openKeyServer(options: KeyServerOptions): Promise<KeyServe
   demandRestored(dir);
   const database = options.database ?? `sqlite:${directoryPaths(dir).database}`;
   const file = databaseFile(database);
+  if (options.database === null) demandHere(dir);
   const { meter } = options;
   let lock: DirectoryLock | undefined;
   let store: Store | undefined;
@@ -121,6 +142,7 @@ export async function openKeyServer(options: KeyServerOptions): Promise<KeyServe
     lock = await lockOf(dir, shared !== undefined);
     const used = shared ?? (await open());
     await claimKeys(used, keys, dir);
+    if (shared) await markElsewhere(dir, random);
     const started = startOpaquePool(options.opaqueWorkers);
     pool = meter?.pool(started) ?? started;
     return await assemble({ ...options, dir }, keys, used, pool, random, lock);

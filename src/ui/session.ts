@@ -57,6 +57,13 @@ export async function profileOf(ctx: SessionContext): Promise<Profile> {
   );
 }
 
+/** The profile to work on, where nobody has logged out of it. @throws Fault not_logged_in */
+export async function activeProfile(ctx: SessionContext): Promise<Profile> {
+  const profile = await profileOf(ctx);
+  if (!profile.loggedOut) return profile;
+  throw new Fault("not_logged_in", "you are logged out", { hint: "keyhold login" });
+}
+
 /**
  * A client by the given password, else the running agent, else a password asked for (docs/cli.md §2).
  *

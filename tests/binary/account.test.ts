@@ -128,6 +128,44 @@ describe("login", () => {
     await two.ok(["list", "--fresh"]);
   });
 
+  test("after a logout what changes the account asks for a login first, even with the password", async () => {
+    const home = await world.home("outside").register("outside");
+    await home.ok(["logout"]);
+    const next = world.file("outside.next", "the password that comes next");
+    for (const argv of [
+      ["account", "password", "--new-password-file", next],
+      ["account", "recovery-kit"],
+      ["account", "delete", "--yes"],
+    ]) {
+      expect((await home.fails(4, [...argv, ...home.password])).code).toBe("not_logged_in");
+    }
+    await home.ok(["login", ...home.password]);
+  });
+
+  test("two password changes at once in one home: the one that lost is not made later", async () => {
+    const home = await world.home("twochanges").register("twochanges");
+    const files = ["x", "y"].map((name) => world.file(`twochanges.${name}`, `the new password of ${name}`));
+    const change = (file: string) => home.run(["account", "password", "--new-password-file", file, ...home.password]);
+    const ran = await Promise.all(files.map(change));
+    const won = files.filter((_, i) => ran[i]?.code === 0);
+    expect(won.length).toBeGreaterThan(0);
+    const opens = async () => {
+      const tried: string[] = [];
+      for (const file of files) {
+        const login = await home.run(["login", "--password-file", file]);
+        if (login.code === 0) tried.push(file);
+        else expect(login.code).toBe(4);
+      }
+      return tried;
+    };
+    // one password holds, it is one that was acknowledged, and no later command puts another in its place
+    const now = await opens();
+    expect(now).toHaveLength(1);
+    expect(won).toContain(now[0] ?? "");
+    await home.ok(["store", "after", "--password-file", now[0] ?? ""], { stdin: "1" });
+    expect(await opens()).toEqual(now);
+  });
+
   test("logout is fine twice, closes the session on the server, and is audited", async () => {
     const one = await world.home("out-one").register("out");
     const other = world.home("out-other", "correct horse battery staple out-one");

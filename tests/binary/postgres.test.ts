@@ -122,6 +122,24 @@ async function overConnections({ port }: Server): Promise<TestServer> {
 
 describe.skipIf(!hasPostgres)("serve on PostgreSQL", () => {
   test(
+    "without the database's name the directory begins no empty server",
+    async () => {
+      const { address, env } = without(await postgres.create());
+      const one = directory();
+      const served = await serve(one, ["--listen", "127.0.0.1:0", "--database", address], { env });
+      expect(await served.stop()).toBe(0);
+      const ran = await keyhold(one, ["serve", "--dir", one, "--listen", "127.0.0.1:0", "--json"]);
+      expect([ran.code, ran.out]).toEqual([3, ""]);
+      expect(ran.err).toContain("KEYHOLD_DATABASE");
+      expect(existsSync(join(one, "keyhold.db"))).toBe(false);
+      const again = await serve(one, ["--listen", "127.0.0.1:0", "--database", address], { env });
+      expect(again.pin).toBe(served.pin);
+      expect(await again.stop()).toBe(0);
+    },
+    POSTGRES_MS,
+  );
+
+  test(
     "two processes share a port; one dies, the other goes on",
     async () => {
       const { address, env } = without(await postgres.create());
