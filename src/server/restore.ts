@@ -120,6 +120,11 @@ function contextOf(store: Store, keys: ServerKeys, incarnation: IncarnationId, i
   };
 }
 
+async function endSessions(tx: Tx): Promise<void> {
+  await tx.dropLoginStates();
+  await tx.sweepSessions(Number.MAX_SAFE_INTEGER, Number.MAX_SAFE_INTEGER);
+}
+
 /**
  * Ends what must not outlive a restore, and begins an incarnation (docs/protocol.md §6.5).
  *
@@ -135,8 +140,7 @@ export async function beginIncarnation(
   const earlier = await earlierIncarnations(tx);
   await tx.putSetting("incarnation", incarnation);
   await tx.putSetting(EARLIER, [...earlier, previous].join(" "));
-  await tx.dropLoginStates();
-  await tx.sweepSessions(Number.MAX_SAFE_INTEGER, Number.MAX_SAFE_INTEGER);
+  await endSessions(tx);
   for (const { codeHash } of await tx.invites()) await tx.removeInvite(codeHash);
   await jumpStatementNumber(tx, nowMs);
   const head = await tx.logHead();
@@ -149,6 +153,8 @@ async function restoreStore(store: Store, keys: ServerKeys, input: RestoreInput)
   if (known === undefined) throw new Fault("corrupt", "this database was never a server's");
   await claimKeys(store, keys, input.dir);
   const previousIncarnation = asId<IncarnationId>(known);
+  // they end in any case, and one that a rotation overtook is no reason to refuse the rest
+  await store.transaction((tx) => endSessions(tx));
   const { items } = await checkServer(contextOf(store, keys, previousIncarnation, input));
   const bad = items.find(({ ok }) => !ok);
   if (bad) {

@@ -28,7 +28,7 @@ let session: RawSession;
 
 beforeEach(async () => {
   file = fileStore();
-  server = await startTestServer({ path: file.path, wrap: hooked.wrap });
+  server = await startTestServer({ promptLog: false, path: file.path, wrap: hooked.wrap });
   alice = await registerRaw(server, "alice");
   session = await logInRaw(server, "alice", alice.password);
 });

@@ -1,45 +1,10 @@
 import { ZERO_HASH_BYTES } from "../../crypto/bytes.ts";
 import { Fault } from "../../errors.ts";
 import type { AuditHead, SaltedEntry } from "../../protocol/audit.ts";
-import { idColumn, idOf, optionalIdColumn, optionalIdOf } from "../columns.ts";
+import { idColumn, optionalIdColumn } from "../columns.ts";
+import { type EntryColumns, entryOf } from "../rows.ts";
 import type { AuditPosition, Tx } from "../store.ts";
 import type { Query } from "./transaction.ts";
-
-interface EntryColumns {
-  readonly user_id: Uint8Array;
-  readonly seq: number;
-  readonly salt: Uint8Array;
-  readonly at_ms: number;
-  readonly action: string;
-  readonly status: string;
-  readonly key_id: Uint8Array | null;
-  readonly request_id: Uint8Array | null;
-  readonly session_id: Uint8Array | null;
-  readonly body_hash: Uint8Array;
-  readonly state_hash: Uint8Array | null;
-  readonly count: number;
-  readonly previous: Uint8Array;
-}
-
-function entryOf(row: EntryColumns): SaltedEntry {
-  return {
-    entry: {
-      seq: row.seq,
-      userId: idOf(row.user_id),
-      atMs: row.at_ms,
-      action: row.action,
-      status: row.status,
-      keyId: optionalIdOf(row.key_id),
-      requestId: optionalIdOf(row.request_id),
-      session: optionalIdOf(row.session_id),
-      bodyHash: row.body_hash,
-      stateHash: row.state_hash,
-      count: row.count,
-      previous: row.previous,
-    },
-    salt: row.salt,
-  };
-}
 
 /**
  * Moves the head by one compare-and-swap, for an account and for a shadow alike, and appends the entry if that was done.

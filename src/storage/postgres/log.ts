@@ -1,59 +1,13 @@
 import { Fault } from "../../errors.ts";
-import type { UserId } from "../../ids.ts";
-import { auditPseudonym } from "../../protocol/audit.ts";
-import { idColumn, idOf } from "../columns.ts";
-import type { AuditHeadRow, CheckpointRow, LogHead, LogLeaf, Tx, UnloggedHead } from "../store.ts";
+import { idColumn } from "../columns.ts";
+import { type HeadColumns, headOf, type LogHeadColumns, logHeadOf, unlogged } from "../rows.ts";
+import type { CheckpointRow, LogLeaf, Tx } from "../store.ts";
 import type { Bindable } from "./connection.ts";
 import type { Query } from "./transaction.ts";
-
-interface HeadColumns {
-  readonly user_id: Uint8Array;
-  readonly seq: number;
-  readonly link: Uint8Array;
-  readonly log_salt: Uint8Array | null;
-  readonly logged_seq: number;
-  readonly pseudonym: Uint8Array | null;
-  readonly expires_at_ms: number | null;
-}
-
-interface LogHeadColumns {
-  readonly origin: string;
-  readonly size: number;
-  readonly root: Uint8Array;
-  readonly restart_origin: string | null;
-  readonly restart_size: number | null;
-  readonly restart_root: Uint8Array | null;
-}
 
 type Leaf = LogLeaf & { readonly index: number };
 
 const NOWHERE = new Uint8Array(0);
-
-function headOf(row: HeadColumns): AuditHeadRow {
-  return {
-    userId: idOf(row.user_id),
-    seq: row.seq,
-    link: row.link,
-    logSalt: row.log_salt,
-    loggedSeq: row.logged_seq,
-    pseudonym: row.pseudonym,
-    expiresAtMs: row.expires_at_ms,
-  };
-}
-
-function unlogged(row: HeadColumns): UnloggedHead[] {
-  const userId = idOf<UserId>(row.user_id);
-  const pseudonym = row.pseudonym ?? (row.log_salt ? auditPseudonym(userId, row.log_salt) : null);
-  return pseudonym ? [{ userId, seq: row.seq, link: row.link, pseudonym }] : [];
-}
-
-function logHeadOf(row: LogHeadColumns): LogHead {
-  const { restart_origin: origin, restart_size: size, restart_root: root } = row;
-  const named = [origin, size, root].filter((one) => one !== null).length;
-  if (named !== 0 && named !== 3) throw new Fault("corrupt", "the server-wide log's head is half there");
-  const restart = origin === null || size === null || root === null ? null : { origin, size, root };
-  return { origin: row.origin, size: row.size, root: row.root, restart };
-}
 
 /** Items in one statement: far below the protocol's 65,535 parameters. */
 const AT_ONCE = 500;

@@ -1,54 +1,7 @@
-import { idColumn, idOf, optionalIdColumn } from "../columns.ts";
-import type { LoginStateRow, SessionRow, Tx } from "../store.ts";
+import { idColumn, optionalIdColumn } from "../columns.ts";
+import { type LoginColumns, loginOf, type SessionColumns, sessionOf } from "../rows.ts";
+import type { Tx } from "../store.ts";
 import type { Query } from "./transaction.ts";
-
-interface LoginColumns {
-  readonly session_id: Uint8Array;
-  readonly credential_id: Uint8Array;
-  readonly user_id: Uint8Array;
-  readonly record_version: number;
-  readonly expires_at_ms: number;
-  readonly sealed: Uint8Array;
-  readonly bucket: string;
-  readonly address_bucket: string;
-}
-
-interface SessionColumns {
-  readonly session_id: Uint8Array;
-  readonly user_id: Uint8Array;
-  readonly sealed_key: Uint8Array;
-  readonly created_at_ms: number;
-  readonly last_used_ms: number;
-  readonly expires_at_ms: number;
-  readonly high: number;
-  readonly seen: Uint8Array;
-}
-
-function loginOf(row: LoginColumns): LoginStateRow {
-  return {
-    sessionId: idOf(row.session_id),
-    credentialId: row.credential_id,
-    userId: idOf(row.user_id),
-    recordVersion: row.record_version,
-    expiresAtMs: row.expires_at_ms,
-    sealed: row.sealed,
-    bucket: row.bucket,
-    addressBucket: row.address_bucket,
-  };
-}
-
-function sessionOf(row: SessionColumns): SessionRow {
-  return {
-    sessionId: idOf(row.session_id),
-    userId: idOf(row.user_id),
-    sealedKey: row.sealed_key,
-    createdAtMs: row.created_at_ms,
-    lastUsedMs: row.last_used_ms,
-    expiresAtMs: row.expires_at_ms,
-    high: row.high,
-    window: row.seen,
-  };
-}
 
 type Logins = "putLoginState" | "takeLoginState" | "takeExpiredLoginStates" | "dropLoginStates";
 

@@ -1,6 +1,14 @@
 import { Fault } from "../../errors.ts";
-import { idColumn, idOf } from "../columns.ts";
-import type { InviteRow, LimitRow, RequestRow, ReservationRow, StoreCounts, Tx } from "../store.ts";
+import { idColumn } from "../columns.ts";
+import {
+  type InviteColumns,
+  inviteOf,
+  type RequestColumns,
+  type ReservationColumns,
+  requestOf,
+  reservationOf,
+} from "../rows.ts";
+import type { LimitRow, StoreCounts, Tx } from "../store.ts";
 import type { Query } from "./connection.ts";
 
 interface LimitColumns {
@@ -10,70 +18,12 @@ interface LimitColumns {
   readonly updated_at_ms: number;
 }
 
-interface InviteColumns {
-  readonly code_hash: string;
-  readonly created_at_ms: number;
-  readonly expires_at_ms: number;
-  readonly used_at_ms: number | null;
-  readonly conflicts: number;
-  readonly hint: string;
-}
-
-interface RequestColumns {
-  readonly user_id: Uint8Array;
-  readonly request_id: Uint8Array;
-  readonly body_hash: Uint8Array;
-  readonly operation: string;
-  readonly status: string;
-  readonly reply: string;
-}
-
-interface ReservationColumns {
-  readonly user_id: Uint8Array;
-  readonly key_id: Uint8Array;
-  readonly request_id: Uint8Array;
-  readonly random: Uint8Array;
-  readonly created_at_ms: number;
-}
-
 function limitOf(row: LimitColumns): LimitRow {
   return {
     bucket: row.bucket,
     count: row.failures,
     blockedUntilMs: row.blocked_until_ms,
     updatedAtMs: row.updated_at_ms,
-  };
-}
-
-function inviteOf(row: InviteColumns): InviteRow {
-  return {
-    codeHash: row.code_hash,
-    createdAtMs: row.created_at_ms,
-    expiresAtMs: row.expires_at_ms,
-    usedAtMs: row.used_at_ms,
-    conflicts: row.conflicts,
-    hint: row.hint,
-  };
-}
-
-function requestOf(row: RequestColumns): RequestRow {
-  return {
-    userId: idOf(row.user_id),
-    requestId: idOf(row.request_id),
-    bodyHash: row.body_hash,
-    operation: row.operation,
-    status: row.status,
-    reply: row.reply,
-  };
-}
-
-function reservationOf(row: ReservationColumns): ReservationRow {
-  return {
-    userId: idOf(row.user_id),
-    keyId: idOf(row.key_id),
-    requestId: idOf(row.request_id),
-    random: row.random,
-    createdAtMs: row.created_at_ms,
   };
 }
 
