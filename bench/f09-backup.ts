@@ -1,6 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { statSync } from "node:fs";
 import { join } from "node:path";
+import { newAgeIdentity } from "../src/formats/age.ts";
 import type { KeyId } from "../src/ids.ts";
 import { newId } from "../src/ids.ts";
 import { openSqlite } from "../src/storage/sqlite.ts";
@@ -18,7 +19,6 @@ const VALUE_BYTES = 32_768;
 const PER_TRANSACTION = 64;
 const STORES = 2_000;
 const QUIET = 300;
-const PASSWORD = "correct horse battery staple";
 const random = (length: number) => new Uint8Array(randomBytes(length));
 
 /** Adds values of an account that nobody asks for until the file has the size. */
@@ -46,7 +46,8 @@ await inWorld(async (world) => {
   const { target, newAccount } = await findServer(served.url, served.pin);
   const account = await newAccount("bench");
   const wire = await openWire(target, http1);
-  const file = world.file("archive-password", PASSWORD);
+  // a password instead would add a second of scrypt, which is its purpose
+  const { recipient } = await newAgeIdentity();
   const data = join(world.dir, "data.db");
   const batch = await account.stores(STORES);
   const waits: number[] = [];
@@ -67,7 +68,7 @@ await inWorld(async (world) => {
   until = STORES;
   const storing = store();
   const backup = ["server", "backup", "--dir", dir, "--data", data, "--keys", join(world.dir, "keys.age")];
-  const took = await timed(() => run([bin, ...backup, "--archive-password-file", file], { env }));
+  const took = await timed(() => run([bin, ...backup, "--recipient", recipient], { env }));
   until = at + 1;
   await storing;
   const measured: Measured[] = [

@@ -28,6 +28,8 @@ describe("other processes of the same user", () => {
     // a process that is not sealed is open to them
     const open = Bun.spawn(["sleep", "60"], { stdin: "ignore", stdout: "ignore", stderr: "ignore" });
     try {
+      // until it has become the program, it has no environment of its own
+      while (readFileSync(`/proc/${open.pid}/comm`, "utf8") !== "sleep\n") await Bun.sleep(5);
       expect(readFileSync(`/proc/${open.pid}/environ`, "utf8")).not.toBe("");
     } finally {
       open.kill("SIGKILL");
