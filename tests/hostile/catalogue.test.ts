@@ -73,7 +73,7 @@ async function play(stage: Stage, { run }: Attack): Promise<void> {
 
 const WAYS = ["through the agent", "by itself"] as const satisfies readonly Way[];
 
-/** Each attack is played in one way, the next one in the other; the long run plays each in both. */
+/** Each attack is played in one way, the next one in the other; KEYHOLD_TEST_WHOLE=1 plays each in both. */
 const WHOLE = process.env["KEYHOLD_TEST_WHOLE"] === "1";
 
 for (const [group, all] of Object.entries(GROUPS)) {
