@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 
 const PROJECT = dirname(import.meta.dir);
@@ -113,9 +113,13 @@ export function licenceOf(wanted: Package): Licence {
   const folder = join(PROJECT, ...namesIn(wanted.path).flatMap((name) => ["node_modules", name]));
   const manifest = JSON.parse(readFileSync(join(folder, "package.json"), "utf8"));
   if (manifest.version !== wanted.version) throw new Error(`${wanted.path} ${wanted.version} is not installed`);
-  const files = readdirSync(folder).filter((name) => LICENCE_FILE.test(name));
+  const shipped = readdirSync(folder).filter((name) => LICENCE_FILE.test(name));
+  const paths = shipped.sort().map((name) => join(folder, name));
+  // a package that ships no text states its licence in its sources: the text is kept beside this program
+  const kept = join(PROJECT, "scripts", "licences", `${wanted.name.replace("/", "+")}.txt`);
+  if (paths.length === 0 && existsSync(kept)) paths.push(kept);
   return {
     expression: typeof manifest.license === "string" ? manifest.license : "",
-    texts: files.sort().map((name) => readFileSync(join(folder, name), "utf8").replaceAll("\r\n", "\n").trim()),
+    texts: paths.map((path) => readFileSync(path, "utf8").replaceAll("\r\n", "\n").trim()),
   };
 }

@@ -2,8 +2,8 @@ import { concat, type RandomSource } from "../src/crypto/bytes.ts";
 import { sha256 } from "../src/crypto/kdf.ts";
 import type { ErrorCode } from "../src/errors.ts";
 import { KDF } from "../src/protocol/defaults.ts";
-import { createVault, rekeyVault, setAccountSlot, writeVault } from "../src/protocol/vault.ts";
-import { VAULT_AT, vaultCheck } from "../src/protocol/vaultlayout.ts";
+import { createVault, rekeyVault, setAccountSlot, setKitSlot, writeVault } from "../src/protocol/vault.ts";
+import { slotsLength, VAULT_AT, vaultCheck } from "../src/protocol/vaultlayout.ts";
 
 /** Writes tests/vectors/vault.json (docs/vault-format.md §7): `bun scripts/vectors-vault.ts`. */
 
@@ -11,8 +11,12 @@ import { VAULT_AT, vaultCheck } from "../src/protocol/vaultlayout.ts";
 export interface VaultVector {
   readonly name: string;
   readonly fileHex: string;
-  /** How it is opened: UTF-8 password, account key or vault key. */
-  readonly with: { readonly password: string } | { readonly accountKeyHex: string } | { readonly vaultKeyHex: string };
+  /** How it is opened: UTF-8 password, account key, vault key or a recovery kit's entropy. */
+  readonly with:
+    | { readonly password: string }
+    | { readonly accountKeyHex: string }
+    | { readonly vaultKeyHex: string }
+    | { readonly kitHex: string };
   readonly allowTestKdf: boolean;
   readonly expect:
     | { readonly generation: number; readonly vaultKeyHex: string; readonly bodyHex: string }
@@ -33,7 +37,7 @@ export function seededRandom(seed: string): RandomSource {
 export function forge(file: Uint8Array, at: number, bytes: readonly number[]): Uint8Array {
   const out = new Uint8Array(file);
   out.set(bytes, at);
-  const checkAt = VAULT_AT.accountSlot + (out[VAULT_AT.accountFlag] === 1 ? 73 : 0) + 4;
+  const checkAt = VAULT_AT.slots + slotsLength(out[VAULT_AT.slotFlags] ?? 0) + 4;
   out.set(vaultCheck(out.slice(0, checkAt)), checkAt);
   return out;
 }
@@ -41,6 +45,7 @@ export function forge(file: Uint8Array, at: number, bytes: readonly number[]): U
 /** All vectors, computed. */
 export async function vaultVectors(): Promise<readonly VaultVector[]> {
   const random = seededRandom("keyhold vault vectors");
+  const kitRandom = seededRandom("keyhold vault vectors: kit");
   const utf8 = (text: string) => new TextEncoder().encode(text);
   const options = { cost: KDF.test, allowTestKdf: true };
   const password = "correct horse battery staple";
@@ -59,6 +64,14 @@ export async function vaultVectors(): Promise<readonly VaultVector[]> {
     random,
   );
   const afterRekey = writeVault(rekeyed, body, random);
+  const kit = sha256(utf8("recovery kit"));
+  const kitted = setKitSlot({ ...fresh, generation: 6 }, kit, kitRandom);
+  const withKit = writeVault(kitted, body, kitRandom);
+  const withBoth = writeVault(setKitSlot({ ...bound, generation: 7 }, kit, kitRandom), body, kitRandom);
+  const nextKit = sha256(kit);
+  const replacedKit = writeVault(setKitSlot({ ...kitted, generation: 8 }, nextKit, kitRandom), body, kitRandom);
+  const newKey = { ...options, newKey: true };
+  const voidedKit = writeVault(await rekeyVault(kitted, utf8(password), newKey, kitRandom), body, kitRandom);
   const last = writeVault({ ...fresh, generation: Number.MAX_SAFE_INTEGER - 1 }, body, random);
   const highCost = await createVault(utf8(password), { cost: KDF.vaultSmall }, random);
   const smallest = writeVault(highCost, body, random);
@@ -71,6 +84,7 @@ export async function vaultVectors(): Promise<readonly VaultVector[]> {
   const byPassword = (text = password) => ({ with: { password: text }, allowTestKdf: true });
   const byAccount = (key: Uint8Array) => ({ with: { accountKeyHex: key.toHex() }, allowTestKdf: true });
   const byKey = (key: Uint8Array) => ({ with: { vaultKeyHex: key.toHex() }, allowTestKdf: true });
+  const byKit = (entropy: Uint8Array) => ({ with: { kitHex: entropy.toHex() }, allowTestKdf: false });
   const flipped = (at: number) => {
     const out = new Uint8Array(withAccount);
     out[at] = (out[at] ?? 0) ^ 1;
@@ -141,6 +155,50 @@ export async function vaultVectors(): Promise<readonly VaultVector[]> {
       ...byPassword(),
       expect: { fault: "corrupt" },
     },
+    { name: "kit slot: opens with the kit", file: withKit, ...byKit(kit), expect: opened(7, fresh.key, body) },
+    { name: "kit slot: opens with the password", file: withKit, ...byPassword(), expect: opened(7, fresh.key, body) },
+    { name: "both slots: opens with the kit", file: withBoth, ...byKit(kit), expect: opened(8, fresh.key, body) },
+    {
+      name: "both slots: opens with the account key",
+      file: withBoth,
+      ...byAccount(accountKey),
+      expect: opened(8, fresh.key, body),
+    },
+    { name: "a new kit: opens with it", file: replacedKit, ...byKit(nextKit), expect: opened(9, fresh.key, body) },
+    { name: "a new kit: the one before", file: replacedKit, ...byKit(kit), expect: { fault: "wrong_password" } },
+    { name: "no kit slot", file: withAccount, ...byKit(kit), expect: { fault: "wrong_password" } },
+    { name: "another vault's kit", file: withKit, ...byKit(nextKit), expect: { fault: "wrong_password" } },
+    { name: "rekeyed: kit slot is gone", file: voidedKit, ...byKit(kit), expect: { fault: "wrong_password" } },
+    {
+      name: "the account key is no kit",
+      file: withBoth,
+      ...byKit(accountKey),
+      expect: { fault: "wrong_password" },
+    },
+    {
+      name: "forged: kit slot",
+      file: forge(withKit, VAULT_AT.slots + 40, [0, 0, 0]),
+      ...byKit(kit),
+      expect: { fault: "wrong_password" },
+    },
+    {
+      name: "forged: kit slot, opened with the password",
+      file: forge(withKit, VAULT_AT.slots + 40, [0, 0, 0]),
+      ...byPassword(),
+      expect: { fault: "corrupt" },
+    },
+    {
+      name: "forged: the kit's slot as the account's, opened with the kit",
+      file: forge(withKit, VAULT_AT.slotFlags, [1]),
+      ...byKit(kit),
+      expect: { fault: "wrong_password" },
+    },
+    {
+      name: "forged: the slots of an older file of the same vault",
+      file: forge(withKit, VAULT_AT.slots, [...replacedKit.subarray(VAULT_AT.slots, VAULT_AT.slots + 73)]),
+      ...byKit(nextKit),
+      expect: { fault: "corrupt" },
+    },
     ...forgeries().map(([name, at, bytes, fault]) => ({
       name: `forged: ${name}`,
       file: forge(withAccount, at, bytes),
@@ -149,7 +207,7 @@ export async function vaultVectors(): Promise<readonly VaultVector[]> {
     })),
     {
       name: "forged: account slot, opened with the account key",
-      file: forge(withAccount, VAULT_AT.accountSlot + 40, [0, 0, 0]),
+      file: forge(withAccount, VAULT_AT.slots + 40, [0, 0, 0]),
       ...byAccount(accountKey),
       expect: { fault: "wrong_password" },
     },
@@ -175,9 +233,10 @@ function forgeries(): readonly (readonly [string, number, readonly number[], Err
     ["an older generation", VAULT_AT.generation, [0, 0, 0, 0, 0, 0, 0, 2], "corrupt"],
     ["generation 0", VAULT_AT.generation, [0, 0, 0, 0, 0, 0, 0, 0], "corrupt"],
     ["generation 2^53", VAULT_AT.generation, [0, 0x20, 0, 0, 0, 0, 0, 0], "corrupt"],
-    ["account slot", VAULT_AT.accountSlot + 40, [1, 2, 3], "corrupt"],
-    ["account flag 2", VAULT_AT.accountFlag, [2], "corrupt"],
-    ["body length", VAULT_AT.accountSlot + 73, [0xff, 0xff, 0xff, 0xff], "corrupt"],
+    ["account slot", VAULT_AT.slots + 40, [1, 2, 3], "corrupt"],
+    ["the account slot as a kit's", VAULT_AT.slotFlags, [2], "corrupt"],
+    ["slot flags 4", VAULT_AT.slotFlags, [4], "corrupt"],
+    ["body length", VAULT_AT.slots + 73, [0xff, 0xff, 0xff, 0xff], "corrupt"],
   ];
 }
 
