@@ -10,8 +10,10 @@ export type SessionId = Branded<"SessionId">;
 export type RequestId = Branded<"RequestId">;
 export type DeviceId = Branded<"DeviceId">;
 export type IncarnationId = Branded<"IncarnationId">;
+/** A change that waits in a vault for a server that is away. */
+export type EntryId = Branded<"EntryId">;
 
-export type AnyId = UserId | KeyId | SessionId | RequestId | DeviceId | IncarnationId;
+export type AnyId = UserId | KeyId | SessionId | RequestId | DeviceId | IncarnationId | EntryId;
 
 /** Size of every id in bytes. */
 export const ID_BYTES = 16;

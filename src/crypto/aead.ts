@@ -1,5 +1,5 @@
 import { Fault } from "../errors.ts";
-import type { DeviceId, KeyId, RequestId, SessionId, UserId } from "../ids.ts";
+import type { DeviceId, EntryId, KeyId, RequestId, SessionId, UserId } from "../ids.ts";
 import { concat, type RandomSource } from "./bytes.ts";
 import { type CanonValue, canon } from "./canon.ts";
 import { XAES, xaesOpen, xaesSeal } from "./xaes.ts";
@@ -29,9 +29,10 @@ export type AadContext =
   | { kind: "login-state"; sessionId: SessionId; credentialId: Uint8Array; recordVersion: number; expiresAtMs: number }
   | { kind: "session"; sessionId: SessionId; userId: UserId }
   | { kind: "account-name"; credentialId: Uint8Array }
-  | { kind: "vault-key"; vaultId: Uint8Array; slot: "password" | "account"; header: Uint8Array }
+  | { kind: "vault-key"; vaultId: Uint8Array; slot: "password" | "account" | "kit"; header: Uint8Array }
   | { kind: "vault-body"; vaultId: Uint8Array; generation: number; header: Uint8Array }
-  | { kind: "vault-pending"; vaultId: Uint8Array };
+  | { kind: "vault-pending"; vaultId: Uint8Array }
+  | { kind: "queued"; userId: UserId; entryId: EntryId; type: string };
 
 /** First byte of each sealed value: which suite made it. 0x01 is XAES-256-GCM. */
 export const SUITE_XAES = 0x01;
@@ -79,6 +80,8 @@ function fields(c: AadContext): CanonValue[] {
       return [c.vaultId, c.generation, c.header];
     case "vault-pending":
       return [c.vaultId];
+    case "queued":
+      return [c.userId, c.entryId, c.type];
   }
 }
 

@@ -1,5 +1,5 @@
 import { ed25519, x25519 } from "@noble/curves/ed25519.js";
-import { p256 } from "@noble/curves/nist.js";
+import { p256, p384 } from "@noble/curves/nist.js";
 import { secp256k1 } from "@noble/curves/secp256k1.js";
 import { shake256 } from "@noble/hashes/sha3.js";
 import { toBase64url, wipe } from "../crypto/bytes.ts";
@@ -9,10 +9,10 @@ import { EFF_WORDS } from "../crypto/wordlist.ts";
 import { Fault } from "../errors.ts";
 import type { KeyId, UserId } from "../ids.ts";
 import { DEFAULTS } from "./defaults.ts";
-import type { SecretType } from "./secrettype.ts";
+import { isGenerated, type SecretType, type WrittenType } from "./secrettype.ts";
 
 /** Types that `generate` makes (docs/protocol.md §5). */
-export type GeneratedType = Exclude<SecretType, "note">;
+export type GeneratedType = Exclude<SecretType, WrittenType>;
 
 /** Generated types whose value is a pure function of 32 random bytes; `rsa` comes from {@link "../crypto/rsa.ts"}. */
 export type SeededType = Exclude<GeneratedType, "rsa">;
@@ -23,7 +23,10 @@ export const SEED_BYTES = 32;
 /** A freshly made secret; `value` is the caller's to wipe. */
 export interface GeneratedValue {
   readonly value: Uint8Array;
-  /** Compressed point (33 bytes) for `secp256k1` and `p256`, 32 bytes for `ed25519` and `x25519`, else null. */
+  /**
+   * Compressed point (33 bytes for `secp256k1` and `p256`, 49 for `p384`), 32 bytes for `ed25519` and `x25519`, else
+   * null.
+   */
   readonly publicKey: Uint8Array | null;
 }
 
@@ -40,17 +43,20 @@ const LENGTHS: { readonly [T in SecretType]?: LengthRule } = {
   passphrase: { preset: 6, min: 4, max: 64, unit: "words" },
   pin: { preset: 6, min: 4, max: 64, unit: "digits" },
   token: { preset: 32, min: 16, max: 1_024, unit: "bytes" },
+  login: { preset: 24, min: 8, max: 1_024, unit: "characters" },
+  bip39: { preset: 24, min: 12, max: 24, unit: "words, a multiple of three" },
 };
 
 /**
  * The length that a generated secret gets: the type's default for null; null where a type has one size only.
  *
- * @param length Bytes (`bytes`, `token`), characters (`password`), digits (`pin`), words (`passphrase`), bits (`rsa`).
+ * @param length Bytes (`bytes`, `token`), characters (`password`, `login`), digits (`pin`), words
+ * (`passphrase`, `bip39`), bits (`rsa`).
  * @throws Fault bad_input for a type that cannot be generated and for a length out of bounds.
  */
 export function resolveLength(type: SecretType, length: number | null): number | null {
-  if (type === "note") {
-    throw new Fault("bad_input", `cannot generate: type "note" is written by people`, {
+  if (!isGenerated(type)) {
+    throw new Fault("bad_input", `cannot generate: type "${type}" is written by people`, {
       hint: "choose another --type, or keep your text with `keyhold store`",
     });
   }
@@ -67,7 +73,7 @@ export function resolveLength(type: SecretType, length: number | null): number |
     throw new Fault("bad_input", `cannot generate: type "${type}" has one size`, { hint: "leave the length out" });
   }
   const wanted = length ?? rule.preset;
-  if (!Number.isInteger(wanted) || wanted < rule.min || wanted > rule.max) {
+  if (!Number.isInteger(wanted) || wanted < rule.min || wanted > rule.max || (type === "bip39" && wanted % 3 !== 0)) {
     throw new Fault("bad_input", `cannot generate: type "${type}" takes ${rule.min} to ${rule.max} ${rule.unit}`);
   }
   return wanted;
@@ -98,8 +104,12 @@ export function deriveGenerated(
   return deriveKey(rC, SEED_BYTES, rS, "keyhold/v1/generate", userId, keyId, type, resolveLength(type, length));
 }
 
+/** Bytes of a one-time password's key: the size of its hash, SHA-1 (RFC 4226 §4). */
+const OTP_KEY_BYTES = 20;
+
 /**
- * Makes the value of a type from the seed key alone (docs/protocol.md §5).
+ * Makes the value of a type from the seed key alone (docs/protocol.md §5). For `ssh` that is the Ed25519 seed, for
+ * `totp` and `hotp` the key, for `bip39` the entropy: the caller gives them their text.
  *
  * 32 bytes are the seed key itself; everything else is read from SHAKE256(seed key), choices by rejection so that
  * each is equally likely, curve scalars by wide reduction (FIPS 186-5 A.2.1).
@@ -127,7 +137,13 @@ function draw(type: SeededType, seedKey: Uint8Array, size: number, read: Stream)
     case "bytes":
       return size === SEED_BYTES ? seedKey.slice() : read(size);
     case "password":
+    case "login":
       return password(size, read);
+    case "totp":
+    case "hotp":
+      return read(OTP_KEY_BYTES);
+    case "bip39":
+      return read((size / 3) * 4);
     case "passphrase":
       return passphrase(size, read);
     case "pin":
@@ -144,11 +160,14 @@ function draw(type: SeededType, seedKey: Uint8Array, size: number, read: Stream)
       return uuid(read);
     case "ed25519":
     case "x25519":
+    case "ssh":
       return seedKey.slice();
     case "secp256k1":
-      return scalar(secp256k1.utils.randomSecretKey, read);
+      return scalar(secp256k1.utils.randomSecretKey, 48, read);
     case "p256":
-      return scalar(p256.utils.randomSecretKey, read);
+      return scalar(p256.utils.randomSecretKey, 48, read);
+    case "p384":
+      return scalar(p384.utils.randomSecretKey, 72, read);
     default:
       return type satisfies never;
   }
@@ -210,9 +229,9 @@ function uuid(read: Stream): Uint8Array {
   return utf8(`${hex.slice(0, 8)}-${hex.slice(8, 12)}-${hex.slice(12, 16)}-${hex.slice(16, 20)}-${hex.slice(20)}`);
 }
 
-/** 48 bytes c give the scalar (c mod (n-1)) + 1: a bias below 2^-128. */
-function scalar(reduce: (seed: Uint8Array) => Uint8Array, read: Stream): Uint8Array {
-  const seed = read(48);
+/** Half as many bytes c again as the order n has give the scalar (c mod (n-1)) + 1: a bias below 2^-128. */
+function scalar(reduce: (seed: Uint8Array) => Uint8Array, count: number, read: Stream): Uint8Array {
+  const seed = read(count);
   try {
     return reduce(seed);
   } finally {
@@ -223,7 +242,7 @@ function scalar(reduce: (seed: Uint8Array) => Uint8Array, read: Stream): Uint8Ar
 /**
  * Checks a private key and derives its public component.
  *
- * @param value Private scalar, big-endian, 32 bytes, 1 to n-1 (`secp256k1`, `p256`); seed of 32 bytes (`ed25519`);
+ * @param value Private scalar, big-endian, 1 to n-1, 32 bytes (`secp256k1`, `p256`) or 48 (`p384`); seed of 32 bytes (`ed25519`);
  * 32 bytes (`x25519`); PKCS#8 DER (`rsa`). Not retained.
  * @returns As in {@link GeneratedValue}, SubjectPublicKeyInfo DER for `rsa`; null for types that are no keys.
  * @throws Fault bad_input for an invalid key.
@@ -231,10 +250,12 @@ function scalar(reduce: (seed: Uint8Array) => Uint8Array, read: Stream): Uint8Ar
 export function publicKeyOf(type: SecretType, value: Uint8Array): Uint8Array | null {
   switch (type) {
     case "secp256k1":
-    case "p256": {
-      const curve = type === "p256" ? p256 : secp256k1;
-      if (value.length !== 32 || !curve.utils.isValidSecretKey(value)) {
-        throw invalid(type, "it must be 32 bytes, a number from 1 to the group order minus 1");
+    case "p256":
+    case "p384": {
+      const curve = type === "p256" ? p256 : type === "p384" ? p384 : secp256k1;
+      const size = type === "p384" ? 48 : 32;
+      if (value.length !== size || !curve.utils.isValidSecretKey(value)) {
+        throw invalid(type, `it must be ${size} bytes, a number from 1 to the group order minus 1`);
       }
       return curve.getPublicKey(value, true);
     }

@@ -2,7 +2,7 @@ import { type AadContext, open, SEAL_OVERHEAD, seal } from "../crypto/aead.ts";
 import { concat, type RandomSource, wipe } from "../crypto/bytes.ts";
 import { sha256 } from "../crypto/kdf.ts";
 import { Fault } from "../errors.ts";
-import type { KeyId, UserId } from "../ids.ts";
+import type { EntryId, KeyId, UserId } from "../ids.ts";
 import { DEFAULTS } from "./defaults.ts";
 
 /** Which value a ciphertext holds; every field is bound (docs/protocol.md §5.3). */
@@ -192,4 +192,53 @@ export function openMeta(
 ): Uint8Array {
   const at = { userId, keyId, serial };
   return openWrapped(indexKeys, { kind: "meta-key", ...at }, { kind: "meta", ...at }, sealed);
+}
+
+/** Which waiting value a ciphertext holds; every field is bound (docs/protocol.md §7.4). */
+export interface QueuedContext {
+  readonly userId: UserId;
+  readonly entryId: EntryId;
+  readonly type: string;
+}
+
+/**
+ * Seals a value that waits in the vault for a server that is away, padded, under the record key itself.
+ *
+ * @param plain What is sealed in place of the value: 1 to 65,536 bytes, not retained.
+ */
+export function sealQueued(
+  recordKey: Uint8Array,
+  at: QueuedContext,
+  plain: Uint8Array,
+  random: RandomSource,
+): Uint8Array {
+  checkLength(plain);
+  const padded = pad(plain);
+  try {
+    return seal(recordKey, { kind: "queued", ...at }, padded, random);
+  } finally {
+    wipe(padded);
+  }
+}
+
+/**
+ * Opens what {@link sealQueued} made; the caller wipes the result.
+ *
+ * @param recordKeys The account's record key, then those of earlier account keys.
+ * @throws Fault integrity
+ */
+export function openQueued(recordKeys: readonly Uint8Array[], at: QueuedContext, sealed: Uint8Array): Uint8Array {
+  for (const [i, key] of recordKeys.entries()) {
+    try {
+      const padded = open(key, { kind: "queued", ...at }, sealed);
+      try {
+        return unpad(padded);
+      } finally {
+        wipe(padded);
+      }
+    } catch (error) {
+      if (i === recordKeys.length - 1) throw error;
+    }
+  }
+  throw new Fault("integrity", "there is no key to open this with");
 }

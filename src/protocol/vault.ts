@@ -5,6 +5,7 @@ import { Fault } from "../errors.ts";
 import {
   checkVaultCost,
   damagedVault,
+  type FurtherSlots,
   type ParsedVault,
   type PasswordSlot,
   parseVault,
@@ -19,7 +20,7 @@ import {
 } from "./vaultlayout.ts";
 
 /** An unlocked vault without its contents. Immutable; `key` is a secret: see {@link closeVault}. */
-export interface Vault {
+export interface Vault extends FurtherSlots {
   /** 16 bytes. */
   readonly vaultId: Uint8Array;
   /** Of the file that was opened; 0 for a vault that was not written yet. */
@@ -27,8 +28,6 @@ export interface Vault {
   /** The vault key, 32 bytes. */
   readonly key: Uint8Array;
   readonly password: PasswordSlot;
-  /** The sealed account slot, 73 bytes, or null. */
-  readonly account: Uint8Array | null;
 }
 
 /** What opening gives; the caller owns both and wipes them. */
@@ -57,12 +56,10 @@ export async function createVault(
   const vaultId = random(16);
   const key = random(VAULT_KEY_BYTES);
   const slot = await makePasswordSlot(vaultId, key, password, options.cost, random);
-  return { vaultId, generation: 0, key, password: slot, account: null };
+  return { vaultId, generation: 0, key, password: slot, account: null, kit: null };
 }
 
 /**
- * Gives the vault a new password, and with `newKey` a new vault key, which voids the account slot: set it again.
- * Takes effect with the next {@link writeVault}. Without `newKey` the result shares `vault.key`.
  *
  * @throws Fault bad_input when the cost lies outside the limits of docs/vault-format.md §4.
  */
@@ -75,19 +72,22 @@ export async function rekeyVault(
   checkVaultCost(options.cost, options.allowTestKdf ?? false);
   const key = options.newKey ? random(VAULT_KEY_BYTES) : vault.key;
   const slot = await makePasswordSlot(vault.vaultId, key, password, options.cost, random);
-  return { ...vault, key, password: slot, account: options.newKey ? null : vault.account };
+  const rekeyed = { ...vault, key, password: slot };
+  return options.newKey ? { ...rekeyed, account: null, kit: null } : rekeyed;
 }
 
 /** Seals the vault key to the account key (32 bytes, not retained), or with null removes that slot; shares `vault.key`. */
 export function setAccountSlot(vault: Vault, accountKey: Uint8Array | null, random: RandomSource): Vault {
   if (!accountKey) return { ...vault, account: null };
-  const wrapping = accountSlotKey(accountKey, vault.vaultId);
-  try {
-    const header = vaultIdentityHeader(vault.vaultId, keyCommitment(vault.key, vault.vaultId));
-    return { ...vault, account: seal(wrapping, slotContext(vault.vaultId, "account", header), vault.key, random) };
-  } finally {
-    wipe(wrapping);
-  }
+  return { ...vault, account: sealSlot(vault, "account", accountKey, random) };
+}
+
+/**
+ * Seals the vault key to a recovery kit's entropy (32 bytes, not retained), or with null removes that slot; the kit
+ * before opens nothing that is written from then on. Shares `vault.key`.
+ */
+export function setKitSlot(vault: Vault, entropy: Uint8Array | null, random: RandomSource): Vault {
+  return { ...vault, kit: entropy && sealSlot(vault, "kit", entropy, random) };
 }
 
 /**
@@ -100,7 +100,7 @@ export function setAccountSlot(vault: Vault, accountKey: Uint8Array | null, rand
 export function writeVault(vault: Vault, body: Uint8Array, random: RandomSource): Uint8Array {
   const generation = vault.generation + 1;
   const identity = vaultIdentityHeader(vault.vaultId, keyCommitment(vault.key, vault.vaultId));
-  const header = vaultBodyHeader(identity, vault.password, generation, vault.account, body.length);
+  const header = vaultBodyHeader(identity, vault.password, generation, vault, body.length);
   if (header.length + VAULT_KEY_BYTES + body.length + SEAL_OVERHEAD > VAULT_MAX_BYTES) {
     throw new Fault("too_large", "cannot write the vault: it would exceed 512 MiB", {
       hint: "purge old versions, or keep less in the local vault",
@@ -118,11 +118,13 @@ export function writeVault(vault: Vault, body: Uint8Array, random: RandomSource)
 /**
  * Reads what stands in clear, after the check against accidental damage; authenticates nothing.
  *
+ * @param bytes The file, or its first `VAULT_START_BYTES`.
+ * @param size Bytes of the whole file.
  * @throws Fault corrupt for damage, bad_input for a newer version.
  */
-export function readVaultHeader(bytes: Uint8Array): VaultHeader {
-  const { vaultId, generation, cost, hasAccountSlot } = parseVault(bytes);
-  return { vaultId, generation, cost, hasAccountSlot };
+export function readVaultHeader(bytes: Uint8Array, size = bytes.length): VaultHeader {
+  const { vaultId, generation, cost, hasAccountSlot, hasKitSlot } = parseVault(bytes, size);
+  return { vaultId, generation, cost, hasAccountSlot, hasKitSlot };
 }
 
 /**
@@ -161,15 +163,30 @@ export function openVaultWithAccountKey(bytes: Uint8Array, accountKey: Uint8Arra
   const parsed = parseVault(bytes);
   const hint = "open the vault with its own password, then log in again";
   if (!parsed.account) throw new Fault("wrong_password", "the vault is not bound to an account", { hint });
-  const wrapping = accountSlotKey(accountKey, parsed.vaultId);
-  let key: Uint8Array;
-  try {
-    const header = parsed.header.subarray(0, VAULT_AT.cost);
-    key = open(wrapping, slotContext(parsed.vaultId, "account", header), parsed.account);
-  } catch {
-    throw new Fault("wrong_password", "the vault does not open with this account's key", { hint });
-  } finally {
-    wipe(wrapping);
+  const key = openSlot(parsed, "account", parsed.account, accountKey);
+  if (!key) throw new Fault("wrong_password", "the vault does not open with this account's key", { hint });
+  return openBody(parsed, key);
+}
+
+/**
+ * Opens with a recovery kit's entropy, 32 bytes, not retained; no KDF is run.
+ *
+ * @throws Fault wrong_password when there is no kit slot or another kit made it; corrupt; bad_input.
+ */
+export function openVaultWithKit(bytes: Uint8Array, entropy: Uint8Array): OpenedVault {
+  const parsed = parseVault(bytes);
+  if (!parsed.kit) {
+    throw new Fault("wrong_password", "the vault has no recovery kit", {
+      why: "none was made for it, or this file is a copy from before",
+      hint: "open it with its password; then: keyhold vault recovery-kit",
+    });
+  }
+  const key = openSlot(parsed, "kit", parsed.kit, entropy);
+  if (!key) {
+    throw new Fault("wrong_password", "the vault does not open with this recovery kit", {
+      why: "the words are those of another vault, or a kit made later took its place",
+      hint: "look for the newest kit of this vault",
+    });
   }
   return openBody(parsed, key);
 }
@@ -242,12 +259,41 @@ async function makePasswordSlot(
   }
 }
 
-function slotContext(vaultId: Uint8Array, slot: "password" | "account", header: Uint8Array) {
+type SlotName = "password" | "account" | "kit";
+
+function slotContext(vaultId: Uint8Array, slot: SlotName, header: Uint8Array) {
   return { kind: "vault-key", vaultId, slot, header } as const;
 }
 
-function accountSlotKey(accountKey: Uint8Array, vaultId: Uint8Array): Uint8Array {
-  return deriveKey(accountKey, VAULT_KEY_BYTES, vaultId, "keyhold/v1/vault-account-slot");
+/** Secrets of 32 random bytes open a slot without any stretching. */
+const SLOT_LABELS = { account: "keyhold/v1/vault-account-slot", kit: "keyhold/v1/vault-kit-slot" } as const;
+
+function sealSlot(vault: Vault, slot: keyof typeof SLOT_LABELS, secret: Uint8Array, random: RandomSource): Uint8Array {
+  const { vaultId, key } = vault;
+  const wrapping = deriveKey(secret, VAULT_KEY_BYTES, vaultId, SLOT_LABELS[slot]);
+  try {
+    const header = vaultIdentityHeader(vaultId, keyCommitment(key, vaultId));
+    return seal(wrapping, slotContext(vaultId, slot, header), key, random);
+  } finally {
+    wipe(wrapping);
+  }
+}
+
+/** The vault key, or null when the slot was made for another secret. */
+function openSlot(
+  { vaultId, header }: ParsedVault,
+  slot: keyof typeof SLOT_LABELS,
+  sealed: Uint8Array,
+  secret: Uint8Array,
+): Uint8Array | null {
+  const wrapping = deriveKey(secret, VAULT_KEY_BYTES, vaultId, SLOT_LABELS[slot]);
+  try {
+    return open(wrapping, slotContext(vaultId, slot, header.subarray(0, VAULT_AT.cost)), sealed);
+  } catch {
+    return null;
+  } finally {
+    wipe(wrapping);
+  }
 }
 
 function bodyKey(key: Uint8Array, vaultId: Uint8Array): Uint8Array {
@@ -273,12 +319,12 @@ function openSealed(key: Uint8Array, context: Parameters<typeof open>[1], sealed
 
 /** Takes `key` over: wipes it when the body does not open. */
 function openBody(parsed: ParsedVault, key: Uint8Array): OpenedVault {
-  const { vaultId, generation, header, password, account } = parsed;
+  const { vaultId, generation, header, password, account, kit } = parsed;
   const wrapping = bodyKey(key, vaultId);
   try {
     if (!equalBytes(keyCommitment(key, vaultId), parsed.keyCommitment)) throw damagedVault("its key does not fit");
     const body = openSealed(wrapping, { kind: "vault-body", vaultId, generation, header }, parsed.sealedBody);
-    return { vault: { vaultId, generation, key, password, account }, body };
+    return { vault: { vaultId, generation, key, password, account, kit }, body };
   } catch (error) {
     wipe(key);
     throw error;

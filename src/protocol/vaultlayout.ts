@@ -28,9 +28,16 @@ export const VAULT_AT = {
   passwordCommitment: 107,
   passwordSlot: 139,
   generation: 212,
-  accountFlag: 220,
-  accountSlot: 221,
+  slotFlags: 220,
+  slots: 221,
 } as const;
+
+/** Bits of the byte that says which further slots follow it, in this order. */
+const ACCOUNT_SLOT = 1;
+const KIT_SLOT = 2;
+
+/** Bytes from which the header can be read, whatever slots it has; a file is longer. */
+export const VAULT_START_BYTES = VAULT_AT.slots + 2 * SLOT_BYTES + 4 + VAULT_KEY_BYTES;
 
 /** The password's key slot and what it takes to open it. */
 export interface PasswordSlot {
@@ -46,13 +53,19 @@ export interface VaultHeader {
   readonly generation: number;
   readonly cost: Argon2Cost;
   readonly hasAccountSlot: boolean;
+  readonly hasKitSlot: boolean;
+}
+
+/** The sealed slots beside the password's, 73 bytes each, or null. */
+export interface FurtherSlots {
+  readonly account: Uint8Array | null;
+  readonly kit: Uint8Array | null;
 }
 
 /** A vault file taken apart: nothing in it is authenticated yet. */
-export interface ParsedVault extends VaultHeader {
+export interface ParsedVault extends VaultHeader, FurtherSlots {
   readonly keyCommitment: Uint8Array;
   readonly password: PasswordSlot;
-  readonly account: Uint8Array | null;
   /** All bytes before the check: the body's associated data. */
   readonly header: Uint8Array;
   readonly sealedBody: Uint8Array;
@@ -93,44 +106,47 @@ export function vaultCheck(header: Uint8Array): Uint8Array {
 /**
  * Takes a vault file apart after the check against accidental damage; costs beyond the limits are not refused here.
  *
+ * @param size Bytes of the whole file, where `bytes` is its start alone; `sealedBody` is then cut short too.
  * @throws Fault corrupt for damage, bad_input for a newer version or another suite.
  */
-export function parseVault(bytes: Uint8Array): ParsedVault {
+export function parseVault(bytes: Uint8Array, size = bytes.length): ParsedVault {
   if (!equalBytes(bytes.subarray(0, MAGIC.length), MAGIC)) throw damagedVault("it does not begin like a vault");
   const version = bytes[VAULT_AT.version];
   if (version === undefined) throw damagedVault("it is cut short");
   if (version > VAULT_VERSION) {
     throw newer(`format ${version}`);
   }
-  const flag = bytes[VAULT_AT.accountFlag] ?? 0;
-  const accountEnd = VAULT_AT.accountSlot + (flag === 1 ? SLOT_BYTES : 0);
-  const checkAt = accountEnd + 4;
+  const flags = bytes[VAULT_AT.slotFlags] ?? 0;
+  const slotsEnd = VAULT_AT.slots + slotsLength(flags);
+  const checkAt = slotsEnd + 4;
   const bodyAt = checkAt + VAULT_KEY_BYTES;
-  if (bytes.length < bodyAt + SEAL_OVERHEAD || bytes.length > VAULT_MAX_BYTES)
-    throw damagedVault("its length is wrong");
+  if (size < bodyAt + SEAL_OVERHEAD || size > VAULT_MAX_BYTES) throw damagedVault("its length is wrong");
   const header = bytes.slice(0, checkAt);
   const view = new DataView(header.buffer);
   const generation = Number(view.getBigUint64(VAULT_AT.generation));
   const sound =
     equalBytes(vaultCheck(header), bytes.subarray(checkAt, bodyAt)) &&
     version === VAULT_VERSION &&
-    flag <= 1 &&
+    flags <= (ACCOUNT_SLOT | KIT_SLOT) &&
     generation >= 1 &&
     Number.isSafeInteger(generation);
   if (!sound) throw damagedVault("its header is damaged");
   const suite = header[VAULT_AT.suite];
   if (suite !== SUITE_XAES) throw newer(`cipher suite ${suite}`);
-  if (bytes.length !== bodyAt + view.getUint32(accountEnd)) throw damagedVault("its length is wrong");
+  if (size !== bodyAt + view.getUint32(slotsEnd)) throw damagedVault("its length is wrong");
   const cost = {
     memoryKib: view.getUint32(VAULT_AT.cost),
     passes: view.getUint32(VAULT_AT.cost + 4),
     lanes: view.getUint32(VAULT_AT.cost + 8),
   };
+  const hasAccountSlot = (flags & ACCOUNT_SLOT) !== 0;
+  const hasKitSlot = (flags & KIT_SLOT) !== 0;
   return {
     vaultId: header.slice(VAULT_AT.vaultId, VAULT_AT.keyCommitment),
     generation,
     cost,
-    hasAccountSlot: flag === 1,
+    hasAccountSlot,
+    hasKitSlot,
     keyCommitment: header.slice(VAULT_AT.keyCommitment, VAULT_AT.cost),
     password: {
       cost,
@@ -138,13 +154,19 @@ export function parseVault(bytes: Uint8Array): ParsedVault {
       commitment: header.slice(VAULT_AT.passwordCommitment, VAULT_AT.passwordSlot),
       sealed: header.slice(VAULT_AT.passwordSlot, VAULT_AT.generation),
     },
-    account: flag === 1 ? header.slice(VAULT_AT.accountSlot, accountEnd) : null,
+    account: hasAccountSlot ? header.slice(VAULT_AT.slots, VAULT_AT.slots + SLOT_BYTES) : null,
+    kit: hasKitSlot ? header.slice(slotsEnd - SLOT_BYTES, slotsEnd) : null,
     header,
     sealedBody: bytes.subarray(bodyAt),
   };
 }
 
-/** Header of the account slot: bytes 0 to 62. */
+/** Bytes that the slots beside the password's take, by the byte that announces them. */
+export function slotsLength(flags: number): number {
+  return ((flags & ACCOUNT_SLOT) === 0 ? 0 : SLOT_BYTES) + ((flags & KIT_SLOT) === 0 ? 0 : SLOT_BYTES);
+}
+
+/** Header of the account slot and of the kit's: bytes 0 to 62. */
 export function vaultIdentityHeader(vaultId: Uint8Array, keyCommitment: Uint8Array): Uint8Array {
   return concat(MAGIC, Uint8Array.of(VAULT_VERSION, SUITE_XAES), vaultId, keyCommitment);
 }
@@ -162,15 +184,16 @@ export function vaultBodyHeader(
   identityHeader: Uint8Array,
   password: PasswordSlot,
   generation: number,
-  account: Uint8Array | null,
+  { account, kit }: FurtherSlots,
   bodyLength: number,
 ): Uint8Array {
   return concat(
     vaultPasswordHeader(identityHeader, password),
     password.sealed,
     u64(generation),
-    Uint8Array.of(account ? 1 : 0),
+    Uint8Array.of((account ? ACCOUNT_SLOT : 0) | (kit ? KIT_SLOT : 0)),
     account ?? new Uint8Array(),
+    kit ?? new Uint8Array(),
     u32(bodyLength + SEAL_OVERHEAD),
   );
 }

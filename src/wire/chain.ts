@@ -1,5 +1,5 @@
 import { X509Certificate } from "node:crypto";
-import { isIP } from "node:net";
+import { isIP, connect as tcpConnect } from "node:net";
 import { type DetailedPeerCertificate, connect as tlsConnect } from "node:tls";
 import { Fault } from "../errors.ts";
 import { connectionFault } from "./failure.ts";
@@ -40,6 +40,34 @@ export function takeChain(server: ServerUrl, timeoutMs: number): Promise<readonl
       }
       socket.destroy();
     });
+  });
+}
+
+/**
+ * True where a connection to the server can be made in time: TCP, and TLS where it speaks TLS. Whoever answers at all,
+ * with a certificate that is refused too, is there.
+ */
+export async function canConnect(server: ServerUrl, timeoutMs: number): Promise<boolean> {
+  if (!server.secure) return canOpen(server, timeoutMs);
+  try {
+    await takeChain(server, timeoutMs);
+    return true;
+  } catch (error) {
+    return error instanceof Fault && error.code !== "unreachable";
+  }
+}
+
+function canOpen({ host, port }: ServerUrl, timeoutMs: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = tcpConnect({ host, port });
+    const end = (open: boolean) => {
+      clearTimeout(timer);
+      socket.destroy();
+      resolve(open);
+    };
+    const timer = setTimeout(() => end(false), timeoutMs);
+    socket.on("connect", () => end(true));
+    socket.on("error", () => end(false));
   });
 }
 

@@ -50,6 +50,19 @@ function reasonOf(error: unknown): Reason {
   return { stage: "unknown", why: "the connection broke" };
 }
 
+const undeliveredFaults = new WeakSet<Fault>();
+
+/** Marks a failure that came before anything of the request can have left this machine. Gives it back. */
+export function undelivered(fault: Fault): Fault {
+  undeliveredFaults.add(fault);
+  return fault;
+}
+
+/** True for a failure before anything was sent, as this process saw itself: what a server answers never counts. */
+export function wasUndelivered(error: unknown): boolean {
+  return error instanceof Fault && undeliveredFaults.has(error);
+}
+
 /**
  * The fault for a failed look or read, where nothing can be half done: tls_refused or unreachable.
  * Foreign errors stop here: their texts are not passed on.
@@ -57,8 +70,9 @@ function reasonOf(error: unknown): Reason {
 export function connectionFault(error: unknown, origin: string): Fault {
   if (error instanceof Fault) return error;
   const { stage, why } = reasonOf(error);
-  if (stage === "tls") return new Fault("tls_refused", `cannot trust ${origin}`, { why });
-  return new Fault("unreachable", `cannot reach ${origin}`, { why });
+  if (stage === "tls") return undelivered(new Fault("tls_refused", `cannot trust ${origin}`, { why }));
+  const fault = new Fault("unreachable", `cannot reach ${origin}`, { why });
+  return stage === "connect" ? undelivered(fault) : fault;
 }
 
 /**

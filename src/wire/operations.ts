@@ -71,12 +71,17 @@ const commitInput = struct({
 /** The state that is current after the mutation; the reply's head names the audit entry that records it. */
 const commitOutput = struct({ revision: u53, stateHash: hash32 });
 
+/** Secrets that one `secret.get` or `secret.export` asks for at most. */
+export const GET_KEYS_MAX = 256;
+
 const getInput = struct({
-  keys: list(struct({ keyId: id<KeyId>(), version: uint(0xffff_ffff, 1) }), { min: 1, max: 64 }),
+  keys: list(struct({ keyId: id<KeyId>(), version: uint(0xffff_ffff, 1) }), { min: 1, max: GET_KEYS_MAX }),
 });
 /** A prefix of what was asked for, as much as fits one reply; at least one. */
 const getOutput = struct({
-  items: list(struct({ keyId: id<KeyId>(), version: uint(0xffff_ffff, 1), sealed: sealedValue }), { max: 64 }),
+  items: list(struct({ keyId: id<KeyId>(), version: uint(0xffff_ffff, 1), sealed: sealedValue }), {
+    max: GET_KEYS_MAX,
+  }),
 });
 
 /** `states` asks for the signed states alone, all of them from `since` on. */

@@ -2,9 +2,9 @@ import { X509Certificate } from "node:crypto";
 import { rootCertificates } from "node:tls";
 import { Fault, isErrorCode } from "../errors.ts";
 import { DEFAULTS } from "../protocol/defaults.ts";
-import { pinnedCa, pinOfCertificate, takeChain } from "./chain.ts";
+import { canConnect, pinnedCa, pinOfCertificate, takeChain } from "./chain.ts";
 import { type Codec, decodeJson } from "./codec.ts";
-import { connectionFault, isUntrusted, requestFault } from "./failure.ts";
+import { connectionFault, isUntrusted, requestFault, undelivered } from "./failure.ts";
 import { JSON_TYPE, OPERATION_PATH, parseServerUrl, type ServerUrl } from "./http.ts";
 import { errorBody, type OperationName, operations } from "./operations.ts";
 import { parsePin } from "./pin.ts";
@@ -12,6 +12,8 @@ import { type Statement, verifyStatement } from "./statement.ts";
 
 const TLS_1_3 = 0x0304;
 const STATEMENT_MAX = 16 * 1_024;
+/** A server that can be connected to has so many times the connection's limit to show its statement. */
+const ANSWER = 5;
 
 /** Where requests go and which authority stands behind the server's certificate. */
 export interface ServerAddress {
@@ -26,6 +28,8 @@ export interface RequestLimits {
   /** For the whole exchange, the reply's last byte included. */
   readonly timeoutMs: number;
   readonly maxReplyBytes: number;
+  /** For the connection alone (default `connectTimeoutMs`). */
+  readonly connectMs?: number;
 }
 
 /** A reply as it came; status and body are still unchecked. */
@@ -33,6 +37,8 @@ export interface Reply {
   readonly status: number;
   /** Without parameters, in lower case. */
   readonly contentType: string;
+  /** The server's clock as it says itself, in milliseconds since 1970; null where it does not. */
+  readonly dateMs: number | null;
   readonly body: Uint8Array;
 }
 
@@ -65,7 +71,7 @@ export async function connectServer(input: ConnectInput): Promise<Connected> {
   const connectMs = input.timeouts?.connectMs ?? DEFAULTS.connectTimeoutMs;
   const requestMs = input.timeouts?.requestMs ?? DEFAULTS.requestTimeoutMs;
   const statementFrom = async (caPem: string | null): Promise<Statement> => {
-    const statement = await fetchStatement(server, { ...input, caPem }, Math.min(connectMs, requestMs));
+    const statement = await fetchStatement(server, { ...input, caPem }, connectMs, requestMs);
     return verifyStatement(statement, { pin: input.pin, minNumber: input.minStatement, nowMs: input.now() });
   };
   if (!server.secure) return { mode: "public", caPem: null, statement: await statementFrom(null) };
@@ -110,8 +116,13 @@ function caMatches(caPem: string, pin: string): boolean {
 }
 
 /** Passes TLS errors on as they are, so that the caller can tell an unknown authority. */
-async function fetchStatement(server: ServerUrl, address: ServerAddress, timeoutMs: number): Promise<Statement> {
-  const limits = { timeoutMs, maxReplyBytes: STATEMENT_MAX };
+async function fetchStatement(
+  server: ServerUrl,
+  address: ServerAddress,
+  connectMs: number,
+  requestMs: number,
+): Promise<Statement> {
+  const limits = { timeoutMs: Math.min(ANSWER * connectMs, requestMs), maxReplyBytes: STATEMENT_MAX, connectMs };
   const reply = await exchange(server, address, "server.statement", "{}", JSON_TYPE, limits);
   if (reply.status !== 200) throw replyFault(reply);
   return decodeReply(operations["server.statement"].output, reply.body);
@@ -180,7 +191,14 @@ async function exchange(
   limits: RequestLimits,
 ): Promise<Reply> {
   const stop = new AbortController();
-  const timer = setTimeout(() => stop.abort(new DOMException("", "TimeoutError")), limits.timeoutMs);
+  const giveUp = () => stop.abort(new DOMException("", "TimeoutError"));
+  const timer = setTimeout(giveUp, limits.timeoutMs);
+  const connectMs = limits.connectMs ?? DEFAULTS.connectTimeoutMs;
+  let answered = false;
+  // the runtime tells nothing of its connection: where no answer comes, one more connection shows whether any would
+  const look = setTimeout(async () => {
+    if (!(await canConnect(server, (3 * connectMs) / 4)) && !answered) giveUp();
+  }, connectMs / 4);
   try {
     const ca = address.caPem ?? address.tlsCaPem ?? publicAuthorities();
     const tls = { ca, rejectUnauthorized: true, minVersion: TLS_1_3 };
@@ -194,16 +212,40 @@ async function exchange(
       signal: stop.signal,
       ...(server.secure ? { tls } : {}),
     });
+    answered = true;
+    clearTimeout(look);
     if (response.status >= 300 && response.status < 400) {
       throw new Fault("integrity", "the answer is not one of a keyhold server", { why: "it redirects" });
     }
     const read = await readBounded(response, limits.maxReplyBytes);
     const type = (response.headers.get("content-type") ?? "").split(";", 1)[0] ?? "";
-    return { status: response.status, contentType: type.trim().toLowerCase(), body: read };
+    const dateMs = Date.parse(response.headers.get("date") ?? "");
+    return {
+      status: response.status,
+      contentType: type.trim().toLowerCase(),
+      dateMs: Number.isNaN(dateMs) ? null : dateMs,
+      body: read,
+    };
   } finally {
+    answered = true;
     clearTimeout(timer);
+    clearTimeout(look);
     // ends a connection of which not everything was read; does nothing to a finished one
     stop.abort();
+  }
+}
+
+/**
+ * Makes sure that the server is there, before something is sent whose outcome matters: its statement is asked for.
+ *
+ * @throws Fault unreachable, marked as undelivered; tls_refused
+ */
+export async function reachServer(address: ServerAddress): Promise<void> {
+  const server = parseServerUrl(address.url);
+  try {
+    await fetchStatement(server, address, DEFAULTS.connectTimeoutMs, DEFAULTS.requestTimeoutMs);
+  } catch (error) {
+    throw undelivered(connectionFault(error, server.origin));
   }
 }
 

@@ -1,15 +1,17 @@
 import { afterEach, beforeAll, describe, expect, test } from "bun:test";
 import { createServer as createTcp } from "node:net";
 import type { TLSSocket } from "node:tls";
+import { Fault } from "../../src/errors.ts";
 import type { ServerIdentity } from "../../src/server/directory.ts";
 import { silentLog } from "../../src/server/log.ts";
 import { authorityOf, type TlsFiles } from "../../src/server/tls.ts";
 import { type RunningServer, startServer } from "../../src/server.ts";
 import { encodeJson } from "../../src/wire/codec.ts";
+import { wasUndelivered } from "../../src/wire/failure.ts";
 import { operations } from "../../src/wire/operations.ts";
 import { pinOf } from "../../src/wire/pin.ts";
 import type { Statement } from "../../src/wire/statement.ts";
-import { type ConnectInput, connectServer, postOperation } from "../../src/wire/transport.ts";
+import { type ConnectInput, connectServer, postOperation, reachServer } from "../../src/wire/transport.ts";
 import { loopbackLeaf, newIdentity, random, rawTlsServer, statementOf } from "../support/listener.ts";
 
 const DAY = 86_400_000;
@@ -286,7 +288,7 @@ describe("a lying server", () => {
     const reply = await post((socket) =>
       socket.write("HTTP/1.1 409 Conflict\r\nContent-Type: Application/JSON; x=y\r\nContent-Length: 2\r\n\r\n{}"),
     );
-    expect(reply).toEqual({ status: 409, contentType: "application/json", body: Buffer.from("{}") });
+    expect(reply).toEqual({ status: 409, contentType: "application/json", dateMs: null, body: Buffer.from("{}") });
   });
 
   test("an endless body is cut off", async () => {
@@ -381,5 +383,53 @@ test("requests share a connection, and one connection's trust is not another's",
   const other = { url: server.url, caPem: await caPem(await newIdentity()) };
   await expect(postOperation(other, "server.statement", "{}", "application/json", limits)).rejects.toMatchObject({
     code: "tls_refused",
+  });
+});
+
+describe("the limit of a connection", () => {
+  const limits = { timeoutMs: 60_000, maxReplyBytes: 1_000, connectMs: 200 };
+
+  test("a server that takes connections and says nothing is given up, long before the limit of a request", async () => {
+    const silent = createTcp(() => undefined);
+    await new Promise<void>((done) => silent.listen(0, "127.0.0.1", () => done()));
+    closers.push(() => silent.close());
+    const address = silent.address();
+    const url = `https://127.0.0.1:${typeof address === "object" ? address?.port : 0}`;
+    const posting = postOperation(
+      { url, caPem: await caPem(identity) },
+      "session.check",
+      "{}",
+      "application/json",
+      limits,
+    );
+    const error = await posting.catch((failure: unknown) => failure);
+    expect(error).toMatchObject({ code: "outcome_unknown", why: "it did not answer in time" });
+    // it was connected to: whether a request was delivered is not known
+    expect(wasUndelivered(error)).toBe(false);
+    const looking = await reachServer({ url, caPem: await caPem(identity) }).catch((failure: unknown) => failure);
+    expect([(looking as Fault).code, wasUndelivered(looking)]).toEqual(["unreachable", true]);
+  });
+
+  test("a server that can be connected to has the whole time of a request", async () => {
+    const body =
+      "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}";
+    const server = await raw(await loopbackLeaf(identity), (socket) => setTimeout(() => socket.end(body), 2_500));
+    const slow = { ...limits, connectMs: 2_000 };
+    const address = { url: server.url, caPem: await caPem(identity) };
+    const reply = await postOperation(address, "session.check", "{}", "application/json", slow);
+    expect(new TextDecoder().decode(reply.body)).toBe("{}");
+    // the second look connects and sends nothing
+    expect(server.connections()).toBe(2);
+  });
+
+  test("where nothing listens, nothing was delivered; what a server says of itself is no such thing", async () => {
+    const server = await serve(await loopbackLeaf(identity));
+    const address = { url: server.url, caPem: await caPem(identity) };
+    await server.stop(0);
+    const error = await postOperation(address, "session.check", "{}", "application/json", limits).catch(
+      (e: unknown) => e,
+    );
+    expect([(error as Fault).code, wasUndelivered(error)]).toEqual(["unreachable", true]);
+    expect(wasUndelivered(new Fault("unreachable", "so says the server"))).toBe(false);
   });
 });
