@@ -1,4 +1,4 @@
-import { SECRET_TYPES } from "../protocol/secrettype.ts";
+import { VISIBLE_TYPES } from "../protocol/secrettype.ts";
 import {
   boundedValue,
   FILE_BYTES,
@@ -18,7 +18,7 @@ export const base64: Format = {
   name: "base64",
   kind: "single",
   binary: false,
-  types: SECRET_TYPES,
+  types: VISIBLE_TYPES,
   keeps: [],
   sniff: () => false,
   read: (bytes, options) => {

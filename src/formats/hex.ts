@@ -1,4 +1,4 @@
-import { SECRET_TYPES } from "../protocol/secrettype.ts";
+import { VISIBLE_TYPES } from "../protocol/secrettype.ts";
 import {
   boundedValue,
   FILE_BYTES,
@@ -15,7 +15,7 @@ export const hex: Format = {
   name: "hex",
   kind: "single",
   binary: false,
-  types: SECRET_TYPES,
+  types: VISIBLE_TYPES,
   keeps: [],
   sniff: () => false,
   read: (bytes, options) => {

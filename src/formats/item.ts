@@ -1,4 +1,5 @@
 import { Fault } from "../errors.ts";
+import type { Field } from "../protocol/content.ts";
 import { DEFAULTS } from "../protocol/defaults.ts";
 import type { SecretType } from "../protocol/secrettype.ts";
 
@@ -6,15 +7,19 @@ import type { SecretType } from "../protocol/secrettype.ts";
 export interface PlainItem {
   name: string;
   type: SecretType;
-  /** 1 to 65,536 bytes. */
+  /** At most 65,536 bytes together with its fields, of a file 16 MiB; empty only where there are fields. */
   value: Uint8Array;
   tags: readonly string[];
   /** ISO 8601 in UTC, or null where it is unknown. */
   createdAt: string | null;
+  /** Left out: none. */
+  fields?: readonly Field[];
+  /** ISO 8601 in UTC; left out or null: never. */
+  expiresAt?: string | null;
 }
 
 /** What of an item, beside its value, survives a write and a read. */
-export type Kept = "name" | "type" | "tags" | "createdAt";
+export type Kept = "name" | "type" | "tags" | "createdAt" | "fields" | "expiresAt";
 
 /** What reading a file gave. */
 export interface ReadResult {
@@ -50,10 +55,19 @@ export interface Format {
    * @throws Fault bad_input for a type or a number of items that the format cannot hold, too_large
    */
   write(items: readonly PlainItem[]): Uint8Array;
+  /** Whether an item that was read back is the one that was written; left out: by its value and what is kept. */
+  same?(written: PlainItem, read: PlainItem): boolean;
 }
 
-/** Largest file that is read or written, in bytes: of many secrets, and of one. */
-export const FILE_BYTES = { many: 8 * 1_024 * 1_024, single: 256 * 1_024 } as const;
+/**
+ * Largest file that is read or written, in bytes: an archive, which may hold files of 16 MiB; other formats of many
+ * secrets; and of one. Reading and writing need up to twelve times as much memory.
+ */
+export const FILE_BYTES = {
+  archive: 128 * 1_024 * 1_024,
+  many: 8 * 1_024 * 1_024,
+  single: 256 * 1_024,
+} as const;
 
 /** A failed read: names the format and the reason, never the content. */
 export function unreadable(format: string, why: string, hint?: string): Fault {
@@ -113,13 +127,20 @@ export function onlyItem(format: Pick<Format, "name" | "types">, items: readonly
     });
   }
   boundedItem(format.name, item);
+  if (item.value.length > DEFAULTS.secretBytes) {
+    throw new Fault("bad_input", `cannot write as ${format.name}: it holds at most ${DEFAULTS.secretBytes} bytes`, {
+      hint: "keyhold read NAME --out FILE   (or --to age, --to json)",
+    });
+  }
   return item;
 }
 
-/** Refuses to write a value that could not be read again. @throws Fault bad_input */
-export function boundedItem(format: string, item: PlainItem): void {
-  if (item.value.length < 1 || item.value.length > DEFAULTS.secretBytes) {
-    throw new Fault("bad_input", `cannot write as ${format}: a value has 1 to ${DEFAULTS.secretBytes} bytes`);
+/** Refuses a value of a size that no secret has; one with fields may be empty. @throws Fault bad_input */
+export function boundedItem(format: string, { type, value, fields = [] }: PlainItem): void {
+  const least = fields.length > 0 ? 0 : 1;
+  const most = type === "file" ? DEFAULTS.fileBytes : DEFAULTS.secretBytes;
+  if (value.length < least || value.length > most) {
+    throw new Fault("bad_input", `cannot use an item of ${format}: a value has 1 to ${most} bytes`);
   }
 }
 

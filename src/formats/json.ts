@@ -1,8 +1,10 @@
 import { Fault } from "../errors.ts";
+import { checkFields } from "../protocol/content.ts";
 import { DEFAULTS } from "../protocol/defaults.ts";
 import { publicKeyOf } from "../protocol/keygen.ts";
-import { isTextType, SECRET_TYPES } from "../protocol/secrettype.ts";
+import { isTextType, type SecretType, VISIBLE_TYPES, type VisibleType } from "../protocol/secrettype.ts";
 import { bytes, type Codec, decodeJson, encodeJson, list, nullable, oneOf, struct, text, uint } from "../wire/codec.ts";
+import { fieldsCodec } from "../wire/content.ts";
 import {
   boundedItem,
   checkName,
@@ -13,20 +15,20 @@ import {
   utf8Bytes,
   utf8Text,
 } from "./item.ts";
+import { isParsable } from "./jsontext.ts";
+import { sniffJson } from "./sniff.ts";
 
 /** Keyhold's own format: every field of every secret (docs/formats.md). Text as text, other values as base64url. */
 export const json: Format = {
   name: "json",
   kind: "many",
   binary: false,
-  types: SECRET_TYPES,
-  keeps: ["name", "type", "tags", "createdAt"],
-  sniff: (file) => {
-    const value = parseObject(file, FILE_BYTES.many);
-    return value !== null && value["keyhold"] === "export";
-  },
+  types: VISIBLE_TYPES,
+  keeps: ["name", "type", "tags", "createdAt", "fields", "expiresAt"],
+  sniff: sniffJson,
   read: (file) => {
-    if (file.length > FILE_BYTES.many) throw unreadable("json", tooLarge, "import it in parts");
+    if (file.length > FILE_BYTES.archive) throw unreadable("json", tooLarge, "import it in parts");
+    if (!isParsable(file)) throw unreadable("json", "it holds too many parts", "import it in parts");
     const items = inFormat(() => decodeJson(document, file).items);
     refuseDuplicates(items, (why) => unreadable("json", why));
     return { items: [...items], lost: [] };
@@ -37,15 +39,15 @@ export const json: Format = {
       boundedItem("json", item);
     }
     refuseDuplicates(items, (why) => new Fault("bad_input", "cannot write as json", { why }));
-    const file = utf8Bytes(`${encodeJson(document, { keyhold: "export", v: 1, items })}\n`);
-    if (file.length > FILE_BYTES.many) {
+    const file = utf8Bytes(`${encodeJson(document, { items })}\n`);
+    if (file.length > FILE_BYTES.archive) {
       throw new Fault("too_large", `cannot write as json: ${tooLarge}`, { hint: "export in parts, by prefix or name" });
     }
     return file;
   },
 };
 
-const tooLarge = `a file has at most ${FILE_BYTES.many} bytes`;
+const tooLarge = `a file has at most ${FILE_BYTES.archive} bytes`;
 const MAX_ITEMS = 100_000;
 
 const TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3})?Z$/;
@@ -65,39 +67,63 @@ const time: Codec<string> = {
 
 const head = {
   name: text({ min: 1, max: DEFAULTS.nameBytes }),
-  type: oneOf(SECRET_TYPES),
+  type: oneOf(VISIBLE_TYPES),
 };
 const tail = {
   tags: list(text({ min: 1, max: DEFAULTS.tagBytes }), { max: DEFAULTS.tags }),
   createdAt: nullable(time),
 };
-const asText = struct({ ...head, value: text({ min: 1, max: DEFAULTS.secretBytes }), ...tail });
-const asBytes = struct({ ...head, valueB64: bytes({ min: 1, max: DEFAULTS.secretBytes }), ...tail });
+const later = { fields: fieldsCodec, expiresAt: nullable(time) };
+const textValue = { value: text({ max: DEFAULTS.secretBytes }) };
+const bytesValue = { valueB64: bytes({ max: DEFAULTS.fileBytes }) };
 
-const plainItem: Codec<PlainItem> = {
+/** Items of the first form, and those of the second, which have fields and a time of expiry too. */
+const SHAPES = {
+  1: { text: struct({ ...head, ...textValue, ...tail }), bytes: struct({ ...head, ...bytesValue, ...tail }) },
+  2: {
+    text: struct({ ...head, ...textValue, ...tail, ...later }),
+    bytes: struct({ ...head, ...bytesValue, ...tail, ...later }),
+  },
+} as const;
+
+/** An item under the rules of one version of the form; what of it is `undefined` stands nowhere. */
+const itemCodec = (v: 1 | 2): Codec<PlainItem> => ({
   decode: (value, path) => {
     if (typeof value === "object" && value !== null && Object.hasOwn(value, "valueB64")) {
-      const { valueB64, ...rest } = asBytes.decode(value, path);
+      const { valueB64, ...rest } = SHAPES[v].bytes.decode(value, path);
       return checked({ ...rest, value: valueB64 }, path);
     }
-    const item = asText.decode(value, path);
+    const item = SHAPES[v].text.decode(value, path);
     if (!isTextType(item.type)) throw new Fault("bad_input", `${path}.valueB64 is missing: the type is not text`);
     return checked({ ...item, value: utf8Bytes(item.value) }, path);
   },
   encode: (item) => {
     const written = isTextType(item.type) ? utf8Text(item.value) : null;
-    const { name, type, value, tags, createdAt } = item;
+    const { value, fields = [], expiresAt = null } = item;
+    const shape = SHAPES[v];
+    const rest = { ...item, type: visible(item.type), fields, expiresAt };
     return written === null
-      ? asBytes.encode({ name, type, valueB64: value, tags, createdAt })
-      : asText.encode({ name, type, value: written, tags, createdAt });
+      ? shape.bytes.encode({ ...rest, valueB64: value })
+      : shape.text.encode({ ...rest, value: written });
   },
-};
+});
+
+function visible(type: SecretType): VisibleType {
+  if (type !== "part") return type;
+  throw new Fault("bad_input", "the parts of a file are exported as the file");
+}
+
+/** True for an item that only the second form can hold. */
+const needsFields = ({ fields, expiresAt }: PlainItem): boolean =>
+  (fields !== undefined && fields.length > 0) || (expiresAt ?? null) !== null;
 
 /** The rules that the shape alone does not show: names, and keys that are keys. */
 function checked(item: PlainItem, path: string): PlainItem {
   try {
     checkName(item.name);
-    publicKeyOf(item.type, item.value);
+    checkFields(item.fields ?? []);
+    boundedItem("json", item);
+    if (item.value.length > 0) publicKeyOf(item.type, item.value);
   } catch (error) {
     if (!(error instanceof Fault)) throw error;
     throw new Fault("bad_input", `${path}: ${error.message}`);
@@ -105,11 +131,20 @@ function checked(item: PlainItem, path: string): PlainItem {
   return item;
 }
 
-const document = struct({
-  keyhold: oneOf(["export"]),
-  v: uint(1, 1),
-  items: list(plainItem, { max: MAX_ITEMS }),
-});
+const documentOf = (v: 1 | 2) =>
+  struct({ keyhold: oneOf(["export"]), v: uint(v, v), items: list(itemCodec(v), { max: MAX_ITEMS }) });
+const DOCUMENTS = { 1: documentOf(1), 2: documentOf(2) } as const;
+
+const document: Codec<{ readonly items: readonly PlainItem[] }> = {
+  decode: (value, path) => {
+    const second = typeof value === "object" && value !== null && "v" in value && value.v === 2;
+    return DOCUMENTS[second ? 2 : 1].decode(value, path);
+  },
+  encode: ({ items }) => {
+    const v = items.some(needsFields) ? 2 : 1;
+    return DOCUMENTS[v].encode({ keyhold: "export", v, items });
+  },
+};
 
 function inFormat<T>(work: () => T): T {
   try {
@@ -122,15 +157,4 @@ function inFormat<T>(work: () => T): T {
 
 function refuseDuplicates(items: readonly PlainItem[], fault: (why: string) => Fault): void {
   if (new Set(items.map((item) => item.name)).size !== items.length) throw fault("a name stands there twice");
-}
-
-/** The JSON object in a file of at most `max` bytes, or null. */
-export function parseObject(file: Uint8Array, max: number): Record<string, unknown> | null {
-  if (file.length > max || file.length < 2) return null;
-  try {
-    const value: unknown = JSON.parse(utf8Text(file) ?? "");
-    return typeof value === "object" && value !== null && !Array.isArray(value) ? { ...value } : null;
-  } catch {
-    return null;
-  }
 }

@@ -1,13 +1,16 @@
-import { p256 } from "@noble/curves/nist.js";
-import { secp256k1 } from "@noble/curves/secp256k1.js";
 import { equalBytes, fromBase64url, toBase64url } from "../crypto/bytes.ts";
 import { sha256 } from "../crypto/kdf.ts";
 import { RSA_JWK_PARTS, type RsaJwk, rsaFromJwk, rsaPublicKey, rsaToJwk } from "../crypto/rsa.ts";
 import { Fault } from "../errors.ts";
 import { publicKeyOf } from "../protocol/keygen.ts";
 import type { SecretType } from "../protocol/secrettype.ts";
+import { EC_CURVES, EC_TYPES, type EcType, isEcType, uncompressedPoint } from "./curves.ts";
 import { boundedValue, FILE_BYTES, type Format, onlyItem, singleName, unreadable, utf8Bytes } from "./item.ts";
-import { parseObject } from "./json.ts";
+import { parseObject } from "./jsontext.ts";
+import { isJwe, sniffJwk } from "./sniff.ts";
+
+/** Types that a JSON Web Key holds. */
+export const JWK_TYPES: readonly SecretType[] = ["bytes", ...EC_TYPES, "ed25519", "x25519", "rsa"];
 
 /**
  * One private or symmetric JSON Web Key (RFC 7517, 7518, 8037, 8812); `kid` is its thumbprint (RFC 7638).
@@ -17,18 +20,17 @@ export const jwk: Format = {
   name: "jwk",
   kind: "single",
   binary: false,
-  types: ["bytes", "p256", "secp256k1", "ed25519", "x25519", "rsa"],
+  types: JWK_TYPES,
   keeps: ["type"],
-  sniff: (file) => typeof parseObject(file, FILE_BYTES.single)?.["kty"] === "string",
+  sniff: sniffJwk,
   read: (file, options) => {
     const key = parseObject(file, FILE_BYTES.single);
+    refuseEncrypted("jwk", key, file);
     if (key === null) throw unreadable("jwk", "it is not one JSON object in UTF-8");
-    if (Object.hasOwn(key, "keys")) throw unreadable("jwk", "it is a key set", "save each of its keys as a file");
-    const { type, value, members } = readKey(key);
+    if (Object.hasOwn(key, "keys")) throw unreadable("jwk", "it is a key set", "import it with --from jwks");
+    const { type, value, kid, lost } = readJwk(key);
     const name = singleName("jwk", options.name);
-    const used = new Set(["kty", ...members]);
-    if (key["kid"] === thumbprint(writeKey(type, value))) used.add("kid");
-    const lost = Object.keys(key).filter((member) => !used.has(member));
+    if (kid !== null) lost.push("kid");
     return {
       items: [{ name, type, value, tags: [], createdAt: null }],
       lost: lost.map((member) => ({ what: `member ${JSON.stringify(member.slice(0, 64))}` })),
@@ -36,10 +38,44 @@ export const jwk: Format = {
   },
   write: (items) => {
     const { type, value } = onlyItem(jwk, items);
-    const key = writeKey(type, value);
-    return utf8Bytes(`${JSON.stringify({ ...key, kid: thumbprint(key) })}\n`);
+    return utf8Bytes(`${JSON.stringify(writeJwk(type, value))}\n`);
   },
 };
+
+/** One key of a file or set. */
+export interface JwkKey {
+  readonly type: SecretType;
+  /** The caller's to wipe. */
+  readonly value: Uint8Array;
+  /** The `kid` where it is another one than the thumbprint, which is made anew. */
+  readonly kid: string | null;
+  readonly thumbprint: string;
+  /** Names of members that have no place in a secret. */
+  readonly lost: string[];
+}
+
+/** Reads a private or symmetric key. @throws Fault bad_input */
+export function readJwk(key: Record<string, unknown>): JwkKey {
+  const { type, value, members } = readKey(key);
+  const own = thumbprint(writeKey(type, value));
+  const used = new Set(["kty", "kid", ...members]);
+  const lost = Object.keys(key).filter((member) => !used.has(member));
+  const { kid } = key;
+  if (kid !== undefined && typeof kid !== "string") lost.push("kid");
+  return { type, value, kid: typeof kid === "string" && kid !== own ? kid : null, thumbprint: own, lost };
+}
+
+/** The members of a key with its thumbprint as `kid`. @throws Fault bad_input */
+export function writeJwk(type: SecretType, value: Uint8Array): JwkMembers {
+  const key = writeKey(type, value);
+  return { ...key, kid: thumbprint(key) };
+}
+
+/** Refuses encrypted content by name (RFC 7516). @throws Fault bad_input */
+export function refuseEncrypted(format: string, members: Record<string, unknown> | null, file: Uint8Array): void {
+  if (!isJwe(members, file)) return;
+  throw unreadable(format, "it is encrypted (JWE), which keyhold does not open", "decrypt it where it was made");
+}
 
 /** Members of a key, all text. */
 export type JwkMembers = { readonly [member: string]: string };
@@ -74,7 +110,7 @@ function readKey(key: Record<string, unknown>): ReadKey {
     case "oct":
       return { type: "bytes", value: boundedValue("jwk", member(key, "k")), members: ["k"] };
     case "EC":
-      return readPair(key, key["crv"] === "P-256" ? "p256" : key["crv"] === "secp256k1" ? "secp256k1" : null);
+      return readPair(key, EC_TYPES.find((type) => EC_CURVES[type].crv === key["crv"]) ?? null);
     case "OKP":
       return readPair(key, key["crv"] === "Ed25519" ? "ed25519" : key["crv"] === "X25519" ? "x25519" : null);
     case "RSA":
@@ -84,14 +120,14 @@ function readKey(key: Record<string, unknown>): ReadKey {
   }
 }
 
-function readPair(key: Record<string, unknown>, type: "p256" | "secp256k1" | "ed25519" | "x25519" | null): ReadKey {
+function readPair(key: Record<string, unknown>, type: EcType | "ed25519" | "x25519" | null): ReadKey {
   if (type === null) {
-    throw unreadable("jwk", "its curve is none of P-256 and secp256k1 (EC), Ed25519 and X25519 (OKP)");
+    throw unreadable("jwk", "its curve is none of P-256, P-384 and secp256k1 (EC), Ed25519 and X25519 (OKP)");
   }
   refusePublic(key);
   const value = member(key, "d");
   const written = keepsFormat(() => writeKey(type, value));
-  const coordinates = type === "p256" || type === "secp256k1" ? ["x", "y"] : ["x"];
+  const coordinates = isEcType(type) ? ["x", "y"] : ["x"];
   for (const name of coordinates) {
     if (!equalBytes(member(key, name), fromBase64url(written[name] ?? ""))) {
       throw unreadable("jwk", "its private and public members contradict each other");
@@ -144,16 +180,12 @@ function writeKey(type: SecretType, value: Uint8Array): JwkMembers {
     case "bytes":
       return { kty: "oct", k: toBase64url(value) };
     case "p256":
+    case "p384":
     case "secp256k1": {
-      publicKeyOf(type, value);
-      const point = (type === "p256" ? p256 : secp256k1).getPublicKey(value, false);
-      return {
-        kty: "EC",
-        crv: type === "p256" ? "P-256" : "secp256k1",
-        x: toBase64url(point.subarray(1, 33)),
-        y: toBase64url(point.subarray(33)),
-        d: toBase64url(value),
-      };
+      const { crv, bytes } = EC_CURVES[type];
+      const point = uncompressedPoint(type, value);
+      const [x, y] = [point.subarray(1, 1 + bytes), point.subarray(1 + bytes)];
+      return { kty: "EC", crv, x: toBase64url(x), y: toBase64url(y), d: toBase64url(value) };
     }
     case "ed25519":
     case "x25519": {

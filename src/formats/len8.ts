@@ -1,6 +1,6 @@
 import { concat } from "../crypto/bytes.ts";
 import { Fault } from "../errors.ts";
-import { SECRET_TYPES } from "../protocol/secrettype.ts";
+import { VISIBLE_TYPES } from "../protocol/secrettype.ts";
 import { type Format, onlyItem, singleName, unreadable } from "./item.ts";
 
 /** One byte with the length, 1 to 255, then that many bytes and nothing more. */
@@ -8,7 +8,7 @@ export const len8: Format = {
   name: "len8",
   kind: "single",
   binary: true,
-  types: SECRET_TYPES,
+  types: VISIBLE_TYPES,
   keeps: [],
   sniff: () => false,
   read: (bytes, options) => {

@@ -1,4 +1,4 @@
-import { SECRET_TYPES } from "../protocol/secrettype.ts";
+import { VISIBLE_TYPES } from "../protocol/secrettype.ts";
 import { boundedValue, type Format, onlyItem, singleName, utf8Text } from "./item.ts";
 
 /** The bytes themselves: read as a `note` where they are UTF-8, else as `bytes`. */
@@ -6,7 +6,7 @@ export const raw: Format = {
   name: "raw",
   kind: "single",
   binary: true,
-  types: SECRET_TYPES,
+  types: VISIBLE_TYPES,
   keeps: [],
   sniff: () => false,
   read: (bytes, options) => {

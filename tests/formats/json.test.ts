@@ -1,10 +1,10 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { formatNamed, type PlainItem, verifyWritten } from "../../src/formats/index.ts";
-import { isTextType, SECRET_TYPES } from "../../src/protocol/secrettype.ts";
+import type { PlainItem } from "../../src/formats/index.ts";
+import { json } from "../../src/formats/json.ts";
+import { isTextType, VISIBLE_TYPES } from "../../src/protocol/secrettype.ts";
 import { ascii, BAD_INPUT, SAMPLES, sample } from "./samples.ts";
 
-const json = formatNamed("json");
 const read = (value: unknown) =>
   json.read(ascii(typeof value === "string" ? value : JSON.stringify(value)), { name: null });
 const refused = (value: unknown) => expect(() => read(value)).toThrow(expect.objectContaining(BAD_INPUT));
@@ -30,11 +30,11 @@ test("its form is fixed", () => {
 test("every type at once, and none at all, comes back", () => {
   expect(json.read(json.write(SAMPLES), { name: "ignored" })).toEqual({ items: [...SAMPLES], lost: [] });
   expect(read(file())).toEqual({ items: [], lost: [] });
-  verifyWritten(json, [], json.write([]));
+  expect(read(new TextDecoder().decode(json.write([]))).items).toEqual([]);
 });
 
 test("any value of any type without an inner form comes back byte for byte", () => {
-  const loose = SECRET_TYPES.filter((type) => type === "bytes" || isTextType(type));
+  const loose = VISIBLE_TYPES.filter((type) => type === "bytes" || isTextType(type));
   const items = fc.uniqueArray(
     fc.record({
       name: fc.string({ unit: fc.constantFrom("a", "Z", "0", " ", "ü", "語", "😀"), minLength: 1, maxLength: 40 }),
@@ -61,7 +61,7 @@ describe("refuses", () => {
   test("other documents", () => {
     for (const value of ["", "{", "null", "[]", "3", "{}", file(entry).items, { ...file(), keyhold: "other" }])
       refused(value);
-    for (const v of [0, 2, "1", 1.5, null]) refused({ ...file(), v });
+    for (const v of [0, 3, "1", 1.5, null]) refused({ ...file(), v });
     refused({ ...file(), more: 1 });
     refused({ keyhold: "export", v: 1 });
     refused({ ...file(), items: {} });
@@ -90,7 +90,7 @@ describe("refuses", () => {
     ]) {
       refused(file({ ...entry, createdAt }));
     }
-    for (const type of ["", "login", "BYTES", "constructor"]) refused(file({ ...entry, type }));
+    for (const type of ["", "part", "BYTES", "constructor"]) refused(file({ ...entry, type }));
     for (const name of ["", "a//b", "..", "a\u0000", "x".repeat(513), "u\u0308"]) refused(file({ ...entry, name }));
   });
 
@@ -115,12 +115,77 @@ describe("refuses", () => {
     for (const wrong of [{ name: "a//b" }, { name: "" }]) {
       expect(() => json.write([{ ...sample("pin"), ...wrong }])).toThrow(expect.objectContaining(BAD_INPUT));
     }
-    const many = Array.from({ length: 100 }, (_, i) => ({
-      ...sample("bytes"),
+  });
+
+  test("more than 128 MiB on writing; files of 16 MiB it holds", () => {
+    const files = Array.from({ length: 7 }, (_, i) => ({
+      ...sample("file"),
       name: `big/${i}`,
-      value: new Uint8Array(65_536),
+      value: new Uint8Array(16 * 1_024 * 1_024),
     }));
-    expect(() => json.write(many)).toThrow(expect.objectContaining({ code: "too_large" }));
-    verifyWritten(json, many.slice(0, 90), json.write(many.slice(0, 90)));
+    expect(() => json.write(files)).toThrow(expect.objectContaining({ code: "too_large" }));
+    const two = json.read(json.write(files.slice(0, 2)), { name: null }).items;
+    expect(two.map(({ value }) => value.length)).toEqual([16_777_216, 16_777_216]);
+    const larger = { ...sample("file"), value: new Uint8Array(16 * 1_024 * 1_024 + 1) };
+    expect(() => json.write([larger])).toThrow(expect.objectContaining(BAD_INPUT));
+  });
+});
+
+describe("version 2", () => {
+  const fields = [
+    { name: "user", kind: "text", value: "ada" },
+    { name: "url", kind: "url", value: "https://example.com" },
+    { name: "url", kind: "url", value: "https://example.org" },
+    { name: "born", kind: "date", value: "1815-12-10" },
+  ] as const;
+  const full = { ...entry, type: "login", fields, expiresAt: "2027-01-01T00:00:00.000Z" };
+  const second = (...items: unknown[]) => ({ keyhold: "export", v: 2, items });
+
+  test("fields and an expiry come back, of a secret without a value too; version 1 is written where there are none", () => {
+    const { items } = read(second(full, { ...full, name: "b", value: "" }));
+    expect(items.map(({ fields, expiresAt }) => ({ fields, expiresAt }))).toEqual([
+      { fields: [...fields], expiresAt: full.expiresAt },
+      { fields: [...fields], expiresAt: full.expiresAt },
+    ]);
+    const written = new TextDecoder().decode(json.write(items));
+    expect(JSON.parse(written)).toEqual(second(full, { ...full, name: "b", value: "" }));
+    expect(
+      JSON.parse(new TextDecoder().decode(json.write([{ ...sample("pin"), fields: [], expiresAt: null }]))).v,
+    ).toBe(1);
+  });
+
+  test("refuses what is no field, doubled ones, reserved names, and fields in version 1", () => {
+    const one = (field: unknown) => second({ ...full, fields: [field] });
+    const good = fields[0];
+    for (const wrong of [
+      null,
+      {},
+      [],
+      "user",
+      { ...good, more: 1 },
+      { ...good, name: "" },
+      { ...good, name: "a\u0007" },
+      { ...good, name: "u\u0308" },
+      { ...good, name: "x".repeat(129) },
+      { ...good, name: "value" },
+      { ...good, kind: "secret" },
+      { ...good, kind: "date" },
+      { ...good, kind: "otp" },
+      { ...good, value: 7 },
+      { ...good, value: "\ud800" },
+      { ...good, value: "x".repeat(65_537) },
+      { name: "user", kind: "text" },
+    ]) {
+      refused(one(wrong));
+    }
+    refused(second({ ...full, fields: [good, good] }));
+    refused(second({ ...full, fields: Array.from({ length: 65 }, (_, i) => ({ ...good, name: `f${i}` })) }));
+    refused(second({ ...full, fields: {} }));
+    refused(second({ ...full, fields: [], value: "" }));
+    for (const expiresAt of ["", "2027-01-01", "2027-02-30T00:00:00Z", 7]) refused(second({ ...full, expiresAt }));
+    const { expiresAt: _, ...undated } = full;
+    refused(second(undated));
+    refused(file(full));
+    refused(second({ ...full, type: "part" }));
   });
 });

@@ -1,13 +1,11 @@
 import { describe, expect, test } from "bun:test";
 import { createPrivateKey, createPublicKey } from "node:crypto";
-import { formatNamed } from "../../src/formats/index.ts";
-import { thumbprint } from "../../src/formats/jwk.ts";
+import { jwk, thumbprint } from "../../src/formats/jwk.ts";
 import { publicKeyOf } from "../../src/protocol/keygen.ts";
 import type { SecretType } from "../../src/protocol/secrettype.ts";
 import vectors from "../vectors/jwk.json" with { type: "json" };
 import { ascii, BAD_INPUT, sample } from "./samples.ts";
 
-const jwk = formatNamed("jwk");
 const read = (key: unknown) => jwk.read(ascii(typeof key === "string" ? key : JSON.stringify(key)), { name: "a" });
 const refused = (key: unknown) => expect(() => read(key)).toThrow(expect.objectContaining(BAD_INPUT));
 const written = (type: SecretType): Record<string, string> =>

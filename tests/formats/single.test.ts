@@ -1,10 +1,14 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { formatNamed } from "../../src/formats/index.ts";
+import { base64 } from "../../src/formats/base64.ts";
+import { hex } from "../../src/formats/hex.ts";
+import { len8 } from "../../src/formats/len8.ts";
+import { raw } from "../../src/formats/raw.ts";
 import { ascii, BAD_INPUT } from "./samples.ts";
 
-const read = (format: string, file: Uint8Array) => formatNamed(format).read(file, { name: "a" }).items[0];
-const refused = (format: string, file: Uint8Array) =>
+const SINGLE = { raw, hex, base64, len8 };
+const read = (format: keyof typeof SINGLE, file: Uint8Array) => SINGLE[format].read(file, { name: "a" }).items[0];
+const refused = (format: keyof typeof SINGLE, file: Uint8Array) =>
   expect(() => read(format, file)).toThrow(expect.objectContaining(BAD_INPUT));
 const item = (value: Uint8Array) => ({ name: "a", type: "bytes" as const, value, tags: [], createdAt: null });
 
@@ -17,12 +21,12 @@ test("raw tells text from bytes and changes nothing", () => {
 });
 
 test("a name that a file system decomposed is composed", () => {
-  expect(formatNamed("raw").read(ascii("x"), { name: "gru\u0308n" }).items[0]?.name).toBe("gr\u00fcn");
+  expect(raw.read(ascii("x"), { name: "gru\u0308n" }).items[0]?.name).toBe("gr\u00fcn");
 });
 
 test("what is read is a copy", () => {
   const file = Uint8Array.of(2, 8, 9);
-  for (const format of ["raw", "len8"]) {
+  for (const format of ["raw", "len8"] as const) {
     const value = read(format, file)?.value;
     value?.fill(0);
     expect(file).toEqual(Uint8Array.of(2, 8, 9));
@@ -34,7 +38,7 @@ describe("hex", () => {
     for (const text of ["00fFA0", "00FFA0\n", "00ffa0 \r\n\t\n"]) {
       expect(read("hex", ascii(text))?.value).toEqual(Uint8Array.of(0, 255, 160));
     }
-    expect(new TextDecoder().decode(formatNamed("hex").write([item(Uint8Array.of(0, 255, 160))]))).toBe("00ffa0\n");
+    expect(new TextDecoder().decode(hex.write([item(Uint8Array.of(0, 255, 160))]))).toBe("00ffa0\n");
   });
 
   test("refuses everything else", () => {
@@ -51,7 +55,7 @@ describe("base64", () => {
     for (const text of ["+/+/Pg==", "+/+/Pg", "-_-_Pg", "-_-_Pg==\n", "+/+/\nPg==\n", "+/+/\r\nPg==\r\n"]) {
       expect(read("base64", ascii(text))?.value).toEqual(bytes);
     }
-    expect(new TextDecoder().decode(formatNamed("base64").write([item(bytes)]))).toBe("+/+/Pg==\n");
+    expect(new TextDecoder().decode(base64.write([item(bytes)]))).toBe("+/+/Pg==\n");
   });
 
   test("reads what the platform writes, wrapped at 64 and 76", () => {
@@ -79,13 +83,13 @@ describe("base64", () => {
 describe("len8", () => {
   test("is one length byte and that many bytes", () => {
     expect(read("len8", Uint8Array.of(2, 7, 8))).toMatchObject({ type: "bytes", value: Uint8Array.of(7, 8) });
-    expect(formatNamed("len8").write([item(Uint8Array.of(7, 8))])).toEqual(Uint8Array.of(2, 7, 8));
+    expect(len8.write([item(Uint8Array.of(7, 8))])).toEqual(Uint8Array.of(2, 7, 8));
     const longest = new Uint8Array(255).fill(1);
-    expect(read("len8", formatNamed("len8").write([item(longest)]))?.value).toEqual(longest);
+    expect(read("len8", len8.write([item(longest)]))?.value).toEqual(longest);
   });
 
   test("refuses a wrong length, no length, no value, and more than 255 bytes", () => {
     for (const file of [[], [0], [0, 1], [1], [2, 1], [1, 1, 1], [255]]) refused("len8", Uint8Array.from(file));
-    expect(() => formatNamed("len8").write([item(new Uint8Array(256))])).toThrow(expect.objectContaining(BAD_INPUT));
+    expect(() => len8.write([item(new Uint8Array(256))])).toThrow(expect.objectContaining(BAD_INPUT));
   });
 });
