@@ -6,7 +6,7 @@ import { leafHash } from "../protocol/leaf.ts";
 import type { Settings } from "../protocol/state.ts";
 import { metaChange, openChecked, valueChange } from "./changes.ts";
 import { takePromise } from "./checkpoint.ts";
-import { type Change, commitChanges, commitSettings, takePending } from "./commit.ts";
+import { type Change, commitChanges, commitSettings } from "./commit.ts";
 import { closeQuietly, type FreshLogin, type Home, logInFreshly, vaultCost } from "./home.ts";
 import { type Lineage, lineageOf, stray } from "./lineage.ts";
 import {
@@ -19,7 +19,9 @@ import {
   type ServerSecret,
   type Surroundings,
 } from "./model.ts";
+import { takePending } from "./pending.ts";
 import type { Profile } from "./profile.ts";
+import type { QueueEntry } from "./queue.ts";
 import type { Session } from "./session.ts";
 import { checkHead, synchroniseAll } from "./sync.ts";
 import { type HeldVault, withVault } from "./vaultbox.ts";
@@ -93,7 +95,7 @@ function lossesOf(before: Model, after: Model, isNewer: Judge): Losses {
     if (mine.leaf.status !== "live") {
       if (theirs && theirs.leaf.status !== mine.leaf.status) remove.push(mine);
     } else if (mine.sealed !== null || sameValue) upload.push(mine);
-    else lost.push(mine.meta?.name ?? mine.leaf.keyId);
+    else if (mine.meta?.type !== "part") lost.push(mine.meta?.name ?? mine.leaf.keyId);
   }
   return { upload, remove, lost };
 }
@@ -105,6 +107,7 @@ const NOTHING_HELD: HeldVault = {
   renew: async () => undefined,
   keepPending: async () => undefined,
   pending: () => null,
+  newKit: async () => undefined,
   dropPending: async () => undefined,
 };
 
@@ -117,11 +120,11 @@ function uploadChange(before: Model, after: Model, mine: ServerSecret, around: S
     return metaChange(after, theirs, meta, "live", around.random);
   }
   if (!sealed) throw new Fault("internal", "there is no copy to upload");
-  const value = openChecked(before, leaf, meta.type, sealed);
+  const content = openChecked(before, leaf, meta, sealed);
   try {
-    return valueChange(after, leaf.keyId, theirs, meta, value, true, around.random);
+    return valueChange(after, leaf.keyId, theirs, meta, content, true, around.random);
   } finally {
-    wipe(value);
+    wipe(content.value);
   }
 }
 
@@ -302,7 +305,7 @@ export async function acceptRestore(
       const isNewer = judgeOf(after, lineage.changed);
       const losses = lossesOf(before, after, isNewer);
       const { uploaded, removed } = await giveBack(before, after, losses, isNewer, open, around);
-      keepMine(before, after);
+      keepMine(before, after, new Set([...uploaded, ...removed].map(({ leaf }) => leaf.keyId)));
       const rekeyed = old.keyedRevision !== boundOf(after).settings.credentialRevision;
       // the generation before stays beside it: it holds what was pinned until now
       box.model = after;
@@ -310,7 +313,8 @@ export async function acceptRestore(
       // the password of the account is another one now: the vault takes it
       if (rekeyed) await held.rekey(password, vaultCost(profile.kdf));
       else await held.save();
-      const names = (all: readonly ServerSecret[]) => all.map(({ meta, leaf }) => meta?.name ?? leaf.keyId);
+      const names = (all: readonly ServerSecret[]) =>
+        all.filter(({ meta }) => meta?.type !== "part").map(({ meta, leaf }) => meta?.name ?? leaf.keyId);
       return {
         serverRevision: reply.head.state.revision,
         knownRevision: old.head.state.revision,
@@ -325,8 +329,19 @@ export async function acceptRestore(
   }
 }
 
-/** Takes over what lies in the vault alone, and copies of values that are the newest still. */
-function keepMine(before: Model, after: Model): void {
+/** Where a change that waits was built on what this vault gave back, it goes on from that. */
+function onGivenBack(entry: QueueEntry, before: Model, after: Model, given: ReadonlySet<KeyId>): QueueEntry {
+  const { base, keyId } = entry;
+  const [known, now] = [before.secrets.get(keyId), after.secrets.get(keyId)];
+  if (base === null || !known || !now || !given.has(keyId) || !equalBytes(base.leaf, leafHash(known.leaf)))
+    return entry;
+  return { ...entry, base: { ...base, leaf: leafHash(now.leaf), version: now.leaf.version } };
+}
+
+/** Takes over what lies in the vault alone, what waits, and copies of values that are the newest still. */
+function keepMine(before: Model, after: Model, given: ReadonlySet<KeyId>): void {
+  after.queue = before.queue.map((entry) => onGivenBack(entry, before, after, given));
+  after.conflicts = before.conflicts;
   for (const [keyId, secret] of before.secrets) {
     if (secret.place === "local") after.secrets.set(keyId, secret);
     const now = after.secrets.get(keyId);

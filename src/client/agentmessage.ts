@@ -13,6 +13,7 @@ const DEPTH_MAX = 64;
 export interface AgentRequest {
   readonly id: string | number;
   readonly method: string;
+  /** As sent: {@link fromAgentJson} reads them. */
   readonly params: unknown;
 }
 
@@ -22,11 +23,13 @@ const RPC = { invalidRequest: -32_600, fault: -32_000 } as const;
 const RPC_OF: Partial<Record<ErrorCode, number>> = { unsupported: -32_601, bad_input: -32_602, internal: -32_603 };
 
 /**
- * Plain data as JSON: bytes become `{"$b64": base64url}`, and an own key that begins with `$` gets one more.
+ * Plain data as JSON: bytes become `{"$b64": base64url}`, and an own key that begins with `$` gets one more. What is
+ * JSON already is given back as it is, without a copy.
  *
- * @throws Fault internal for what is not plain data (functions, dates, NaN) or nested deeper than 64.
+ * @param room Bytes that the bytes in it may take.
+ * @throws Fault internal for what is not plain data (functions, dates, NaN) or nested deeper than 64; too_large
  */
-export function toAgentJson(value: unknown, depth = 0): Json {
+export function toAgentJson(value: unknown, depth = 0, room = { bytes: AGENT_MESSAGE_MAX_BYTES }): Json {
   if (depth > DEPTH_MAX) throw notPlain();
   if (value === null || value === undefined) return null;
   if (typeof value === "string" || typeof value === "boolean") return value;
@@ -34,34 +37,75 @@ export function toAgentJson(value: unknown, depth = 0): Json {
     if (!Number.isFinite(value)) throw notPlain();
     return value;
   }
-  if (value instanceof Uint8Array) return { $b64: toBase64url(value) };
-  if (Array.isArray(value)) return value.map((item) => toAgentJson(item, depth + 1));
+  if (value instanceof Uint8Array) {
+    room.bytes -= Math.ceil((value.length * 4) / 3);
+    // before anything of that size is made
+    if (room.bytes < 0) throw tooLarge();
+    return { $b64: toBase64url(value) };
+  }
+  if (Array.isArray(value)) return listToJson(value, depth, room);
   if (typeof value !== "object") throw notPlain();
   const prototype: unknown = Object.getPrototypeOf(value);
   if (prototype !== Object.prototype && prototype !== null) throw notPlain();
-  return Object.fromEntries(
-    Object.entries(value)
-      .filter(([, item]) => item !== undefined)
-      .map(([key, item]) => [key.startsWith("$") ? `$${key}` : key, toAgentJson(item, depth + 1)]),
-  );
+  return objectToJson(value as Record<string, unknown>, depth, room);
 }
 
-/** Inverse of {@link toAgentJson}. @throws Fault bad_input */
+function listToJson(items: readonly unknown[], depth: number, room: { bytes: number }): Json {
+  let changed: Json[] | null = null;
+  for (let at = 0; at < items.length; at++) {
+    const item = items[at];
+    const json = typeof item === "string" ? item : toAgentJson(item, depth + 1, room);
+    if (changed === null && json !== item) changed = items.slice(0, at) as Json[];
+    changed?.push(json);
+  }
+  return changed ?? (items as readonly Json[]);
+}
+
+function objectToJson(members: Record<string, unknown>, depth: number, room: { bytes: number }): Json {
+  const keys = Object.keys(members);
+  let changed: [string, Json][] | null = null;
+  for (let at = 0; at < keys.length; at++) {
+    const key = keys[at] ?? "";
+    const item = members[key];
+    const json = typeof item === "string" ? item : toAgentJson(item, depth + 1, room);
+    const reserved = key.startsWith("$");
+    if (changed === null && (json !== item || reserved)) {
+      changed = keys.slice(0, at).map((before) => [before, members[before] as Json]);
+    }
+    if (item !== undefined) changed?.push([reserved ? `$${key}` : key, json]);
+  }
+  // assigning would take a key __proto__ for the prototype
+  return changed === null ? (members as { readonly [key: string]: Json }) : Object.fromEntries(changed);
+}
+
+/** Inverse of {@link toAgentJson}; takes what `JSON.parse` gave over and changes it in its place. @throws Fault bad_input */
 export function fromAgentJson(value: unknown, depth = 0): unknown {
   if (depth > DEPTH_MAX) throw new Fault("bad_input", "the message is nested too deeply");
   if (typeof value !== "object" || value === null) return value;
-  if (Array.isArray(value)) return value.map((item) => fromAgentJson(item, depth + 1));
-  const entries = Object.entries(value);
-  const first = entries[0];
-  if (entries.length === 1 && first?.[0] === "$b64") return bytesOf(first[1]);
-  return Object.fromEntries(
-    entries.map(([key, item]) => {
-      if (key.startsWith("$") && !key.startsWith("$$")) {
-        throw new Fault("bad_input", "the message has an unknown $ key");
-      }
-      return [key.startsWith("$$") ? key.slice(1) : key, fromAgentJson(item, depth + 1)];
-    }),
-  );
+  if (Array.isArray(value)) {
+    for (let at = 0; at < value.length; at++) {
+      const item: unknown = value[at];
+      if (typeof item === "object" && item !== null) value[at] = fromAgentJson(item, depth + 1);
+    }
+    return value;
+  }
+  const members = value as Record<string, unknown>;
+  const keys = Object.keys(members);
+  if (keys.length === 1 && keys[0] === "$b64") return bytesOf(members["$b64"]);
+  let renamed = false;
+  for (const key of keys) {
+    const item = members[key];
+    // an own key __proto__ is there already: assigning changes it, and not the prototype
+    if (typeof item === "object" && item !== null) members[key] = fromAgentJson(item, depth + 1);
+    renamed ||= key.startsWith("$");
+  }
+  return renamed ? Object.fromEntries(keys.map((key) => [unescapedKey(key), members[key]])) : members;
+}
+
+function unescapedKey(key: string): string {
+  if (!key.startsWith("$")) return key;
+  if (!key.startsWith("$$")) throw new Fault("bad_input", "the message has an unknown $ key");
+  return key.slice(1);
 }
 
 /** One request line, its newline included. @throws Fault too_large, internal */
@@ -77,13 +121,14 @@ export function readRequest(bytes: Uint8Array): AgentRequest {
   if (
     !known ||
     message["jsonrpc"] !== "2.0" ||
-    (typeof id !== "number" && typeof id !== "string") ||
+    // a number that JSON cannot give back would come back as null
+    !(typeof id === "string" || Number.isFinite(id)) ||
     typeof method !== "string" ||
     !/^[A-Za-z][A-Za-z0-9._-]{0,63}$/.test(method)
   ) {
     throw new Fault("bad_input", "not a JSON-RPC 2.0 request with an id");
   }
-  return { id, method, params: fromAgentJson(message["params"] ?? null) };
+  return { id: id as string | number, method, params: message["params"] ?? null };
 }
 
 /** One result line. @throws Fault too_large, internal */
@@ -168,10 +213,12 @@ function bytesOf(value: unknown): Uint8Array {
 
 function line(message: Json): Uint8Array {
   const bytes = new TextEncoder().encode(`${JSON.stringify(message)}\n`);
-  if (bytes.length > AGENT_MESSAGE_MAX_BYTES) {
-    throw new Fault("too_large", "the message exceeds 8 MiB", { hint: "ask for fewer secrets at once" });
-  }
+  if (bytes.length > AGENT_MESSAGE_MAX_BYTES) throw tooLarge();
   return bytes;
+}
+
+function tooLarge(): Fault {
+  return new Fault("too_large", "the message exceeds 8 MiB", { hint: "ask for fewer secrets at once" });
 }
 
 function notPlain(): Fault {

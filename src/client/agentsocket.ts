@@ -1,16 +1,42 @@
 import { chmodSync, lstatSync, rmSync, statSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
-import { connect, listen, type Socket } from "bun";
-import { concat, wipe } from "../crypto/bytes.ts";
+import { connect, listen } from "bun";
+import { wipe } from "../crypto/bytes.ts";
 import { sha256 } from "../crypto/kdf.ts";
 import { Fault } from "../errors.ts";
 import { tryFileLock } from "../wire/filelock.ts";
 import { libc } from "../wire/libc.ts";
-import { AGENT_MESSAGE_MAX_BYTES, errorLine, readReply, readRequest, requestLine, resultLine } from "./agentmessage.ts";
+import {
+  AGENT_LIMITS,
+  type Connection,
+  discard,
+  endAfterReplies,
+  flush,
+  makeRoom,
+  newConnection,
+  send,
+  sweep,
+  takeLines,
+} from "./agentconnection.ts";
+import { errorLine, fromAgentJson, readReply, readRequest, requestLine, resultLine } from "./agentmessage.ts";
 import { makePrivateDirectory, storageFault } from "./privatefile.ts";
 
+/** Who asks: the process at the other end when it connected, or null where the system does not tell. */
+export interface AgentPeer {
+  readonly pid: number | null;
+  /** Aborted once its connection is closed. */
+  readonly gone: AbortSignal;
+}
+
 /** Answers one request; params and result are plain data. A rejection with a Fault crosses as it is. */
-export type AgentHandler = (method: string, params: unknown) => Promise<unknown>;
+export type AgentHandler = (method: string, params: unknown, peer: AgentPeer) => Promise<unknown>;
+
+/** What else {@link listenAgent} takes. */
+export interface ListenOptions {
+  readonly uid?: number;
+  readonly sent?: (result: unknown) => void;
+  readonly stalledMs?: number;
+}
 
 /** A listening agent. */
 export interface AgentListener {
@@ -19,6 +45,8 @@ export interface AgentListener {
   /** Takes no new requests, answers those under way, removes the socket. Not to be awaited by a handler. */
   stop(): Promise<void>;
 }
+
+const SWEEP_MS = 1_000;
 
 /** sun_path holds 104 bytes on macOS, 108 on Linux, with its end mark. */
 const PATH_MAX_BYTES = 100;
@@ -39,12 +67,43 @@ export function agentSocketPath(path: string): string {
  * peer's user id is checked where it can be had (Linux, macOS); elsewhere the directory's mode alone protects.
  *
  * @param options.uid Whom to serve; the process's own user by default.
+ * @param options.sent Told of each result once it stands in its message: what it held can be wiped.
+ * @param options.stalledMs In place of the documented limit.
  * @throws Fault exists when an agent runs already; denied when the directory is not this user's; storage.
  */
 export async function listenAgent(
   socketPath: string,
   handler: AgentHandler,
-  options: { readonly uid?: number } = {},
+  options: ListenOptions = {},
+): Promise<AgentListener> {
+  let stopping = false;
+  const work: Work = {
+    handler: (method, params, peer) => {
+      if (stopping) throw new Fault("unavailable", "the agent is stopping");
+      return handler(method, params, peer);
+    },
+    sent: options.sent ?? (() => undefined),
+  };
+  const listener = await listenPrivately(socketPath, (connection, chunk) => receive(connection, chunk, work), options);
+  return {
+    path: listener.path,
+    stop: () => {
+      stopping = true;
+      return listener.stop();
+    },
+  };
+}
+
+/**
+ * Listens as {@link listenAgent} does, for messages of any form.
+ *
+ * @param take Gets what arrives; whole messages are worked on in `connection.active` and answered by `send`.
+ * @throws Fault as {@link listenAgent}
+ */
+export async function listenPrivately(
+  socketPath: string,
+  take: (connection: Connection, chunk: Uint8Array) => void,
+  options: Omit<ListenOptions, "sent"> = {},
 ): Promise<AgentListener> {
   const path = agentSocketPath(socketPath);
   const uid = options.uid ?? process.geteuid?.();
@@ -56,13 +115,15 @@ export async function listenAgent(
   }
   const connections = new Set<Connection>();
   let stopping = false;
+  const sweeper = setInterval(() => sweep(connections, options.stalledMs), SWEEP_MS);
+  sweeper.unref();
   try {
     removeStale(path);
     const listener = listen<Connection | undefined>({
       unix: path,
       socket: {
         open: (socket) => {
-          if (stopping || !mayAsk(socket, uid)) {
+          if (stopping || !mayAsk(socket, uid) || !makeRoom(connections)) {
             socket.terminate();
             return;
           }
@@ -70,7 +131,9 @@ export async function listenAgent(
           connections.add(socket.data);
         },
         data: (socket, chunk) => {
-          if (socket.data) receive(socket.data, chunk, handler, () => stopping);
+          if (!socket.data) return;
+          take(socket.data, chunk);
+          if (socket.data.received > 0) sweep(connections, options.stalledMs);
         },
         drain: (socket) => {
           if (socket.data) flush(socket.data);
@@ -78,6 +141,7 @@ export async function listenAgent(
         close: (socket) => {
           if (!socket.data) return;
           socket.data.closed = true;
+          socket.data.gone.abort();
           connections.delete(socket.data);
           discard(socket.data);
         },
@@ -90,6 +154,7 @@ export async function listenAgent(
       stop: async () => {
         if (stopping) return;
         stopping = true;
+        clearInterval(sweeper);
         listener.stop();
         rmSync(path, { force: true });
         const busy = [...connections].flatMap((connection) => [...connection.active]);
@@ -99,6 +164,7 @@ export async function listenAgent(
       },
     };
   } catch (error) {
+    clearInterval(sweeper);
     lock.release();
     throw storageFault("cannot listen for the agent", error);
   }
@@ -126,7 +192,8 @@ export async function callAgent(
   answer.promise.catch(() => undefined);
   let connection: Connection | undefined;
   const timer = setTimeout(() => {
-    answer.reject(new Fault("timed_out", "the agent did not answer in time"));
+    const hint = `if it hangs: kill -9 ${connection?.pid ?? "its process"}, then keyhold unlock`;
+    answer.reject(new Fault("timed_out", "the agent did not answer in time", { hint }));
     connection?.socket.terminate();
   }, options.timeoutMs);
   try {
@@ -171,38 +238,26 @@ export async function callAgent(
   }
 }
 
-/** One end of a connection: what arrived without its newline, and what waits to be written. */
-interface Connection {
-  readonly socket: Socket<Connection | undefined>;
-  readonly active: Set<Promise<void>>;
-  parts: Uint8Array[];
-  partBytes: number;
-  queue: Uint8Array[];
-  /** Bytes of the queue's first element that were written. */
-  written: number;
-  ending: boolean;
-  closed: boolean;
+interface Work {
+  readonly handler: AgentHandler;
+  readonly sent: (result: unknown) => void;
 }
 
-function newConnection(socket: Socket<Connection | undefined>): Connection {
-  return { socket, active: new Set(), parts: [], partBytes: 0, queue: [], written: 0, ending: false, closed: false };
-}
-
-function discard(connection: Connection): void {
-  wipe(...connection.parts, ...connection.queue);
-  connection.parts = [];
-  connection.queue = [];
-}
-
-function receive(connection: Connection, chunk: Uint8Array, handler: AgentHandler, stopping: () => boolean): void {
+function receive(connection: Connection, chunk: Uint8Array, work: Work): void {
   if (connection.ending) return;
   const { lines, tooLong } = takeLines(connection, chunk);
-  for (const line of lines) {
-    const work = answerLine(line, handler, stopping).then((reply) => {
-      connection.active.delete(work);
+  for (const [i, line] of lines.entries()) {
+    if (connection.active.size >= AGENT_LIMITS.requests) {
+      for (const unread of lines.slice(i)) wipe(unread);
+      send(connection, errorLine(null, new Fault("rate_limited", "too many requests at once on one connection")));
+      endAfterReplies(connection);
+      return;
+    }
+    const answering = answerLine(line, work, { pid: connection.pid, gone: connection.gone.signal }).then((reply) => {
+      connection.active.delete(answering);
       send(connection, reply);
     });
-    connection.active.add(work);
+    connection.active.add(answering);
   }
   if (tooLong) {
     send(connection, errorLine(null, new Fault("too_large", "the message exceeds 8 MiB")));
@@ -210,67 +265,22 @@ function receive(connection: Connection, chunk: Uint8Array, handler: AgentHandle
   }
 }
 
-async function answerLine(line: Uint8Array, handler: AgentHandler, stopping: () => boolean): Promise<Uint8Array> {
+async function answerLine(line: Uint8Array, work: Work, peer: AgentPeer): Promise<Uint8Array> {
   let id: string | number | null = null;
   try {
     const request = readRequest(line);
     id = request.id;
-    if (stopping()) throw new Fault("unavailable", "the agent is stopping");
-    return resultLine(id, await handler(request.method, request.params));
+    const result = await work.handler(request.method, fromAgentJson(request.params), peer);
+    try {
+      return resultLine(id, result);
+    } finally {
+      work.sent(result);
+    }
   } catch (error) {
     return errorLine(id, error);
   } finally {
     wipe(line);
   }
-}
-
-/** Whole lines (copies, without newline) that a chunk completes; a too long one ends the taking. */
-function takeLines(connection: Connection, chunk: Uint8Array): { lines: Uint8Array[]; tooLong: boolean } {
-  const lines: Uint8Array[] = [];
-  let from = 0;
-  for (;;) {
-    const newline = chunk.indexOf(0x0a, from);
-    const part = chunk.slice(from, newline < 0 ? undefined : newline);
-    connection.parts.push(part);
-    connection.partBytes += part.length;
-    const tooLong = connection.partBytes >= AGENT_MESSAGE_MAX_BYTES;
-    if (newline >= 0 && !tooLong) lines.push(concat(...connection.parts));
-    if (newline >= 0 || tooLong) {
-      wipe(...connection.parts);
-      connection.parts = [];
-      connection.partBytes = 0;
-    }
-    if (newline < 0 || tooLong) return { lines, tooLong };
-    from = newline + 1;
-  }
-}
-
-/** Takes `bytes` over and wipes them once they are written. */
-function send(connection: Connection, bytes: Uint8Array): void {
-  if (connection.closed) {
-    wipe(bytes);
-    return;
-  }
-  connection.queue.push(bytes);
-  flush(connection);
-}
-
-function flush(connection: Connection): void {
-  for (let bytes = connection.queue[0]; bytes; bytes = connection.queue[0]) {
-    const sent = connection.socket.write(bytes.subarray(connection.written));
-    if (sent < 0) return;
-    connection.written += sent;
-    if (connection.written < bytes.length) return;
-    wipe(bytes);
-    connection.queue.shift();
-    connection.written = 0;
-  }
-  if (connection.ending && connection.active.size === 0) connection.socket.end();
-}
-
-function endAfterReplies(connection: Connection): void {
-  connection.ending = true;
-  flush(connection);
 }
 
 /** The runtime shows the descriptor of a socket without documenting it: where it does not, the directory protects. */

@@ -16,7 +16,10 @@ import { synchronise } from "./sync.ts";
 
 function itemOf(model: Model, salted: SaltedEntry): AuditItem {
   const { entry } = salted;
-  const name = entry.keyId === null ? null : (model.secrets.get(entry.keyId)?.meta?.name ?? null);
+  const meta = entry.keyId === null ? undefined : model.secrets.get(entry.keyId)?.meta;
+  // the part of a file has the id of its file for a name
+  const named = meta?.type === "part" ? model.secrets.get(meta.name as KeyId)?.meta : meta;
+  const name = named?.name ?? null;
   return {
     seq: entry.seq,
     at: new Date(entry.atMs).toISOString(),

@@ -1,10 +1,14 @@
-import { type RandomSource, ZERO_HASH_BYTES } from "../crypto/bytes.ts";
+import { type RandomSource, wipe, ZERO_HASH_BYTES } from "../crypto/bytes.ts";
 import { Fault } from "../errors.ts";
+import { sshPublicKey } from "../formats/openssh.ts";
 import { isId, type KeyId } from "../ids.ts";
+import { type Content, type Field, type FileParts, shownFields } from "../protocol/content.ts";
 import { publicKeyOf } from "../protocol/keygen.ts";
 import { type LeafRecord, type LeafStatus, leafHash } from "../protocol/leaf.ts";
+import { nearestName } from "../protocol/nearest.ts";
 import { openValue, sealedHash, sealValue } from "../protocol/secret.ts";
 import { isTextType, type SecretType } from "../protocol/secrettype.ts";
+import { decodeFile, decodeRecord, encodeFile, encodeRecord } from "../wire/content.ts";
 import type { SecretInfo, Where } from "./api.ts";
 import type { Change } from "./commit.ts";
 import { encryptMeta, type Meta, UNREADABLE } from "./meta.ts";
@@ -14,7 +18,8 @@ const ZEROS = ZERO_HASH_BYTES;
 
 /** Where a secret's newest value lies. */
 export function whereIs(secret: Secret): Where {
-  if (secret.place === "local") return "local";
+  // what waits for the server lies in the vault
+  if (secret.place !== "server") return "local";
   return secret.sealed === null ? "server" : "both";
 }
 
@@ -32,14 +37,19 @@ export function infoOf(secret: Secret): SecretInfo {
     updatedAt: new Date(meta.updatedAtMs).toISOString(),
     where: whereIs(secret),
     origin: meta.origin,
+    ...(secret.place === "queued" ? { queued: true } : {}),
     publicKey: meta.publicKey,
+    expiresAt: meta.expiresAtMs === null ? null : new Date(meta.expiresAtMs).toISOString(),
+    user: meta.user,
+    urls: meta.urls,
   };
 }
 
 /** Live secrets, and with `removed` also those that can be restored. */
 function named(model: Model, name: string, removed: boolean): Secret[] {
   return [...model.secrets.values()].filter(
-    ({ leaf, meta }) => meta?.name === name && (leaf.status === "live" || (removed && leaf.status === "removed")),
+    ({ leaf, meta }) =>
+      meta?.name === name && meta.type !== "part" && (leaf.status === "live" || (removed && leaf.status === "removed")),
   );
 }
 
@@ -62,13 +72,26 @@ export function findSecret(model: Model, given: string, options: { removed?: boo
   const gone = removed ? named(model, name, true).sort((a, b) => timeOf(b) - timeOf(a)) : [];
   if (gone[0]) return gone[0];
   const prefix = given.toLowerCase();
-  if (!/^[0-9a-f]{4,32}$/.test(prefix)) throw noSuchSecret();
+  if (!/^[0-9a-f]{4,32}$/.test(prefix)) throw notFound(model, name);
   const byId = [...model.secrets.values()].filter(
-    ({ leaf }) => leaf.keyId.startsWith(prefix) && (leaf.status === "live" || (removed && leaf.status === "removed")),
+    ({ leaf, meta }) =>
+      meta?.type !== "part" &&
+      leaf.keyId.startsWith(prefix) &&
+      (leaf.status === "live" || (removed && leaf.status === "removed")),
   );
   if (byId.length > 1) throw ambiguous(byId);
-  if (!byId[0]) throw noSuchSecret();
+  if (!byId[0]) throw notFound(model, name);
   return byId[0];
+}
+
+/** That there is no such secret, with the name that may have been meant: whoever asks has the names already. */
+function notFound(model: Model, given: string): Fault {
+  const names = [...model.secrets.values()].flatMap(({ leaf, meta }) =>
+    leaf.status === "live" && meta !== null && meta.type !== "part" ? [meta.name] : [],
+  );
+  const near = nearestName(given, names);
+  if (near === null) return noSuchSecret();
+  return new Fault("not_found", "no such secret", { hint: `there is ${JSON.stringify(near)}   (keyhold list)` });
 }
 
 /**
@@ -113,7 +136,14 @@ export function newMeta(
   publicKey: Uint8Array | null,
   nowMs: number,
 ): Meta {
-  return { name, type, tags, createdAtMs: nowMs, updatedAtMs: nowMs, origin, publicKey };
+  const dates = { createdAtMs: nowMs, updatedAtMs: nowMs, expiresAtMs: null };
+  return { name, type, tags, ...dates, origin, publicKey, form: "raw", user: null, urls: [] };
+}
+
+/** Metadata of content: its form, and what of its fields is shown. */
+export function withFields(meta: Meta, fields: readonly Field[], file?: FileParts): Meta {
+  const form = file ? "parts" : fields.length > 0 ? "record" : "raw";
+  return { ...meta, form, ...shownFields(fields) };
 }
 
 /** The type of a value that came without one: text or bytes. */
@@ -128,10 +158,10 @@ export function typeOfValue(value: Uint8Array): SecretType {
 
 /** Public key of a value of that type, which also checks the value. @throws Fault bad_input */
 export function checkedPublicKey(type: SecretType, value: Uint8Array): Uint8Array | null {
-  if (isTextType(type) && typeOfValue(value) !== "note") {
+  if (isTextType(type) && value.length > 0 && typeOfValue(value) !== "note") {
     throw new Fault("bad_input", `a value of type "${type}" is UTF-8 text`, { hint: "use --type bytes" });
   }
-  return publicKeyOf(type, value);
+  return type === "ssh" ? sshPublicKey(value) : publicKeyOf(type, value);
 }
 
 /** The server offers the id of a secret that exists as a new one: the old one would be overwritten. */
@@ -143,20 +173,46 @@ function newerVersion(): Fault {
   return new Fault("unsupported", "a newer version of keyhold wrote this secret", { hint: "update keyhold" });
 }
 
-/** A change that gives a secret its first or next value. */
+/** A change that gives a secret its first or next content, in the form that the metadata says. */
 export function valueChange(
   model: Model,
   keyId: KeyId,
   before: Secret | undefined,
   meta: Meta,
-  value: Uint8Array,
+  content: Content,
+  keep: boolean,
+  random: RandomSource,
+): Change {
+  const plain = plainOf(meta, content);
+  try {
+    return plainChange(model, keyId, before, meta, plain, keep, random);
+  } finally {
+    if (plain !== content.value) wipe(plain);
+  }
+}
+
+/** The same of what is sealed in place of the value. */
+export function plainChange(
+  model: Model,
+  keyId: KeyId,
+  before: Secret | undefined,
+  meta: Meta,
+  plain: Uint8Array,
   keep: boolean,
   random: RandomSource,
 ): Change {
   if (!before && model.secrets.has(keyId)) throw reservedTwice();
   const version = (before?.leaf.version ?? 0) + 1;
-  const sealed = sealValue(model.keys.record, { userId: model.owner, keyId, version, type: meta.type }, value, random);
+  const context = { userId: model.owner, keyId, version, type: meta.type };
+  const sealed = sealValue(model.keys.record, context, plain, random);
   return { leaf: nextLeaf(model, keyId, before, meta, version, sealedHash(sealed), "live", random), sealed, keep };
+}
+
+function plainOf({ form }: Meta, content: Content): Uint8Array {
+  if (form === "raw") return content.value;
+  if (form === "record") return encodeRecord(content);
+  if (!content.file) throw new Fault("internal", "a file without its parts");
+  return encodeFile(content.file, content.fields);
 }
 
 /** A change of metadata or status alone. */
@@ -188,13 +244,29 @@ function nextLeaf(
 /**
  * Opens a sealed value after checking that it is the one that the leaf commits to.
  *
+ * @param meta Type and form of that version.
  * @throws Fault integrity
  */
-export function openChecked(model: Model, leaf: LeafRecord, type: SecretType, sealed: Uint8Array): Uint8Array {
+export function openChecked(
+  model: Model,
+  leaf: LeafRecord,
+  { type, form }: Pick<Meta, "type" | "form">,
+  sealed: Uint8Array,
+): Content {
   if (Buffer.compare(sealedHash(sealed), leaf.sealedHash) !== 0) {
     throw new Fault("integrity", "the server sent another value than the one that was stored");
   }
   if (model.secrets.get(leaf.keyId)?.meta?.origin === UNREADABLE) throw newerVersion();
   const context = { userId: model.owner, keyId: leaf.keyId, version: leaf.version, type };
-  return openValue(recordKeys(model), context, sealed);
+  return contentOf(form, openValue(recordKeys(model), context, sealed));
+}
+
+/** What was sealed in place of a value, read by its form. Takes `plain` over. @throws Fault integrity */
+export function contentOf(form: Meta["form"], plain: Uint8Array): Content {
+  if (form === "raw") return { value: plain, fields: [] };
+  try {
+    return form === "parts" ? decodeFile(plain) : decodeRecord(plain);
+  } finally {
+    wipe(plain);
+  }
 }

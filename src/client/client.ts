@@ -2,32 +2,30 @@ import { wipe } from "../crypto/bytes.ts";
 import { Fault } from "../errors.ts";
 import { openDeviceName } from "../protocol/account.ts";
 import { closeVault } from "../protocol/vault.ts";
-import type { KeyholdClient, Status } from "./api.ts";
+import type { ConflictInfo, KeyholdClient, Status } from "./api.ts";
 import { exportAudit } from "./auditfile.ts";
 import { listAudit, verifyAudit } from "./auditing.ts";
-import { infoOf } from "./changes.ts";
+import { RECEIPTS_MAX } from "./body.ts";
+import type { createFiles } from "./fileparts.ts";
 import { importItems } from "./importing.ts";
 import { linkDevice } from "./link.ts";
-import { type Model, RECEIPTS_MAX } from "./model.ts";
+import { listSecrets } from "./listing.ts";
 import { type Open, online, save } from "./opened.ts";
+import { secretOtp } from "./otp.ts";
+import { viewOf } from "./overlay.ts";
+import { type Conflict, openConflicts } from "./queue.ts";
 import { getManySecrets, getSecret, historyOf, syncedAt } from "./reading.ts";
 import { resumeRewrapping } from "./rewrapping.ts";
+import { signSecret } from "./signing.ts";
 import { synchronise } from "./sync.ts";
+import { refresh } from "./vaultbox.ts";
 import { readPending } from "./vaultfile.ts";
-import { generateSecret, removeSecret, renameSecret, restoreSecret, storeSecret, tagSecret } from "./writing.ts";
+import { generateSecret, renameSecret, restoreSecret, storeSecret, tagSecret } from "./writing.ts";
 
-function listed(model: Model, input: { prefix: string | null; search: string | null; tag: string | null }) {
-  const prefix = input.prefix?.normalize("NFC") ?? "";
-  const wanted = input.search?.normalize("NFC").toLowerCase() ?? null;
-  const tag = input.tag?.normalize("NFC") ?? null;
-  return [...model.secrets.values()]
-    .filter((secret) => secret.leaf.status === "live" && secret.meta !== null)
-    .map(infoOf)
-    .filter((info) => info.name.startsWith(prefix))
-    .filter((info) => tag === null || info.tags.includes(tag))
-    .filter((info) => wanted === null || [info.name, ...info.tags].some((text) => text.toLowerCase().includes(wanted)))
-    .sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0));
-}
+const conflictInfo = ({ newest: _, atMs, ...conflict }: Conflict): ConflictInfo => ({
+  ...conflict,
+  at: new Date(atMs).toISOString(),
+});
 
 /** Failures of the server's absence, which must not fail what was done before it. */
 const AWAY: ReadonlySet<string> = new Set([
@@ -61,6 +59,12 @@ export interface Place {
 export function createClient(open: Open, place: Place, end: () => Promise<void>): KeyholdClient {
   let tail: Promise<unknown> = Promise.resolve();
   let closing: Promise<void> | null = null;
+  let fileCalls: ReturnType<typeof createFiles> | null = null;
+
+  async function files(): Promise<ReturnType<typeof createFiles>> {
+    if (fileCalls === null) fileCalls = (await import("./fileparts.ts")).createFiles(open);
+    return fileCalls;
+  }
 
   function inTurn<T>(run: () => Promise<T>): Promise<T> {
     if (closing !== null) return Promise.reject(new Fault("locked", "this client was closed"));
@@ -99,6 +103,7 @@ export function createClient(open: Open, place: Place, end: () => Promise<void>)
   }
 
   async function status(): Promise<Status> {
+    refresh(open.box);
     const { model } = open.box;
     const { bound } = model;
     let valid = false;
@@ -114,7 +119,9 @@ export function createClient(open: Open, place: Place, end: () => Promise<void>)
         if (error.code === "integrity") throw error;
       }
     }
-    const live = [...model.secrets.values()].filter(({ leaf }) => leaf.status === "live").length;
+    const live = [...viewOf(model).secrets.values()].filter(
+      ({ leaf, meta }) => leaf.status === "live" && meta?.type !== "part",
+    ).length;
     return {
       profile: place.profile,
       server: place.server ? { ...place.server, reachable } : null,
@@ -129,6 +136,8 @@ export function createClient(open: Open, place: Place, end: () => Promise<void>)
             syncedAt: syncedAt(open),
             pending: readPending(open.box.path) !== null,
             rewrapping: bound.rewrapping !== null,
+            queued: model.queue.length,
+            conflicts: openConflicts(model).map(conflictInfo),
           }
         : null,
       auditHead: bound ? { seq: bound.witnessed.seq, linkHex: bound.witnessed.link.toHex() } : null,
@@ -138,36 +147,30 @@ export function createClient(open: Open, place: Place, end: () => Promise<void>)
   return {
     generate: (input) => queued(() => generateSecret(open, input)),
     store: (input) => queued(() => storeSecret(open, input)),
-    get: (input) => queued(() => getSecret(open, input)),
+    get: (input) =>
+      queued(async () => {
+        const got = await getSecret(open, input);
+        if (input.save && got.size !== undefined) await (await files()).keep(got.info.keyId);
+        return got;
+      }),
+    otp: (input) => queued(() => secretOtp(open, input)),
     getMany: (input) => queued(() => getManySecrets(open, input)),
-    list: (input) =>
-      queued(() =>
-        online(open, input.fresh, async (at) => {
-          if (!at)
-            return {
-              items: listed(open.box.model, input),
-              requestId: null,
-              from: "vault" as const,
-              syncedAt: syncedAt(open),
-            };
-          const before = open.box.model.bound?.head.state.revision;
-          const { answer } = await synchronise(open.box.model, at.session, open.around, "secret.list");
-          const items = listed(open.box.model, input);
-          if (open.box.model.bound?.head.state.revision !== before) await save(open);
-          return {
-            items,
-            requestId: answer.requestId,
-            from: "server" as const,
-            syncedAt: syncedAt(open),
-          };
-        }),
-      ),
+    sign: (input) => queued(() => signSecret(open, input)),
+    unwrapFileKey: (input) => queued(async () => (await import("./filekey.ts")).unwrapFileKey(open, input)),
+    list: (input) => queued(() => listSecrets(open, input)),
     history: (input) => queued(() => historyOf(open, input)),
     restore: (input) => queued(() => restoreSecret(open, input)),
     rename: (input) => queued(() => renameSecret(open, input)),
     tag: (input) => queued(() => tagSecret(open, input)),
-    remove: (input) => queued(() => removeSecret(open, input)),
+    remove: (input) => queued(async () => (await import("./partsweep.ts")).removeWithParts(open, input)),
     importItems: (input) => queued(() => importItems(open, input)),
+    fileBegin: (input) => queued(async () => (await files()).fileBegin(input)),
+    fileAppend: (input) => queued(async () => (await files()).fileAppend(input)),
+    fileFinish: (input) => queued(async () => (await files()).fileFinish(input)),
+    fileAbort: (input) => queued(async () => (await files()).fileAbort(input)),
+    fileOpen: (input) => queued(async () => (await files()).fileOpen(input)),
+    fileRead: (input) => queued(async () => (await files()).fileRead(input)),
+    report: (input) => queued(async () => (await import("./report.ts")).reportOn(open, input)),
     auditList: (input) => queued(() => listAudit(open, input)),
     auditVerify: () => queued(() => verifyAudit(open)),
     auditExport: (input) => queued(() => exportAudit(open, input.cursor)),
@@ -212,10 +215,17 @@ export function createClient(open: Open, place: Place, end: () => Promise<void>)
       }),
     sync: () =>
       queued(() =>
-        online(open, true, async () => {
+        online(open, true, async (at) => {
           const { changed, answer } = await synchronise(open.box.model, session(), open.around);
           await save(open);
-          return { revision: open.box.model.bound?.head.state.revision ?? 0, changed, requestId: answer.requestId };
+          await (await import("./partsweep.ts")).sweepParts(open);
+          return {
+            revision: open.box.model.bound?.head.state.revision ?? 0,
+            changed,
+            sent: at?.merged.sent ?? 0,
+            conflicts: openConflicts(open.box.model).length,
+            requestId: answer.requestId,
+          };
         }),
       ),
     // says how things stand, and changes nothing of it
@@ -228,6 +238,7 @@ export function createClient(open: Open, place: Place, end: () => Promise<void>)
 
   async function finish(): Promise<void> {
     await tail;
+    fileCalls?.end();
     try {
       await end();
       await keepReceipts();

@@ -90,12 +90,18 @@ export async function deleteAccount(
   const { open, done } = fresh;
   const { box } = open;
   try {
-    await online(open, true, () => synchronise(box.model, done.session, around));
+    // what waits would go to an account that ends: it stays in the vault
+    await online(open, true, () => synchronise(box.model, done.session, around), false);
     await confirm(wouldStay(box.model));
-    const requestId = await online(open, true, async (at) => {
-      if (at?.moved()) await synchronise(box.model, done.session, around);
-      return withVault(box, around, () => sendLast(fresh, profile));
-    });
+    const requestId = await online(
+      open,
+      true,
+      async (at) => {
+        if (at?.moved()) await synchronise(box.model, done.session, around);
+        return withVault(box, around, () => sendLast(fresh, profile));
+      },
+      false,
+    );
     const left = await detachVault(box, { profiles: home.profiles, profile }, around);
     return { account, userId, requestId, ...left };
   } catch (error) {

@@ -5,19 +5,21 @@ import { idBytes, type KeyId, newId, type RequestId } from "../ids.ts";
 import { DEFAULTS } from "../protocol/defaults.ts";
 import { type LeafRecord, leafHash } from "../protocol/leaf.ts";
 import { type Settings, type SignedState, settingsHash, signState, stateHash } from "../protocol/state.ts";
-import { decodeJson, encodeJson, id, list, nullable, oneOf, struct, text } from "../wire/codec.ts";
-import {
-  COMMITS,
-  type CommitName,
-  type InputOf,
-  type OperationName,
-  operations,
-  requestHash,
-} from "../wire/operations.ts";
-import { hash32 } from "../wire/records.ts";
+import { decodeJson, encodeJson } from "../wire/codec.ts";
+import { type CommitName, type InputOf, type OperationName, operations, requestHash } from "../wire/operations.ts";
 import { boundOf, type Model, pauseIn, pinnedHash, putServerLeaf, type Surroundings, signersOf } from "./model.ts";
+import {
+  holdsState,
+  keepCopies,
+  type Mutation,
+  pendingCodec,
+  type SettingsName,
+  settleChanges,
+  wasMade,
+} from "./pending.ts";
 import { renewModel } from "./renew.ts";
-import { type Answer, isSealed, type Session } from "./session.ts";
+import { type Answer, isSealed, type Session, wasUnsent } from "./session.ts";
+import { type Settled, settle } from "./settling.ts";
 import { checkHead, synchronise } from "./sync.ts";
 import type { HeldVault } from "./vaultbox.ts";
 
@@ -27,33 +29,18 @@ export interface Change {
   readonly sealed: Uint8Array | null;
   /** Whether the vault keeps a copy of the value. */
   readonly keep: boolean;
+  /** Where it is one that waited for the server: it leaves the queue with the write that takes it in. */
+  readonly settles?: Settled;
 }
 
-/** Mutations of the settings. */
-const SETTINGS = [
-  "account.device.add",
-  "account.password",
-  "account.reregister",
-  "account.kit",
-  "account.adopt",
-] as const satisfies readonly OperationName[];
+/** Names, ids and hashes of one change in JSON. */
+const CHANGE_BYTES = 640;
 
-type SettingsName = (typeof SETTINGS)[number];
-
-type Mutation = CommitName | SettingsName | "account.rotate";
-
-const MUTATIONS = [...COMMITS, ...SETTINGS, "account.rotate"] as const satisfies readonly Mutation[];
-
-/** A request as it was, or may have been, sent: sent again exactly until it is answered. */
-const pendingCodec = struct({
-  operation: oneOf(MUTATIONS),
-  requestId: id<RequestId>(),
-  body: text({ min: 2, max: DEFAULTS.bodyBytes }),
-  /** Secrets whose new value the vault keeps a copy of. */
-  keep: list(id<KeyId>(), { max: DEFAULTS.changesPerRequest }),
-  /** Account key that a rotation brings. */
-  accountKey: nullable(hash32),
-});
+/** Bytes of a change as it is sent, or a little more. */
+export function changeBytes({ leaf, sealed }: Pick<Change, "leaf" | "sealed">): number {
+  const parts = [sealed, leaf.meta, leaf.publicKey];
+  return parts.reduce((sum, part) => sum + Math.ceil(((part?.length ?? 0) * 4) / 3), CHANGE_BYTES);
+}
 
 /**
  * The next state of the account, signed by its identity and this device (docs/protocol.md §5.4).
@@ -98,19 +85,26 @@ export async function send<N extends Mutation>(
   input: InputOf<N>,
   keep: readonly KeyId[],
   accountKey: Uint8Array | null = null,
+  settles: readonly Settled[] = [],
 ): Promise<Answer<unknown>> {
   const body = encodeJson(operations[operation].input as never, input as never);
   // what no server takes must not be kept: it would stand in the way of every later change
   if (Buffer.byteLength(body) > DEFAULTS.bodyBytes) {
     throw new Fault("too_large", `a change has at most ${DEFAULTS.bodyBytes} bytes as it is sent`);
   }
-  const plain = new TextEncoder().encode(encodeJson(pendingCodec, { operation, requestId, body, keep, accountKey }));
+  const pending = { operation, requestId, body, keep, accountKey, settles };
+  const plain = new TextEncoder().encode(encodeJson(pendingCodec, pending));
   try {
     await held.keepPending(plain);
   } finally {
     wipe(plain);
   }
-  return deliver(held, session, operation, requestId, input);
+  try {
+    return await deliver(held, session, operation, requestId, input);
+  } catch (error) {
+    if (wasUnsent(error)) await held.dropPending();
+    throw error;
+  }
 }
 
 const isFault = (error: unknown, code: Fault["code"]): error is Fault => error instanceof Fault && error.code === code;
@@ -130,6 +124,7 @@ async function deliver<N extends Mutation>(
     return await session.call(operation, input, requestId);
   } catch (error) {
     if (isSealed(error)) await held.dropPending();
+    else if (wasUnsent(error)) throw error;
     else if (isFault(error, "session_invalid") && OPENS.has(operation)) {
       // sent again later it would undo what ended the session, such as another password; if it was made after all,
       // the vault follows at the next login
@@ -181,7 +176,7 @@ export async function settlePending(
 ): Promise<void> {
   const plain = held.pending();
   if (plain === null) return;
-  const { operation, requestId, body, keep, accountKey } = decodeJson(pendingCodec, plain);
+  const { operation, requestId, body, keep, accountKey, settles } = decodeJson(pendingCodec, plain);
   wipe(plain);
   const input = operations[operation].input.decode(JSON.parse(body), "");
   const { state } = input;
@@ -199,7 +194,10 @@ export async function settlePending(
   if (receipt !== null && !holdsState(model, states, state)) {
     throw new Fault("integrity", "the server acknowledged a change that it does not show");
   }
-  if ("changes" in input) keepCopies(model, input.changes, keep);
+  if ("changes" in input) {
+    keepCopies(model, input.changes, keep);
+    if (receipt !== null || wasMade(model, states, state, input.changes)) settleChanges(model, input.changes, settles);
+  }
   if (accountKey === null) await held.save();
   else await held.renew(null);
   await held.dropPending();
@@ -215,35 +213,6 @@ function takeRotation(
 ): void {
   const known = boundOf(model).settings.rotations.some(({ revision }) => revision === state.revision);
   if (!known) renewModel(model, accountKey, settings, state.revision, around.random);
-}
-
-/** Takes the changes of a request that will not be settled any more into a model, where they continue it. */
-export function takePending(model: Model, plain: Uint8Array): void {
-  const { operation, body } = decodeJson(pendingCodec, plain);
-  const input = operations[operation].input.decode(JSON.parse(body), "");
-  if (!("changes" in input)) return;
-  for (const { leaf, sealed } of input.changes) {
-    const known = model.secrets.get(leaf.keyId);
-    const continues = known ? equalBytes(leaf.previous, leafHash(known.leaf)) : leaf.serial === 1;
-    if (continues && known?.place !== "local") putServerLeaf(model, leaf, sealed);
-  }
-}
-
-/** Keeps the copies that a settled change asked for, of values that are still the newest ones. */
-function keepCopies(model: Model, changes: readonly Omit<Change, "keep">[], keep: readonly KeyId[]): void {
-  for (const { leaf, sealed } of changes) {
-    const now = model.secrets.get(leaf.keyId);
-    if (now?.place !== "server" || now.leaf.status === "purged" || !keep.includes(leaf.keyId)) continue;
-    if (equalBytes(now.leaf.sealedHash, leaf.sealedHash)) putServerLeaf(model, now.leaf, sealed);
-  }
-}
-
-/** True when a state stands in the account's chain, as far as it was just seen. */
-function holdsState(model: Model, states: readonly SignedState[], wanted: SignedState): boolean {
-  const { revision } = wanted.state;
-  const { head } = boundOf(model);
-  const there = [...states, head].find(({ state }) => state.revision === revision);
-  return there ? equalBytes(stateHash(there.state), stateHash(wanted.state)) : revision < head.state.revision;
 }
 
 /** Catches up after `stale`: the account must have moved on, and not by the very change that was refused. */
@@ -306,16 +275,27 @@ export async function commitChanges(
     const hash = requestHash(operation, { ...body, state: boundOf(model).head });
     const state = nextState(model, requestId, hash, map.root(), boundOf(model).settings);
     let receipt: Answer<unknown>;
+    const settles = changes.flatMap((change) => change.settles ?? []);
     try {
       const keep = changes.filter((change) => change.keep).map(({ leaf }) => leaf.keyId);
-      receipt = await send(held, session, operation, requestId, { ...body, state }, keep);
+      receipt = await send(held, session, operation, requestId, { ...body, state }, keep, null, settles);
       checkReceipt(state, receipt);
     } catch (error) {
       if (!(await lostTurn(error, attempt, beganMs, around))) throw error;
-      await rebase(model, session, around, state);
+      await rebase(model, session, around, state).catch(async (fault: unknown) => {
+        // a server that calls a change stale which it has made must not have it made once more
+        if (settles.length > 0 && wasMade(model, [], state, changes)) {
+          settleChanges(model, changes, settles);
+          await held.save();
+        }
+        throw fault;
+      });
       continue;
     }
-    for (const { leaf, sealed, keep } of changes) putServerLeaf(model, leaf, keep ? sealed : null);
+    for (const { leaf, sealed, keep, settles } of changes) {
+      putServerLeaf(model, leaf, keep ? sealed : null);
+      if (settles) settle(model, settles, leaf);
+    }
     await accept(model, held, state, boundOf(model).settings, receipt, around);
     return requestId;
   }

@@ -1,11 +1,23 @@
-import { equalBytes, wipe, ZERO_HASH_BYTES } from "../crypto/bytes.ts";
+import { equalBytes, type RandomSource, wipe, ZERO_HASH_BYTES } from "../crypto/bytes.ts";
 import { Fault } from "../errors.ts";
 import { openDeviceName } from "../protocol/account.ts";
 import { closedHash, type SignedState, stateSignaturesHold } from "../protocol/state.ts";
 import { openVaultWithPassword } from "../protocol/vault.ts";
+import { metaChange, plainChange } from "./changes.ts";
 import { callClear } from "./login.ts";
-import { decodeModel, type Model, pinnedHash, type Secret, type Surroundings } from "./model.ts";
+import {
+  decodeModel,
+  type Model,
+  pinnedHash,
+  putLocalLeaf,
+  type QueuedSecret,
+  recordKeys,
+  type Secret,
+  type Surroundings,
+} from "./model.ts";
+import { viewOf } from "./overlay.ts";
 import { type Profile, readProfile, writeProfile } from "./profile.ts";
+import { openEntry } from "./queue.ts";
 import type { Link } from "./session.ts";
 import { type VaultBox, withVault } from "./vaultbox.ts";
 import { readVaultFile } from "./vaultfile.ts";
@@ -28,16 +40,43 @@ export interface Detached {
 
 /** A secret as it stays in a vault without a server; null where the vault has nothing of it. */
 function staying(secret: Secret): Secret | null {
-  if (secret.place === "local") return secret;
+  if (secret.place !== "server") return secret;
   const { leaf, meta, sealed } = secret;
   if (sealed === null || leaf.status === "purged") return null;
   return { place: "local", leaf, meta, leaves: [leaf], values: [{ version: leaf.version, sealed }] };
 }
 
+/** True where the vault has a value of a secret that has changes waiting. */
+const hasValue = ({ waiting, under }: QueuedSecret): boolean =>
+  waiting.some(({ entry }) => entry.sealed !== null) || (under?.sealed ?? null) !== null;
+
+/** What waited for a server that there is no more becomes part of the vault's own secrets, version by version. */
+function keepWaiting(model: Model, random: RandomSource): void {
+  for (const entry of model.queue) {
+    const before = model.secrets.get(entry.keyId);
+    if (entry.sealed === null) {
+      if (before?.meta) putLocalLeaf(model, metaChange(model, before, entry.meta, entry.status, random).leaf, null);
+      continue;
+    }
+    const plain = openEntry(recordKeys(model), model.owner, entry);
+    try {
+      const { leaf, sealed } = plainChange(model, entry.keyId, before, entry.meta, plain, true, random);
+      putLocalLeaf(model, leaf, sealed);
+    } finally {
+      wipe(plain);
+    }
+  }
+  model.queue = [];
+  model.conflicts = [];
+}
+
 /** How many secrets a vault would keep, and how many it has no copy of, if it were tied to no account. */
 export function wouldStay(model: Model): Detached {
-  const live = [...model.secrets.values()].filter(({ leaf }) => leaf.status === "live");
-  const kept = live.filter((secret) => staying(secret) !== null).length;
+  const { secrets } = viewOf(model);
+  const live = [...secrets.values()].filter(({ leaf, meta }) => leaf.status === "live" && meta?.type !== "part");
+  const kept = live.filter((secret) =>
+    secret.place === "queued" ? hasValue(secret) : staying(secret) !== null,
+  ).length;
   return { kept, dropped: live.length - kept };
 }
 
@@ -58,12 +97,14 @@ export async function detachVault(
       if (stays) model.secrets.set(keyId, stays);
       else model.secrets.delete(keyId);
     }
+    keepWaiting(model, around.random);
     model.bound = null;
     await held.save();
     await held.dropPending();
     return counts;
   });
-  const now = readProfile(profiles, profile.name) ?? profile;
+  // the recovery kit was the account's
+  const { kit: _, ...now } = readProfile(profiles, profile.name) ?? profile;
   const gone = { server: null, account: null, userId: null, deviceToken: null, loggedOut: false };
   await writeProfile(profiles, { ...now, ...gone });
   return done;
@@ -82,7 +123,10 @@ export async function detachProfile(
 
 async function openByPassword({ profile, vault: path }: ProfileFiles, password: Uint8Array): Promise<VaultBox> {
   const bytes = readVaultFile(path);
-  if (!bytes) throw new Fault("not_found", `the vault of profile "${profile.name}" is gone`);
+  if (!bytes)
+    throw new Fault("not_found", `the vault of profile "${profile.name}" is gone`, {
+      hint: "keyhold vault restore FILE, from a backup",
+    });
   const opened = await openVaultWithPassword(bytes, password, { allowTestKdf: profile.kdf === "test" });
   try {
     return { path, vault: opened.vault, model: decodeModel(opened.body) };

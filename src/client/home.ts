@@ -14,7 +14,7 @@ import { explainClosed } from "./detach.ts";
 import { demandListed, followLogin, lagsBehind, openVaultAfterLogin } from "./follow.ts";
 import { connect, type LoggedIn, logIn } from "./login.ts";
 import { adoptReceipts, boundOf, decodeModel, type Model, type Surroundings } from "./model.ts";
-import type { Open } from "./opened.ts";
+import { type Open, online } from "./opened.ts";
 import { type Profile, readProfile, writeProfile } from "./profile.ts";
 import { moveToNewestSetup } from "./reregister.ts";
 import type { HeadSummary, Link, Session } from "./session.ts";
@@ -203,7 +203,14 @@ export async function loginProfile(
 ): Promise<LoggedInClient> {
   const { open, done } = await logInFreshly(home, profile, password, around);
   const end = options.keep ? async () => undefined : () => closeQuietly(done);
+  if (options.keep) await sendWaiting(open);
   return loggedIn(profile, open, done, end);
+}
+
+/** Whoever logs in to stay sends what waited; a command of its own does so with its first request. */
+async function sendWaiting(open: Open): Promise<void> {
+  if (open.box.model.queue.length === 0) return;
+  await online(open, false, async () => undefined);
 }
 
 /** An ended command's own session; a server that is away by now forgets it after the idle time. */
@@ -230,13 +237,15 @@ export async function openOffline(
   profile: Profile,
   password: Uint8Array,
   around: Surroundings,
+  since?: "unlocked",
 ): Promise<KeyholdClient> {
   const opened = await openVaultWithPassword(vaultBytes(home, profile), password, {
     allowTestKdf: profile.kdf === "test",
   });
   try {
     const box = { path: vaultPath(home, profile), vault: opened.vault, model: decodeModel(opened.body) };
-    return createClient({ box, session: null, around }, placeOf(profile), async () => undefined);
+    const open = { box, session: null, around, ...(since && { since }) };
+    return createClient(open, placeOf(profile), async () => undefined);
   } finally {
     wipe(opened.body);
   }
@@ -258,10 +267,11 @@ export async function openProfile(
       return { client: login.client, login };
     } catch (error) {
       if (!(error instanceof Fault) || !AWAY.has(error.code)) throw error;
-      around.notice(`the server is away (${error.message}): only the local vault is open`);
+      if (options.keep) around.notice(`the server is away (${error.message}): only the local vault is open`);
     }
   }
-  return { client: await openOffline(home, profile, password, around), login: null };
+  const since = options.keep && profile.server ? "unlocked" : undefined;
+  return { client: await openOffline(home, profile, password, around, since), login: null };
 }
 
 /** Marks a profile as logged out (or in): without a login its commands are refused. */

@@ -3,9 +3,12 @@
  * export, audit, close. Import it as `keyhold/client`, in Bun. The command line uses nothing else.
  */
 
+export type { EcdsaScheme, SignatureScheme } from "../crypto/schemes.ts";
+export { ecdsaDer } from "../crypto/signature.ts";
 export { type ErrorCode, Fault } from "../errors.ts";
 export type { PlainItem } from "../formats/index.ts";
 export { formatNamed, sniffFormat } from "../formats/index.ts";
+export { json } from "../formats/json.ts";
 export { agentClient, agentFacts, agentSocket } from "./agent.ts";
 export type * from "./api.ts";
 export { deleteAccount } from "./closing.ts";

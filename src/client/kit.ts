@@ -62,36 +62,66 @@ export async function makeRecoveryKit(
   }
 }
 
+/** What the recovery kit of a vault without a server says (docs/vault-format.md §3). */
+export interface VaultKit {
+  readonly profile: string;
+  /** Id of the vault, 32 hex digits. */
+  readonly vaultId: string;
+  readonly words: readonly string[];
+}
+
 const FIRST = "keyhold recovery kit";
 
 /** A kit as text to print or to keep, which {@link readKit} reads. Holds the words: treat it as the account itself. */
 export function kitText(kit: RecoveryKit, madeAtMs: number): string {
-  const lines = kit.words.map((word, i) => `${String(i + 1).padStart(4)} ${word}`);
-  const rows = Array.from({ length: Math.ceil(lines.length / 4) }, (_, row) =>
-    lines
-      .slice(row * 4, row * 4 + 4)
-      .map((cell) => cell.padEnd(15))
+  return sheet(
+    "Whoever has these words and the name of the account can take it over. Keep them off line.",
+    [
+      ["server", kit.server],
+      ["pin", kit.pin],
+      ["account", kit.account],
+      ["account-id", kit.userId],
+      ["head", `${kit.anchor.revision}:${kit.anchor.stateHash.toHex()}`],
+      ["made", new Date(madeAtMs).toISOString()],
+    ],
+    kit.words,
+    "On a new machine:  keyhold account recover --kit-file FILE",
+  );
+}
+
+/** The same for the kit of a vault without a server. */
+export function vaultKitText(kit: VaultKit, madeAtMs: number): string {
+  return sheet(
+    "Whoever has these words and the file of the vault can open it. Keep them off line.",
+    [
+      ["profile", kit.profile],
+      ["vault-id", kit.vaultId],
+      ["made", new Date(madeAtMs).toISOString()],
+    ],
+    kit.words,
+    "When the password is lost:  keyhold vault recover --kit-file FILE",
+  );
+}
+
+/** The words of a kit in numbered rows of `across` (default 4). */
+export function wordRows(words: readonly string[], across = 4): readonly string[] {
+  const cells = words.map((word, i) => `${String(i + 1).padStart(4)} ${word}`.padEnd(15));
+  return Array.from({ length: Math.ceil(cells.length / across) }, (_, row) =>
+    cells
+      .slice(row * across, row * across + across)
       .join("")
       .trimEnd(),
   );
-  return [
-    FIRST,
-    "",
-    "Whoever has these words and the name of the account can take it over. Keep them off line.",
-    "",
-    `server      ${kit.server}`,
-    `pin         ${kit.pin}`,
-    `account     ${kit.account}`,
-    `account-id  ${kit.userId}`,
-    `head        ${kit.anchor.revision}:${kit.anchor.stateHash.toHex()}`,
-    `made        ${new Date(madeAtMs).toISOString()}`,
-    "",
-    "words",
-    ...rows,
-    "",
-    "On a new machine:  keyhold account recover --kit-file FILE",
-    "",
-  ].join("\n");
+}
+
+function sheet(
+  warning: string,
+  facts: readonly (readonly [name: string, value: string])[],
+  words: readonly string[],
+  use: string,
+): string {
+  const rows = facts.map(([name, value]) => `${name.padEnd(12)}${value}`);
+  return [FIRST, "", warning, "", ...rows, "", "words", ...wordRows(words), "", use, ""].join("\n");
 }
 
 /** A kit's text taken apart: what stands in it. The words alone are a kit too. */
@@ -101,6 +131,8 @@ export interface ReadKit {
   readonly account: string | null;
   readonly userId: UserId | null;
   readonly anchor: Anchor | null;
+  /** Of the kit of a vault without a server. */
+  readonly vaultId: string | null;
   /** The words as they were typed. */
   readonly words: string;
 }
@@ -109,7 +141,7 @@ export interface ReadKit {
 export function readKit(text: string): ReadKit {
   const lines = text.split(/\r?\n/);
   if (lines[0]?.trim() !== FIRST) {
-    return { server: null, pin: null, account: null, userId: null, anchor: null, words: text };
+    return { server: null, pin: null, account: null, userId: null, anchor: null, vaultId: null, words: text };
   }
   const field = (name: string): string | null => {
     const line = lines.find((one) => one.startsWith(`${name} `));
@@ -126,6 +158,7 @@ export function readKit(text: string): ReadKit {
     account: field("account"),
     userId: field("account-id") as UserId | null,
     anchor: head === null ? null : parseAnchor(head),
+    vaultId: field("vault-id"),
     words: start < 0 ? "" : words,
   };
 }

@@ -10,7 +10,7 @@ import { settingsHash, stateSignaturesHold } from "../protocol/state.ts";
 import { encodeJson, type Of } from "../wire/codec.ts";
 import { isLoopback, parseServerUrl } from "../wire/http.ts";
 import { type InputOf, loginReply, type OperationName, type OutputOf, operations } from "../wire/operations.ts";
-import { connectServer, decodeReply, postOperation } from "../wire/transport.ts";
+import { connectServer, decodeReply, postOperation, reachServer } from "../wire/transport.ts";
 import { identityOf, type Surroundings } from "./model.ts";
 import { type Finished, type OpaqueExchange, startOpaque } from "./opaque.ts";
 import type { ProfileServer } from "./profile.ts";
@@ -39,6 +39,7 @@ export async function connect(
     statementNumber: found.statement.number,
     statement: found.statement,
     opaqueKeys: found.statement.opaqueKeys,
+    reach: () => reachServer(address),
     post: (operation, contentType, body) =>
       postOperation(address, operation as OperationName, body, contentType, {
         timeoutMs: DEFAULTS.requestTimeoutMs,

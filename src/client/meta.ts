@@ -5,10 +5,22 @@ import { DEFAULTS } from "../protocol/defaults.ts";
 import type { LeafRecord } from "../protocol/leaf.ts";
 import { openMeta, sealMeta } from "../protocol/secret.ts";
 import { SECRET_TYPES } from "../protocol/secrettype.ts";
-import { bytes, decodeJson, encodeJson, list, nullable, type Of, oneOf, struct, text, u53 } from "../wire/codec.ts";
+import {
+  bytes,
+  type Codec,
+  decodeJson,
+  encodeJson,
+  list,
+  nullable,
+  type Of,
+  oneOf,
+  struct,
+  text,
+  u53,
+} from "../wire/codec.ts";
 import { META_MAX } from "../wire/records.ts";
 
-const metaCodec = struct({
+const always = {
   name: text({ min: 1, max: DEFAULTS.nameBytes }),
   type: oneOf(SECRET_TYPES),
   tags: list(text({ min: 1, max: DEFAULTS.tagBytes }), { max: DEFAULTS.tags }),
@@ -16,10 +28,35 @@ const metaCodec = struct({
   updatedAtMs: u53,
   origin: text({ min: 1, max: 64 }),
   publicKey: nullable(bytes({ min: 1, max: 2_048 })),
+};
+
+const shortCodec = struct(always);
+const longCodec = struct({
+  ...always,
+  /** Whether the sealed value is the value itself, a record of it and its fields, or a list of a file's parts. */
+  form: oneOf(["raw", "record", "parts"]),
+  expiresAtMs: nullable(u53),
+  user: nullable(text({ min: 1, max: DEFAULTS.nameBytes })),
+  urls: list(text({ min: 1, max: DEFAULTS.nameBytes }), { max: DEFAULTS.shownUrls }),
 });
 
 /** What the owner knows of a secret and the server does not (docs/protocol.md §5.3). */
-export type Meta = Of<typeof metaCodec>;
+export type Meta = Of<typeof longCodec>;
+
+/** What is said of a secret without fields and expiry by leaving it out. */
+const PLAIN = { form: "raw", expiresAtMs: null, user: null, urls: [] } as const;
+
+const isPlain = ({ form, expiresAtMs, user, urls }: Meta): boolean =>
+  form === "raw" && expiresAtMs === null && user === null && urls.length === 0;
+
+/** Metadata as it is sealed: short where nothing more is said. */
+export const metaCodec: Codec<Meta> = {
+  decode(value, path) {
+    const long = typeof value === "object" && value !== null && Object.hasOwn(value, "form");
+    return long ? longCodec.decode(value, path) : { ...shortCodec.decode(value, path), ...PLAIN };
+  },
+  encode: (meta) => (isPlain(meta) ? shortCodec : longCodec).encode(meta),
+};
 
 /** Refuses metadata that could not be read again. @throws Fault bad_input */
 function checkMeta(meta: Meta): void {
@@ -48,7 +85,7 @@ export const UNREADABLE = "newer-version";
 /** Stands for what a newer version wrote, so that one secret of it does not close the account to an older client. */
 function unreadable({ keyId, publicKey }: LeafRecord): Meta {
   const name = `unreadable/${keyId}`;
-  return { name, type: "bytes", tags: [], createdAtMs: 0, updatedAtMs: 0, origin: UNREADABLE, publicKey };
+  return { name, type: "bytes", tags: [], createdAtMs: 0, updatedAtMs: 0, origin: UNREADABLE, publicKey, ...PLAIN };
 }
 
 /** Opens a leaf's metadata; null once purged. @throws Fault integrity */

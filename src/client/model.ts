@@ -3,62 +3,17 @@ import { equalBytes, type RandomSource } from "../crypto/bytes.ts";
 import { type Signer, signerFromSeed } from "../crypto/identity.ts";
 import { EMPTY_MAP, type MerkleMap } from "../crypto/merkle.ts";
 import { Fault } from "../errors.ts";
-import { type DeviceId, type IncarnationId, idBytes, type KeyId, type UserId } from "../ids.ts";
+import { type DeviceId, idBytes, type KeyId, type UserId } from "../ids.ts";
 import { type AccountKeys, accountKeys, previousKeys, unwrapIdentity } from "../protocol/account.ts";
 import type { AuditHead } from "../protocol/audit.ts";
 import { type LeafRecord, leafHash } from "../protocol/leaf.ts";
 import { type Settings, type SignedState, stateHash } from "../protocol/state.ts";
-import { bytes, decodeJson, encodeJson, id, list, nullable, type Of, struct, text, u53, uint } from "../wire/codec.ts";
+import { decodeJson, encodeJson, type Of } from "../wire/codec.ts";
 import { lockKey } from "../wire/lockedmemory.ts";
-import { hash32, leafRecord, sealedValue, settings, signedState } from "../wire/records.ts";
-import { logPinCodec, mergeLogs, NO_LOG } from "./logpin.ts";
+import { bodyCodec, type boundCodec, RECEIPTS_MAX } from "./body.ts";
+import { mergeLogs, NO_LOG } from "./logpin.ts";
 import { decryptMeta, type Meta } from "./meta.ts";
-
-const auditHeadCodec = struct({ seq: u53, link: hash32 });
-
-/** Receipts that a vault keeps; the log is verified by itself before there are more. */
-export const RECEIPTS_MAX = 1_024;
-
-const boundCodec = struct({
-  account: text({ min: 1, max: 128 }),
-  userId: id<UserId>(),
-  incarnation: id<IncarnationId>(),
-  deviceId: id<DeviceId>(),
-  deviceSeed: hash32,
-  serverIdentity: hash32,
-  statementNumber: u53,
-  head: signedState,
-  settings,
-  /** Log verified up to here, with the revision of the account at that point. */
-  verified: struct({ seq: u53, link: hash32, revision: u53 }),
-  /** Newest log position that a reply showed. */
-  witnessed: auditHeadCodec,
-  /** Every position that a reply showed and that is not verified yet, oldest first: the log must pass through all. */
-  receipts: list(auditHeadCodec, { max: RECEIPTS_MAX }),
-  /** The server-wide log, as far as it was seen. */
-  log: logPinCodec,
-  syncedAtMs: u53,
-  /** Credential revision of the password that the vault's own slot opens with. */
-  keyedRevision: u53,
-  /** Revision of a rotation after which wrapped keys on the server may still be those of the key before; or null. */
-  rewrapping: nullable(u53),
-});
-
-const storedSecret = struct({ leaf: leafRecord, sealed: nullable(sealedValue) });
-const localSecret = struct({
-  leaves: list(leafRecord, { min: 1, max: 100_000 }),
-  values: list(struct({ version: uint(0xffff_ffff, 1), sealed: sealedValue }), { max: 100_000 }),
-});
-
-/** What the vault's body holds (docs/protocol.md §7.3). */
-const bodyCodec = struct({
-  v: uint(1, 1),
-  owner: id<UserId>(),
-  accountKey: bytes({ length: 32 }),
-  bound: nullable(boundCodec),
-  secrets: list(storedSecret, { max: 1_000_000 }),
-  local: list(localSecret, { max: 1_000_000 }),
-});
+import { type Conflict, openConflicts, type QueueEntry } from "./queue.ts";
 
 /** A vault's tie to an account on a server: pins, heads and the device's key. */
 export type Bound = { -readonly [K in keyof Of<typeof boundCodec>]: Of<typeof boundCodec>[K] };
@@ -81,7 +36,20 @@ export interface LocalSecret {
   readonly values: readonly { readonly version: number; readonly sealed: Uint8Array }[];
 }
 
-export type Secret = ServerSecret | LocalSecret;
+/** A secret of which changes wait for the server; it stands in a view of the model alone. */
+export interface QueuedSecret {
+  readonly place: "queued";
+  /** As it would be; nothing in it is signed or sealed. */
+  readonly leaf: LeafRecord;
+  readonly meta: Meta;
+  readonly sealed: null;
+  /** The server's part of it, or null for a new secret. */
+  readonly under: ServerSecret | null;
+  /** What waits, oldest first, each with the version that it leads to. */
+  readonly waiting: readonly { readonly version: number; readonly entry: QueueEntry }[];
+}
+
+export type Secret = ServerSecret | LocalSecret | QueuedSecret;
 
 /** An account as this device knows it: keys, pins, every leaf. Lives in memory while the vault is open. */
 export interface Model {
@@ -95,6 +63,10 @@ export interface Model {
   /** Commitment to all server secrets. */
   map: MerkleMap;
   readonly secrets: Map<KeyId, Secret>;
+  /** Changes that wait for a server that is away, in order. */
+  queue: readonly QueueEntry[];
+  /** Conflicts that were found, solved ones too until the vault is written. */
+  conflicts: readonly Conflict[];
   /** True while it knows of log positions that the vault on disk does not. */
   unsaved: boolean;
   /** True once a purge came in: the generation before must not outlive the next one that is written. */
@@ -119,6 +91,8 @@ export function newModel(owner: UserId, accountKey: Uint8Array, bound: Bound | n
     bound,
     map: EMPTY_MAP,
     secrets: new Map(),
+    queue: [],
+    conflicts: [],
     unsaved: false,
     erased: false,
     trail: new Map(),
@@ -275,12 +249,13 @@ export function encodeModel(model: Model): Uint8Array {
   }
   const all = [...model.secrets.values()];
   const text = encodeJson(bodyCodec, {
-    v: 1,
     owner: model.owner,
     accountKey: model.accountKey,
     bound: model.bound,
     secrets: all.flatMap((s) => (s.place === "server" ? [{ leaf: s.leaf, sealed: s.sealed }] : [])),
     local: all.flatMap((s) => (s.place === "local" ? [{ leaves: s.leaves, values: s.values }] : [])),
+    queue: model.queue,
+    conflicts: openConflicts(model),
   });
   return new TextEncoder().encode(text);
 }
@@ -292,6 +267,8 @@ export function decodeModel(body: Uint8Array): Model {
     const model = newModel(stored.owner, lockKey(stored.accountKey), stored.bound);
     for (const { leaf, sealed } of stored.secrets) putServerLeaf(model, leaf, sealed);
     for (const { leaves, values } of stored.local) restoreLocal(model, leaves, values);
+    model.queue = stored.queue;
+    model.conflicts = stored.conflicts;
     if (model.bound && Buffer.compare(model.map.root(), model.bound.head.state.root) !== 0) throw new Error("root");
     return model;
   } catch (error) {

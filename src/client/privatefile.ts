@@ -30,7 +30,8 @@ export function makePrivateDirectory(path: string): void {
   try {
     mkdirSync(path, { recursive: true, mode: 0o700 });
     const stat = statSync(path);
-    if (!stat.isDirectory()) throw new Fault("denied", `"${path}" is in the way: not a directory`);
+    if (!stat.isDirectory())
+      throw new Fault("denied", `"${path}" is in the way: not a directory`, { hint: "move it away, then try again" });
     if (process.platform === "win32") return;
     if (stat.uid !== process.geteuid?.()) {
       throw new Fault("denied", `cannot use "${path}": it belongs to another user`, { hint: "choose another home" });
@@ -51,10 +52,25 @@ export function makePrivateDirectory(path: string): void {
  * @returns null when there is none.
  * @throws Fault denied for a link, a special file or loose modes; corrupt when too long; storage.
  */
-export function readPrivateFile(
+export function readPrivateFile(path: string, options: ReadOptions): Uint8Array | null {
+  return withPrivateFile(path, options, readAll);
+}
+
+/** The first `length` bytes of such a file, or all of it, with the bytes that it has. Throws like {@link readPrivateFile}. */
+export function readPrivateStart(
   path: string,
-  options: { readonly maxBytes: number; readonly loose: "refuse" | "tighten" },
-): Uint8Array | null {
+  length: number,
+  options: ReadOptions,
+): { readonly start: Uint8Array; readonly size: number } | null {
+  return withPrivateFile(path, options, (fd, size) => ({ start: readAll(fd, Math.min(size, length)), size }));
+}
+
+interface ReadOptions {
+  readonly maxBytes: number;
+  readonly loose: "refuse" | "tighten";
+}
+
+function withPrivateFile<T>(path: string, options: ReadOptions, read: (fd: number, size: number) => T): T | null {
   let fd: number;
   try {
     // O_NONBLOCK: a FIFO in the way must not hang
@@ -65,7 +81,10 @@ export function readPrivateFile(
   }
   try {
     const stat = fstatSync(fd);
-    if (!stat.isFile()) throw new Fault("denied", `cannot read "${path}": it is not a regular file`);
+    if (!stat.isFile())
+      throw new Fault("denied", `cannot read "${path}": it is not a regular file`, {
+        hint: "move it away, then try again",
+      });
     if (process.platform !== "win32" && (stat.mode & 0o077) !== 0) {
       if (options.loose === "refuse") {
         throw new Fault("denied", `cannot use "${path}": other users may read or write it`, {
@@ -77,7 +96,7 @@ export function readPrivateFile(
     if (stat.size > options.maxBytes) {
       throw new Fault("corrupt", `cannot read "${path}": it is too long`, { why: `${stat.size} bytes` });
     }
-    return readAll(fd, stat.size);
+    return read(fd, stat.size);
   } catch (error) {
     throw storageFault(`cannot read "${path}"`, error);
   } finally {

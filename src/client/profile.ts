@@ -40,6 +40,13 @@ export interface ProfileServer {
   readonly statementNumber: number;
 }
 
+/** The recovery kit that was made last on this device. */
+export interface KitNote {
+  readonly madeAtMs: number;
+  /** True once two of its words were given, or its maker said that it is kept. */
+  readonly confirmed: boolean;
+}
+
 /** A server (or none) with its account and vault, under a name (docs/cli.md §2). */
 export interface Profile {
   readonly v: 1;
@@ -54,6 +61,8 @@ export interface Profile {
   readonly kdf: "default" | "test";
   /** Name of the vault file, relative to the vault directory. */
   readonly vault: string;
+  /** Absent where no recovery kit was made on this device. */
+  readonly kit?: KitNote;
 }
 
 const PROFILE_MAX_BYTES = 256 * 1_024;
@@ -64,7 +73,7 @@ const PEM = /^-----BEGIN CERTIFICATE-----\n[A-Za-z0-9+/=\n]+\n-----END CERTIFICA
 const profileName = text({ min: 1, max: 64, pattern: NAME });
 const pem = text({ min: 1, max: 65_536, pattern: PEM });
 
-const profile: Codec<Profile> = struct({
+const fields = {
   v: version1(),
   name: profileName,
   server: nullable(
@@ -82,7 +91,18 @@ const profile: Codec<Profile> = struct({
   loggedOut: bool,
   kdf: oneOf(["default", "test"]),
   vault: text({ min: 1, max: 100, pattern: /^(?!\.{1,2}$)[A-Za-z0-9._-]+$/ }),
-});
+};
+const bare: Codec<Omit<Profile, "kit">> = struct(fields);
+const noted: Codec<Profile> = struct({ ...fields, kit: struct({ madeAtMs: u53, confirmed: bool }) });
+
+/** The field `kit` is there only where a kit was made: a profile without one is written as it always was. */
+const profile: Codec<Profile> = {
+  decode: (value, path) =>
+    typeof value === "object" && value !== null && "kit" in value
+      ? noted.decode(value, path)
+      : bare.decode(value, path),
+  encode: (value) => (value.kit === undefined ? bare : noted).encode(value),
+};
 
 /**
  * Checks a profile name: 1 to 64 of A–Z, a–z, 0–9, dot, underscore, hyphen; not `.` or `..`.
@@ -136,6 +156,22 @@ export async function writeProfile(directory: string, value: Profile): Promise<v
   const bytes = new TextEncoder().encode(`${json}\n`);
   decodeJson(profile, bytes);
   await changing(directory, () => replacePrivateFile(profilePath(directory, name), bytes));
+}
+
+/** Notes in its profile that a recovery kit was made or confirmed. @throws As {@link writeProfile}; not_found */
+export async function noteKit(directory: string, name: string, kit: KitNote): Promise<void> {
+  const before = readProfile(directory, name);
+  if (!before) throw missing(name);
+  await writeProfile(directory, { ...before, kit });
+}
+
+/**
+ * Whether the owner has a recovery kit that counts, as far as this device knows: another device of an account may have
+ * made one.
+ */
+export function kitState({ kit }: Pick<Profile, "kit">): "none" | "unconfirmed" | "confirmed" {
+  if (kit === undefined) return "none";
+  return kit.confirmed ? "confirmed" : "unconfirmed";
 }
 
 /**

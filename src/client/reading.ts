@@ -1,17 +1,20 @@
 import { wipe } from "../crypto/bytes.ts";
 import { Fault } from "../errors.ts";
 import type { KeyId, RequestId } from "../ids.ts";
+import { type Content, isShown } from "../protocol/content.ts";
 import { type LeafRecord, leafHash, leafMetaFits } from "../protocol/leaf.ts";
+import { GET_KEYS_MAX } from "../wire/operations.ts";
 import type { Got, VersionInfo } from "./api.ts";
 import { findSecret, infoOf, isForeignId, noSuchSecret, openChecked, secretOf } from "./changes.ts";
 import { decryptMeta } from "./meta.ts";
-import { indexKeys, type Secret } from "./model.ts";
+import { indexKeys, type LocalSecret, type QueuedSecret, type Secret, type ServerSecret } from "./model.ts";
 import { type Online, type Open, online, save } from "./opened.ts";
+import { queuedContent, viewOf } from "./overlay.ts";
 import { isSealed, type Session } from "./session.ts";
 import { synchronise } from "./sync.ts";
 
 /** Takes in what the server has and this device has not, if the last answer said so. */
-async function catchUp(open: Open, at: Online): Promise<boolean> {
+export async function catchUp(open: Open, at: Online): Promise<boolean> {
   if (!at.moved()) return false;
   await synchronise(open.box.model, at.session, open.around);
   await save(open);
@@ -37,8 +40,8 @@ export async function withheld<T>(open: Open, at: Online | null, work: () => Pro
   }
 }
 
-/** Asks the server for one value of this account. */
-async function fetchSealed(
+/** Asks the server for values of this account. */
+export async function fetchSealed(
   session: Session,
   purpose: "secret.get" | "secret.export",
   keys: readonly { keyId: KeyId; version: number }[],
@@ -46,7 +49,7 @@ async function fetchSealed(
   const sealed: Uint8Array[] = [];
   let requestId: RequestId | undefined;
   while (sealed.length < keys.length) {
-    const wanted = keys.slice(sealed.length, sealed.length + 64);
+    const wanted = keys.slice(sealed.length, sealed.length + GET_KEYS_MAX);
     const answer = await session.call(purpose, { keys: wanted });
     requestId ??= answer.requestId;
     const { items } = answer.output;
@@ -111,14 +114,15 @@ export function leafOfVersion(leaves: readonly LeafRecord[], version: number): L
   return found;
 }
 
-/** One version's value, from the server where there is one. */
+/** One version's content, from the server where there is one. */
 export async function readVersion(
   open: Open,
   secret: Secret,
   version: number,
   at: Online | null,
-): Promise<{ value: Uint8Array; requestId: RequestId | null }> {
+): Promise<Content & { requestId: RequestId | null }> {
   const { model } = open.box;
+  if (secret.place === "queued") return readQueued(open, secret, version, at);
   const current = version === secret.leaf.version;
   const leaf = current
     ? secret.leaf
@@ -128,23 +132,36 @@ export async function readVersion(
   if (secret.place === "local") {
     const kept = secret.values.find((one) => one.version === version);
     if (!kept) throw noSuchSecret();
-    return { value: openChecked(model, leaf, meta.type, kept.sealed), requestId: null };
+    return { ...openChecked(model, leaf, meta, kept.sealed), requestId: null };
   }
   if (at) {
     const { sealed, requestId } = await fetchSealed(at.session, "secret.get", [{ keyId: leaf.keyId, version }]);
-    return { value: openChecked(model, leaf, meta.type, sealed[0] ?? new Uint8Array(0)), requestId };
+    return { ...openChecked(model, leaf, meta, sealed[0] ?? new Uint8Array(0)), requestId };
   }
   if (!current || secret.sealed === null) {
     throw new Fault("unreachable", "the server is away and the vault keeps no copy of this value", {
       hint: "keyhold get NAME --save keeps one next time",
     });
   }
-  return { value: openChecked(model, leaf, meta.type, secret.sealed), requestId: null };
+  return { ...openChecked(model, leaf, meta, secret.sealed), requestId: null };
+}
+
+/** A version of a secret that has changes waiting: one of those, or one of before. */
+async function readQueued(
+  open: Open,
+  secret: QueuedSecret,
+  version: number,
+  at: Online | null,
+): Promise<Content & { requestId: RequestId | null }> {
+  const waiting = queuedContent(open.box.model, secret, version);
+  if (waiting) return { ...waiting, requestId: null };
+  if (secret.under && version <= secret.under.leaf.version) return readVersion(open, secret.under, version, at);
+  throw new Fault("not_found", `there is no version ${version}`, { hint: "keyhold history NAME" });
 }
 
 /** Looks a name up; one that this device does not know is looked for on the server. */
-async function lookUp(open: Open, name: string, at: Online | null): Promise<Secret> {
-  const { model } = open.box;
+export async function lookUp(open: Open, name: string, at: Online | null): Promise<Secret> {
+  const model = viewOf(open.box.model);
   try {
     return findSecret(model, name);
   } catch (error) {
@@ -154,10 +171,11 @@ async function lookUp(open: Open, name: string, at: Online | null): Promise<Secr
     const { changed, answer } = await synchronise(model, at.session, open.around, "secret.list");
     if (changed > 0) await save(open);
     try {
-      return findSecret(open.box.model, name);
+      return findSecret(viewOf(open.box.model), name);
     } catch (again) {
       if (again instanceof Fault && again.code === "not_found") {
-        throw new Fault("not_found", again.message, { hint: "keyhold list", requestId: answer.requestId });
+        const { hint = "keyhold list" } = again;
+        throw new Fault("not_found", again.message, { hint, requestId: answer.requestId });
       }
       throw again;
     }
@@ -202,18 +220,27 @@ async function getOnce(
     if (input.save && secret.place === "server" && version === secret.leaf.version && at) {
       await keepCopy(open, secret.leaf.keyId, at.session);
     }
-    const now = secretOf(open.box.model, secret.leaf.keyId);
+    const now = secretOf(viewOf(open.box.model), secret.leaf.keyId);
     const from = secret.place === "server" && at ? "server" : "vault";
+    if (input.reveal && read.file) throw inParts();
     if (!input.reveal) wipe(read.value);
     return {
       info: infoOf(now),
+      shown: read.fields.map((field) => ({ ...field, value: isShown(field) ? field.value : null })),
+      ...(read.file && { size: read.file.size }),
       version,
       value: input.reveal ? read.value : null,
+      fields: input.reveal ? read.fields : null,
       requestId: read.requestId,
       from,
       syncedAt: syncedAt(open),
     };
   }
+}
+
+/** Such a file is no value that could be handed over whole. */
+function inParts(): Fault {
+  return new Fault("too_large", "this is a file of more than one part", { hint: "keyhold read NAME --out FILE" });
 }
 
 async function keepCopy(open: Open, keyId: KeyId, session: Session): Promise<void> {
@@ -222,7 +249,7 @@ async function keepCopy(open: Open, keyId: KeyId, session: Session): Promise<voi
   const { sealed } = await fetchSealed(session, "secret.get", [{ keyId, version: secret.leaf.version }]);
   const value = sealed[0];
   if (!value || secret.meta === null) return;
-  wipe(openChecked(open.box.model, secret.leaf, secret.meta.type, value));
+  wipe(openChecked(open.box.model, secret.leaf, secret.meta, value).value);
   await save(open, (model) => model.secrets.set(keyId, { ...secret, sealed: value }));
 }
 
@@ -241,13 +268,30 @@ export function getManySecrets(
   });
 }
 
+/** Of many secrets, which one it is that is not there. */
+function naming(name: string, error: unknown): unknown {
+  if (!(error instanceof Fault) || (error.code !== "not_found" && error.code !== "ambiguous")) return error;
+  const { why, hint, requestId } = error;
+  return new Fault(error.code, `cannot read ${JSON.stringify(name)}: ${error.message}`, {
+    ...(why !== undefined && { why }),
+    ...(hint !== undefined && { hint }),
+    ...(requestId !== undefined && { requestId }),
+  });
+}
+
 async function getManyOnce(
   open: Open,
   input: { refs: readonly { name: string; version: number | null }[]; purpose: "get" | "export" },
   at: Online | null,
 ): Promise<readonly Got[]> {
   const secrets: Secret[] = [];
-  for (const ref of input.refs) secrets.push(await lookUp(open, ref.name, at));
+  for (const ref of input.refs) {
+    try {
+      secrets.push(await lookUp(open, ref.name, at));
+    } catch (error) {
+      throw naming(ref.name, error);
+    }
+  }
   const batch = new Map<number, { keyId: KeyId; version: number }>();
   for (const [i, secret] of secrets.entries()) {
     const version = input.refs[i]?.version ?? secret.leaf.version;
@@ -263,12 +307,10 @@ async function getManyOnce(
       const version = input.refs[i]?.version ?? secret.leaf.version;
       const sealed = fetched?.sealed[order.indexOf(i)];
       const read =
-        order.includes(i) && sealed
-          ? {
-              value: openChecked(open.box.model, secret.leaf, infoOf(secret).type, sealed),
-              requestId: fetched.requestId,
-            }
+        order.includes(i) && sealed && secret.meta
+          ? { ...openChecked(open.box.model, secret.leaf, secret.meta, sealed), requestId: fetched.requestId }
           : await readVersion(open, secret, version, secret.place === "local" ? null : at);
+      if (read.file) throw inParts();
       const from = secret.place === "server" && at ? "server" : "vault";
       got.push({ info: infoOf(secret), version, ...read, from, syncedAt: syncedAt(open) });
     }
@@ -298,18 +340,35 @@ async function historyOnce(
   name: string,
   at: Online | null,
 ): Promise<{ items: readonly VersionInfo[]; requestId: RequestId | null }> {
-  const secret = findSecret(open.box.model, name, { removed: true });
-  const { leaves, requestId } = await leavesOf(open, secret, at?.session ?? null);
+  const secret = findSecret(viewOf(open.box.model), name, { removed: true });
+  const there = secret.place === "queued" ? secret.under : secret;
+  const { leaves, requestId } = there ? await knownLeaves(open, there, at) : { leaves: [], requestId: null };
   const { model } = open.box;
-  const items = leaves.map((leaf) => {
+  const waiting = secret.place === "queued" ? secret.waiting : [];
+  const signed = leaves.map((leaf) => {
     const meta = decryptMeta(indexKeys(model), model.owner, leaf);
     return {
       version: leaf.version,
       status: leaf.status,
       updatedAt: meta ? new Date(meta.updatedAtMs).toISOString() : null,
       name: meta?.name ?? null,
-      current: leaf.serial === secret.leaf.serial,
+      current: waiting.length === 0 && leaf.serial === secret.leaf.serial,
     };
   });
+  const queued = waiting.map(({ version, entry }, i) => ({
+    version,
+    status: entry.status,
+    updatedAt: new Date(entry.meta.updatedAtMs).toISOString(),
+    name: entry.meta.name,
+    current: i === waiting.length - 1,
+  }));
+  const items = [...signed, ...queued];
   return { items, requestId };
+}
+
+/** All leaves of a secret; of a server's secret while the server is away the newest one, with a notice. */
+async function knownLeaves(open: Open, secret: LocalSecret | ServerSecret, at: Online | null) {
+  if (secret.place === "local" || at) return leavesOf(open, secret, at?.session ?? null);
+  if (secret.leaf.serial > 1) open.around.notice("older versions lie on the server: here is the newest one");
+  return { leaves: [secret.leaf], requestId: null };
 }

@@ -6,6 +6,7 @@ import type { LeafRecord } from "../protocol/leaf.ts";
 import { rewrap, WRAPPED_BYTES } from "../protocol/secret.ts";
 import type { Settings } from "../protocol/state.ts";
 import { boundOf, indexKeys, type Model, recordKeys, type Secret } from "./model.ts";
+import { resealQueue } from "./queue.ts";
 
 /** Sealed bytes whose wrapped key was replaced; as they are where it is the newest, or where no key opens it. */
 function wrappedAnew(sealed: Uint8Array, replace: (wrapped: Uint8Array) => Uint8Array | null): Uint8Array {
@@ -34,6 +35,7 @@ export function rewrapKept(model: Model, random: RandomSource): void {
   };
   const anew = (keyId: KeyId, secret: Secret): Secret => {
     const leaf = leafAnew(secret.leaf);
+    if (secret.place === "queued") return secret;
     if (secret.place === "server") {
       return { ...secret, leaf, sealed: secret.sealed && valueAnew(keyId, leaf.version, secret.sealed) };
     }
@@ -41,6 +43,7 @@ export function rewrapKept(model: Model, random: RandomSource): void {
     return { ...secret, leaf, leaves: secret.leaves.map(leafAnew), values };
   };
   for (const [keyId, secret] of model.secrets) model.secrets.set(keyId, anew(keyId, secret));
+  model.queue = resealQueue(model.queue, record, userId, random);
 }
 
 /**

@@ -4,6 +4,7 @@ import { newId, type RequestId, type SessionId } from "../ids.ts";
 import { type ChannelKeys, openReply, sealRequest } from "../protocol/channel.ts";
 import { DEFAULTS } from "../protocol/defaults.ts";
 import { type Codec, decodeJson, encodeJson, type Of } from "../wire/codec.ts";
+import { wasUndelivered } from "../wire/failure.ts";
 import {
   errorBody,
   type InputOf,
@@ -26,6 +27,8 @@ export interface Link {
   readonly statement: Statement;
   /** OPAQUE static keys that the server's signed statement names. */
   readonly opaqueKeys: readonly Uint8Array[];
+  /** Makes sure that the server is there. @throws Fault unreachable, tls_refused */
+  readonly reach?: () => Promise<void>;
   /** @throws Fault unreachable, tls_refused, integrity */
   post(
     operation: string,
@@ -69,6 +72,8 @@ export interface Session {
     input: InputOf<N>,
     requestId?: RequestId,
   ): Promise<Answer<OutputOf<N>>>;
+  /** True for `awayMs` after the server was found away, unless it has answered since. */
+  away(): boolean;
   /** Forgets the keys; does not close the session on the server. */
   forget(): void;
 }
@@ -125,6 +130,16 @@ const RETRIED: ReadonlySet<string> = new Set([
   "replayed",
 ]);
 
+const unsentFaults = new WeakSet<Fault>();
+
+/** True where a call failed without having changed anything: nothing was delivered, or it asked for no change. */
+export function wasUnsent(error: unknown): boolean {
+  return error instanceof Fault && unsentFaults.has(error);
+}
+
+/** A session that heard from the server so long ago looks for it before it sends a change. */
+const QUIET_MS = 1_000;
+
 const UNPRINTABLE = /[^\p{L}\p{M}\p{N}\p{P}\p{S} ]/gu;
 
 /** Opens a session object over an established channel; takes the keys over. */
@@ -136,6 +151,8 @@ export function createSession(
 ): Session {
   let sequence = 0;
   let { statement } = link;
+  let answeredMs = around.now();
+  let awayUntilMs = 0;
   const encoder = new TextEncoder();
 
   async function once(operation: SessionOperation, body: Uint8Array, requestId: RequestId): Promise<Answer<unknown>> {
@@ -147,6 +164,8 @@ export function createSession(
     const plain = openReply(keys, head, operation, frame, reply.body);
     const cut = plain.indexOf(10);
     const summary = decodeReply(replyHead, plain.subarray(0, Math.max(0, cut)));
+    answeredMs = around.now();
+    awayUntilMs = 0;
     const owed = summary.ok && operations[operation].mutation;
     await session.onHead(summary.head, { promise: summary.promise, owed });
     const rest = plain.subarray(cut + 1);
@@ -176,15 +195,31 @@ export function createSession(
     onHead: () => undefined,
     async call(operation, input, requestId = newId<RequestId>(around.random)) {
       const body = encoder.encode(encodeJson(operations[operation].input as Codec<unknown>, input));
-      const giveUpAt = around.now() + (operations[operation].mutation ? DEFAULTS.retryForMs : DEFAULTS.readRetryForMs);
+      const { mutation } = operations[operation];
+      const beganMs = around.now();
+      const known = beganMs < awayUntilMs;
+      let delivered = false;
+      /** Nothing listens, or nobody answers: told from a connection that was lost with a request in it. */
+      const patienceMs = (): number => {
+        if (delivered) return mutation ? DEFAULTS.retryForMs : DEFAULTS.readRetryForMs;
+        return known ? 0 : DEFAULTS.connectTimeoutMs;
+      };
       let waitMs = 100;
       try {
         for (;;) {
           try {
+            if (mutation && beganMs - answeredMs > QUIET_MS) await link.reach?.();
             return (await once(operation, body, requestId)) as Answer<OutputOf<typeof operation>>;
           } catch (error) {
             if (!(error instanceof Fault) || isSealed(error)) throw error;
-            if (!RETRIED.has(error.code) || around.now() + waitMs >= giveUpAt) throw error;
+            if (!RETRIED.has(error.code)) throw error;
+            delivered ||= !wasUndelivered(error);
+            const nowMs = around.now();
+            if (nowMs + waitMs >= beganMs + patienceMs()) {
+              awayUntilMs = nowMs + DEFAULTS.awayMs;
+              if (!delivered || !mutation) unsentFaults.add(error);
+              throw error;
+            }
             await pauseIn(around, waitMs);
             waitMs = Math.min(waitMs * 2, 2_000);
           }
@@ -193,6 +228,7 @@ export function createSession(
         wipe(body);
       }
     },
+    away: () => around.now() < awayUntilMs,
     forget: () => wipe(keys.request, keys.reply),
   };
   return session;

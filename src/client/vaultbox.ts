@@ -4,10 +4,10 @@ import { Fault } from "../errors.ts";
 import {
   openPending,
   openVaultWithKey,
-  readVaultHeader,
   rekeyVault,
   sealPending,
   setAccountSlot,
+  setKitSlot,
   type Vault,
   writeVault,
 } from "../protocol/vault.ts";
@@ -18,6 +18,7 @@ import {
   readVaultFile,
   replaceVaultFile,
   type VaultLock,
+  vaultGeneration,
   withVaultLock,
   writePending,
 } from "./vaultfile.ts";
@@ -38,6 +39,8 @@ export interface HeldVault {
   save(): Promise<void>;
   /** Writes the model under a new password; the generation before, which the old one opens, is not kept. */
   rekey(password: Uint8Array, cost: { cost: Argon2Cost; allowTestKdf?: boolean }): Promise<void>;
+  /** Writes the model with the slot of a new recovery kit; the generation before, which the old one opens, is not kept. */
+  newKit(entropy: Uint8Array): Promise<void>;
   /**
    * Writes the model under its account key as it is now, and where a password is given under that one and, unless a
    * request is pending, under a new vault key; the generation before is not kept.
@@ -52,10 +55,10 @@ export interface HeldVault {
 
 /** Takes in what another process wrote since. */
 export function refresh(box: VaultBox): void {
+  if (vaultGeneration(box.path) === box.vault.generation) return;
   const bytes = readVaultFile(box.path);
   if (bytes === null)
     throw new Fault("not_found", "the vault is gone", { hint: "keyhold vault restore, or log in again" });
-  if (readVaultHeader(bytes).generation === box.vault.generation) return;
   const opened = openVaultWithKey(bytes, box.vault.key);
   try {
     const before = box.model;
@@ -104,6 +107,10 @@ function heldVault(box: VaultBox, lock: VaultLock, around: Pick<Surroundings, "r
     save: () => write(false),
     async rekey(password, cost) {
       box.vault = await rekeyVault(box.vault, password, cost, around.random);
+      await write(true);
+    },
+    async newKit(entropy) {
+      box.vault = setKitSlot(box.vault, entropy, around.random);
       await write(true);
     },
     async renew(to) {

@@ -50,6 +50,7 @@ export function backupVault(path: string, out: string): VaultFacts {
   } catch {
     throw new Fault("exists", `cannot make ${JSON.stringify(out)}`, {
       why: "it exists, or its directory cannot be written",
+      hint: "choose another file",
     });
   }
   try {
@@ -76,7 +77,7 @@ export async function restoreVault(
   options: { readonly allowTestKdf: boolean; readonly userId: UserId | null },
 ): Promise<VaultFacts> {
   const backup = readPrivateFile(file, { maxBytes: VAULT_MAX_BYTES, loose: "tighten" });
-  if (!backup) throw new Fault("not_found", `there is no file ${JSON.stringify(file)}`);
+  if (!backup) throw new Fault("not_found", `there is no file ${JSON.stringify(file)}`, { hint: "check the path" });
   const opened = await openVaultWithPassword(backup, password, options);
   try {
     const { bound } = decodeModel(opened.body);

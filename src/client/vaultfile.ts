@@ -1,11 +1,12 @@
 import { basename, dirname } from "node:path";
 import { Fault } from "../errors.ts";
 import { readVaultHeader } from "../protocol/vault.ts";
-import { VAULT_MAX_BYTES } from "../protocol/vaultlayout.ts";
+import { VAULT_MAX_BYTES, VAULT_START_BYTES } from "../protocol/vaultlayout.ts";
 import { type FileLock, takeFileLock, tryFileLock } from "../wire/filelock.ts";
 import {
   makePrivateDirectory,
   readPrivateFile,
+  readPrivateStart,
   removePrivateFile,
   replacePrivateFile,
   strayTemps,
@@ -48,6 +49,11 @@ export async function withVaultLock<T>(
  * @throws Fault denied for a link or a special file in the way; corrupt above 512 MiB; storage.
  */
 export function readVaultFile(path: string): Uint8Array | null {
+  sweepStrays(path);
+  return readPrivateFile(path, { maxBytes: VAULT_MAX_BYTES, loose: "tighten" });
+}
+
+function sweepStrays(path: string): void {
   if (strayTemps(dirname(path), belongsTo(path)).length > 0) {
     const held: FileLock | null = tryFileLock(lockPath(path));
     if (held) {
@@ -58,7 +64,22 @@ export function readVaultFile(path: string): Uint8Array | null {
       }
     }
   }
-  return readPrivateFile(path, { maxBytes: VAULT_MAX_BYTES, loose: "tighten" });
+}
+
+/**
+ * The generation of the vault file by its header alone, however long the file is; sweeps like {@link readVaultFile}.
+ *
+ * @returns null when there is none.
+ * @throws Fault as {@link readVaultFile}; corrupt for a damaged header or a file that is cut short.
+ */
+export function vaultGeneration(path: string): number | null {
+  sweepStrays(path);
+  return generationOf(path);
+}
+
+function generationOf(path: string): number | null {
+  const file = readPrivateStart(path, VAULT_START_BYTES, { maxBytes: VAULT_MAX_BYTES, loose: "tighten" });
+  return file && readVaultHeader(file.start, file.size).generation;
 }
 
 /** Reads the generation before the current one, or null; for recovery by hand. Throws like {@link readVaultFile}. */
@@ -85,8 +106,7 @@ export async function replaceVaultFile(
   },
 ): Promise<void> {
   await locked(path, options.lock, async () => {
-    const there = readPrivateFile(path, { maxBytes: VAULT_MAX_BYTES, loose: "tighten" });
-    const generation = there ? readVaultHeader(there).generation : null;
+    const generation = generationOf(path);
     if (generation !== options.expectGeneration) {
       throw new Fault("stale", "cannot write the vault: another process has changed it", {
         why: `generation ${generation ?? "none"} instead of ${options.expectGeneration ?? "none"}`,

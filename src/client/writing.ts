@@ -1,11 +1,12 @@
 import { wipe } from "../crypto/bytes.ts";
 import { generateRsa } from "../crypto/rsa.ts";
 import { Fault } from "../errors.ts";
-import { type KeyId, newId, type RequestId } from "../ids.ts";
+import type { KeyId } from "../ids.ts";
+import { type Content, checkFields, type Field, type FileParts } from "../protocol/content.ts";
 import { deriveGenerated, generateValue, resolveLength } from "../protocol/keygen.ts";
-import type { SecretType } from "../protocol/secrettype.ts";
+import { isGenerated, type SecretType } from "../protocol/secrettype.ts";
 import type { CommitName } from "../wire/operations.ts";
-import type { GenerateInput, StoreInput, Where, Written } from "./api.ts";
+import type { GenerateInput, StoreInput, Written } from "./api.ts";
 import {
   checkedPublicKey,
   findSecret,
@@ -14,128 +15,51 @@ import {
   metaChange,
   newMeta,
   noSuchSecret,
-  reservedTwice,
   secretOf,
   typeOfValue,
   valueChange,
+  withFields,
 } from "./changes.ts";
-import { type Change, commitChanges } from "./commit.ts";
+import { expiryMs } from "./expiry.ts";
+import { shapeGenerated } from "./generated.ts";
 import { decryptMeta, type Meta } from "./meta.ts";
-import { indexKeys, type Model, putLocalLeaf, type Secret } from "./model.ts";
+import { indexKeys, type Model, type Secret } from "./model.ts";
 import { secretName, secretTags } from "./names.ts";
-import { type Open, online } from "./opened.ts";
+import { isAway, type Open, online } from "./opened.ts";
+import { viewOf } from "./overlay.ts";
+import { type Done, isKept, placeOf, reserveOrDraw, sendFirst, writeOrQueue } from "./placing.ts";
 import { leafOfVersion, leavesOf, readVersion, withheld } from "./reading.ts";
-import type { Session } from "./session.ts";
 import { synchronise } from "./sync.ts";
-import { type HeldVault, withVault } from "./vaultbox.ts";
 
-/** Where one write goes. */
-export type Place = "server" | "local";
-
-/** Where a write goes, and whether the vault keeps a copy. @throws Fault bad_input, conflict */
-export function placeOf(open: Open, before: Secret | undefined, where: Where | null): { place: Place; keep: boolean } {
-  const hasServer = open.box.model.bound !== null;
-  if (!hasServer && (where === "server" || where === "both")) {
-    throw new Fault("bad_input", "this profile has no server to store on", {
-      hint: "use --store local, or register with a server",
-    });
-  }
-  if (before) {
-    const asked = where === null ? before.place : where === "local" ? "local" : "server";
-    if (asked !== before.place) {
-      throw new Fault(
-        "conflict",
-        `the secret lies ${before.place === "local" ? "in the local vault" : "on the server"}`,
-        {
-          hint: "remove it there first, or use another name",
-        },
-      );
-    }
-    const kept = before.place === "server" && before.sealed !== null;
-    return { place: before.place, keep: where === null ? kept : where === "both" };
-  }
-  const chosen = where ?? (hasServer ? "both" : "local");
-  return { place: chosen === "local" ? "local" : "server", keep: chosen === "both" };
-}
-
-function needSession(open: Open): Session {
-  if (open.session) return open.session;
-  throw new Fault("unreachable", "the server is away, and this write must reach it", {
-    hint: "use --store local, or try again later",
-  });
-}
-
-type Build = (model: Model) => Promise<readonly Change[]> | readonly Change[];
-
-/** Commits on the server or in the vault, under the vault's lock. */
-export async function write(open: Open, place: Place, operation: CommitName, build: Build): Promise<RequestId | null> {
-  if (place === "local") {
-    return withVault(open.box, open.around, (held) => writeLocal(open, held, build));
-  }
-  const session = needSession(open);
-  return online(open, true, () =>
-    withVault(open.box, open.around, (held) =>
-      commitChanges(open.box.model, held, session, open.around, operation, () => build(open.box.model)),
-    ),
-  );
-}
-
-async function writeLocal(open: Open, held: HeldVault, build: Build): Promise<null> {
-  const { model } = open.box;
-  for (const { leaf, sealed } of await build(model)) putLocalLeaf(model, leaf, sealed);
-  await held.save();
-  return null;
-}
-
-async function written(open: Open, keyId: KeyId, requestId: RequestId | null): Promise<Written> {
-  return { info: infoOf(secretOf(open.box.model, keyId)), requestId };
-}
-
-/**
- * Ids for new secrets with the server's random bytes; drawn here where there is no server. Its answer also shows
- * whether another device wrote meanwhile, so that a free name is free on the newest state.
- */
-async function reserve(open: Open, place: Place, count: number): Promise<readonly Reserved[]> {
-  const { random } = open.around;
-  if (place === "local") {
-    return Array.from({ length: count }, () => ({ keyId: newId<KeyId>(random), random: random(32) }));
-  }
-  const session = needSession(open);
-  return online(open, true, async (at) => {
-    const { output } = await session.call("secret.reserve", { count });
-    if (output.items.length !== count) throw new Fault("integrity", "the server reserved another number of ids");
-    if (at?.moved()) await synchronise(open.box.model, session, open.around);
-    const ids = new Set(output.items.map(({ keyId }) => keyId));
-    if (ids.size !== count || [...ids].some((keyId) => open.box.model.secrets.has(keyId))) throw reservedTwice();
-    return output.items;
-  });
-}
-
-interface Reserved {
-  readonly keyId: KeyId;
-  readonly random: Uint8Array;
+async function written(open: Open, keyId: KeyId, { requestId, queued }: Done): Promise<Written> {
+  return { info: infoOf(secretOf(viewOf(open.box.model), keyId)), requestId, queued };
 }
 
 /** Brings a name in that this device has not seen yet. */
 async function seek(open: Open, name: string, removed: boolean): Promise<Secret> {
   try {
-    return findSecret(open.box.model, name, { removed });
+    return findSecret(viewOf(open.box.model), name, { removed });
   } catch (error) {
     const { session } = open;
     const unseen = error instanceof Fault && error.code === "not_found" && open.box.model.bound !== null;
     if (!unseen || !session) throw error;
-    await online(open, true, () => synchronise(open.box.model, session, open.around));
-    return findSecret(open.box.model, name, { removed });
+    try {
+      await online(open, true, () => synchronise(open.box.model, session, open.around));
+    } catch (failure) {
+      // the vault does not know it, and nobody else can be asked
+      throw isAway(failure) ? error : failure;
+    }
+    return findSecret(viewOf(open.box.model), name, { removed });
   }
 }
 
 async function makeValue(open: Open, keyId: KeyId, serverRandom: Uint8Array, input: GenerateInput) {
   if (input.type === "rsa") return generateRsa((resolveLength("rsa", input.length) ?? 3_072) as 2048 | 3072 | 4096);
-  if (input.type === "note") throw new Fault("bad_input", "a note is written by people", { hint: "keyhold store" });
+  if (!isGenerated(input.type)) throw new Fault("internal", "this type is not generated");
   const mine = open.around.random(32);
   const seed = deriveGenerated(serverRandom, mine, open.box.model.owner, keyId, input.type, input.length);
   try {
-    return generateValue(input.type, seed, input.length);
+    return shapeGenerated(input.type, input.name, generateValue(input.type, seed, input.length));
   } finally {
     wipe(mine, seed);
   }
@@ -152,56 +76,122 @@ export async function generateSecret(open: Open, input: GenerateInput): Promise<
   const name = secretName(input.name);
   const tags = secretTags(input.tags);
   resolveLength(input.type, input.length);
-  if (liveNamed(open.box.model, name) && !input.replace) throw taken();
-  const [reserved] = await reserve(open, placeOf(open, liveNamed(open.box.model, name), input.where).place, 1);
+  const insist = input.where === "server";
+  const wish = { insist, away: await sendFirst(open) };
+  const seen = liveNamed(viewOf(open.box.model), name);
+  if (seen && !input.replace) throw taken();
+  const { reserved, away } = await reserveOrDraw(open, placeOf(open, seen, input.where).place, wish);
   if (!reserved) throw new Fault("internal", "no id was reserved");
-  const known = liveNamed(open.box.model, name);
+  const known = liveNamed(viewOf(open.box.model), name);
   if (known && !input.replace) throw taken();
   const { place, keep } = placeOf(open, known, input.where);
   const keyId = known?.leaf.keyId ?? reserved.keyId;
+  const { fields } = await beside(open, known, input);
   const made = await makeValue(open, keyId, reserved.random, input);
   try {
-    const requestId = await write(open, place, "secret.generate", (model) => {
+    const done = await writeOrQueue(open, place, "secret.generate", known, { insist, away }, (model) => {
       const before = liveNamed(model, name);
       if (before?.leaf.keyId !== known?.leaf.keyId) throw taken();
-      const meta = nextMeta(before, newMeta(name, input.type, tags, "generated", made.publicKey, open.around.now()));
-      return [valueChange(model, keyId, before, meta, made.value, keep, open.around.random)];
+      const fresh = newMeta(name, input.type, tags, "generated", made.publicKey, open.around.now());
+      const meta = withFields(nextMeta(before, fresh, input.expiresAt), fields);
+      return [valueChange(model, keyId, before, meta, { value: made.value, fields }, keep, open.around.random)];
     });
-    return await written(open, keyId, requestId);
+    return await written(open, keyId, done);
   } finally {
     wipe(made.value);
   }
 }
 
-/** The metadata of a next version: tags are kept when none are given, and the day of creation always. */
-export function nextMeta(before: Secret | undefined, meta: Meta): Meta {
-  if (!before?.meta) return meta;
-  return { ...meta, createdAtMs: before.meta.createdAtMs, tags: meta.tags.length > 0 ? meta.tags : before.meta.tags };
+/**
+ * The metadata of a next version: tags are kept when none are given, the day of creation always, and the day of expiry
+ * when nothing is said of it.
+ */
+export function nextMeta(before: Secret | undefined, meta: Meta, expiresAt?: string | null): Meta {
+  const expiresAtMs = expiresAt === undefined ? (before?.meta?.expiresAtMs ?? null) : expiryMs(expiresAt);
+  if (!before?.meta) return { ...meta, expiresAtMs };
+  const tags = meta.tags.length > 0 ? meta.tags : before.meta.tags;
+  return { ...meta, createdAtMs: before.meta.createdAtMs, tags, expiresAtMs };
 }
 
-/** Stores a value under a name; a name that exists gets a new version. */
+/** What of the version before goes into the next one: whatever was not given. The value is the caller's to wipe. */
+async function beside(
+  open: Open,
+  known: Secret | undefined,
+  given: { readonly value?: Uint8Array | null; readonly fields?: readonly Field[] },
+): Promise<{ value: Uint8Array | null; fields: readonly Field[]; file?: FileParts | undefined }> {
+  if (given.fields !== undefined) checkFields(given.fields);
+  const wanted =
+    given.value === null || (given.fields === undefined && known?.meta !== null && known?.meta.form !== "raw");
+  if (!known || !wanted) return { value: null, fields: given.fields ?? [] };
+  const before = await online(open, false, (at) =>
+    withheld(open, at, () => readVersion(open, known, known.leaf.version, known.place === "local" ? null : at)),
+  );
+  const fields = given.fields ?? before.fields;
+  if (given.value === null) return { value: before.value, fields, file: before.file };
+  wipe(before.value);
+  return { value: null, fields };
+}
+
+/** Another version is there than the caller has seen. */
+export function changedMeanwhile(): Fault {
+  return new Fault("conflict", "the secret was changed meanwhile", {
+    why: "another device or program stored a version that this command has not seen",
+    hint: "keyhold history NAME, then run the command again",
+  });
+}
+
+/** Refuses content without anything in it, and a type without its value. @throws Fault bad_input */
+function checkContent(type: SecretType, { value, fields, file }: Content): void {
+  if (file) {
+    if (type === "file") return;
+    throw new Fault("bad_input", "a file of this size stays a file", { hint: "leave --type out" });
+  }
+  if (value.length > 0 || (fields.length > 0 && ["login", "card", "identity"].includes(type))) return;
+  throw new Fault("bad_input", "a secret needs a value", { hint: "give one, or use a type whose fields are enough" });
+}
+
+/** Stores content under a name; a name that exists gets a new version. */
 export async function storeSecret(open: Open, input: StoreInput): Promise<Written> {
   const name = secretName(input.name);
   const tags = secretTags(input.tags);
-  const seen = liveNamed(open.box.model, name);
-  const reserved = seen ? undefined : (await reserve(open, placeOf(open, seen, input.where).place, 1))[0];
-  const known = liveNamed(open.box.model, name);
+  const insist = input.where === "server";
+  const wish = { insist, away: await sendFirst(open) };
+  const seen = liveNamed(viewOf(open.box.model), name);
+  if (!seen && input.value === null) throw noSuchSecret();
+  const aim = placeOf(open, seen, input.where).place;
+  const { reserved, away } = seen ? { ...wish, reserved: undefined } : await reserveOrDraw(open, aim, wish);
+  const known = liveNamed(viewOf(open.box.model), name);
   const { place, keep } = placeOf(open, known, input.where);
-  const type = input.type ?? known?.meta?.type ?? typeOfValue(input.value);
-  const publicKey = checkedPublicKey(type, input.value);
-  const keyId = known?.leaf.keyId ?? reserved?.keyId;
-  if (!keyId) throw new Fault("internal", "no id was reserved");
-  const requestId = await write(open, place, "secret.store", (model) => {
-    const before = liveNamed(model, name);
-    if (before?.leaf.keyId !== known?.leaf.keyId) {
-      throw new Fault("conflict", "another device made a secret of this name meanwhile", {
-        hint: "run the command again",
-      });
-    }
-    const meta = nextMeta(before, newMeta(name, type, tags, "stored", publicKey, open.around.now()));
-    return [valueChange(model, keyId, before, meta, input.value, keep, open.around.random)];
-  });
-  return written(open, keyId, requestId);
+  const seenVersion = known?.leaf.version ?? 0;
+  if (input.ifVersion !== undefined && input.ifVersion !== seenVersion) throw changedMeanwhile();
+  const kept = await beside(open, known, input);
+  const value = input.value ?? kept.value ?? new Uint8Array(0);
+  try {
+    const content = { value, fields: kept.fields, ...(kept.file && { file: kept.file }) };
+    const type = input.type ?? known?.meta?.type ?? typeOfValue(value);
+    checkContent(type, content);
+    const publicKey = checkedPublicKey(type, value);
+    const keyId = known?.leaf.keyId ?? reserved?.keyId;
+    if (!keyId) throw new Fault("internal", "no id was reserved");
+    // what was taken over from a version must not go on top of another one
+    const bound =
+      input.ifVersion !== undefined || input.value === null || (input.fields === undefined && kept.fields.length > 0);
+    const done = await writeOrQueue(open, place, "secret.store", known, { insist, away }, (model) => {
+      const before = liveNamed(model, name);
+      if (before?.leaf.keyId !== known?.leaf.keyId) {
+        throw new Fault("conflict", "another device made a secret of this name meanwhile", {
+          hint: "run the command again",
+        });
+      }
+      if (bound && (before?.leaf.version ?? 0) !== seenVersion) throw changedMeanwhile();
+      const fresh = newMeta(name, type, tags, "stored", publicKey, open.around.now());
+      const meta = withFields(nextMeta(before, fresh, input.expiresAt), content.fields, content.file);
+      return [valueChange(model, keyId, before, meta, content, keep, open.around.random)];
+    });
+    return await written(open, keyId, done);
+  } finally {
+    wipe(kept.value ?? undefined);
+  }
 }
 
 /** Changes metadata or status of one secret. */
@@ -211,27 +201,29 @@ async function change(
   operation: CommitName,
   status: "live" | "removed" | "purged",
   edit: (model: Model, secret: Secret, meta: Meta) => Meta,
-): Promise<{ secret: Secret; requestId: RequestId | null }> {
+): Promise<{ secret: Secret; done: Done }> {
+  const away = await sendFirst(open);
   const known = await seek(open, name, status === "purged");
-  const requestId = await write(open, known.place, operation, (model) => {
+  const place = known.place === "local" ? "local" : "server";
+  const done = await writeOrQueue(open, place, operation, known, { insist: false, away }, (model) => {
     const secret = secretOf(model, known.leaf.keyId, { removed: status === "purged" });
     if (secret.meta === null) throw noSuchSecret();
     return [metaChange(model, secret, edit(model, secret, secret.meta), status, open.around.random)];
   });
-  return { secret: known, requestId };
+  return { secret: known, done };
 }
 
 /** Gives a secret another name. */
 export async function renameSecret(open: Open, input: { from: string; to: string }): Promise<Written> {
   const to = secretName(input.to);
-  const done = await change(open, input.from, "secret.update", "live", (model, secret, meta) => {
+  const { secret, done } = await change(open, input.from, "secret.update", "live", (model, before, meta) => {
     const other = liveNamed(model, to);
-    if (other && other.leaf.keyId !== secret.leaf.keyId) {
+    if (other && other.leaf.keyId !== before.leaf.keyId) {
       throw new Fault("exists", "a secret of the new name exists", { hint: "choose another name" });
     }
     return { ...meta, name: to, updatedAtMs: open.around.now() };
   });
-  return written(open, done.secret.leaf.keyId, done.requestId);
+  return written(open, secret.leaf.keyId, done);
 }
 
 /** Adds and removes tags. */
@@ -240,12 +232,12 @@ export async function tagSecret(
   input: { name: string; add: readonly string[]; remove: readonly string[] },
 ): Promise<Written> {
   const gone = new Set(secretTags(input.remove));
-  const done = await change(open, input.name, "secret.update", "live", (_model, _secret, meta) => ({
+  const { secret, done } = await change(open, input.name, "secret.update", "live", (_model, _secret, meta) => ({
     ...meta,
     tags: secretTags([...meta.tags.filter((tag) => !gone.has(tag)), ...input.add]),
     updatedAtMs: open.around.now(),
   }));
-  return written(open, done.secret.leaf.keyId, done.requestId);
+  return written(open, secret.leaf.keyId, done);
 }
 
 /** Removes a secret: a tombstone stays, and with `purge` nothing else does. */
@@ -253,43 +245,53 @@ export async function removeSecret(open: Open, input: { name: string; purge: boo
   const [operation, status] = input.purge
     ? (["secret.purge", "purged"] as const)
     : (["secret.remove", "removed"] as const);
-  const done = await change(open, input.name, operation, status, (_model, _secret, meta) => ({
+  const { secret, done } = await change(open, input.name, operation, status, (_model, _secret, meta) => ({
     ...meta,
     updatedAtMs: open.around.now(),
   }));
-  return { info: infoOf(done.secret), requestId: done.requestId };
+  return { info: infoOf(secret), ...done };
 }
 
 /** Makes an older version, or a removed secret's, the newest one again. */
 export async function restoreSecret(open: Open, input: { name: string; version: number }): Promise<Written> {
+  const away = await sendFirst(open);
   const known = await seek(open, input.name, true);
-  const value = await online(open, known.place === "server", (at) =>
+  const content = await online(open, false, (at) =>
     withheld(open, at, () => {
-      const secret = secretOf(open.box.model, known.leaf.keyId, { removed: true });
+      const secret = secretOf(viewOf(open.box.model), known.leaf.keyId, { removed: true });
       return readVersion(open, secret, input.version, secret.place === "local" ? null : at);
     }),
   );
   try {
-    const type = await typeOfVersion(open, known, input.version);
-    const publicKey = checkedPublicKey(type, value.value);
-    const requestId = await write(open, known.place, "secret.restore", (model) => {
+    const { type, expiresAtMs } = await metaOfVersion(open, known, input.version);
+    const publicKey = checkedPublicKey(type, content.value);
+    const place = known.place === "local" ? "local" : "server";
+    const done = await writeOrQueue(open, place, "secret.restore", known, { insist: false, away }, (model) => {
       const secret = secretOf(model, known.leaf.keyId, { removed: true });
       if (secret.meta === null) throw noSuchSecret();
       const other = liveNamed(model, secret.meta.name);
       if (other && other.leaf.keyId !== secret.leaf.keyId) throw taken();
-      const meta = { ...secret.meta, type, publicKey, updatedAtMs: open.around.now() };
-      const keep = secret.place === "server" && secret.sealed !== null;
-      return [valueChange(model, secret.leaf.keyId, secret, meta, value.value, keep, open.around.random)];
+      const dated = { ...secret.meta, type, publicKey, expiresAtMs, updatedAtMs: open.around.now() };
+      const meta = withFields(dated, content.fields, content.file);
+      const keep = isKept(secret);
+      return [valueChange(model, secret.leaf.keyId, secret, meta, content, keep, open.around.random)];
     });
-    return await written(open, known.leaf.keyId, requestId);
+    return await written(open, known.leaf.keyId, done);
   } finally {
-    wipe(value.value);
+    wipe(content.value);
   }
 }
 
-async function typeOfVersion(open: Open, secret: Secret, version: number): Promise<SecretType> {
+async function metaOfVersion(open: Open, secret: Secret, version: number): Promise<Meta> {
+  if (secret.meta && version === secret.leaf.version) return secret.meta;
+  const waiting = secret.place === "queued" ? secret.waiting.find((one) => one.version === version) : undefined;
+  if (waiting?.entry.sealed) return waiting.entry.meta;
+  if (secret.place === "queued") {
+    if (secret.under === null) throw noSuchSecret();
+    return metaOfVersion(open, secret.under, version);
+  }
   const { leaves } = await leavesOf(open, secret, open.session);
   const meta = decryptMeta(indexKeys(open.box.model), open.box.model.owner, leafOfVersion(leaves, version));
   if (!meta) throw noSuchSecret();
-  return meta.type;
+  return meta;
 }

@@ -37,7 +37,9 @@ test("plain data comes back, bytes and dollar keys too", () => {
     fc.property(plain, (value) => {
       const line = requestLine(1, "echo", value);
       expect(line.indexOf(0x0a)).toBe(line.length - 1);
-      expect(readRequest(line.subarray(0, -1))).toEqual({ id: 1, method: "echo", params: value });
+      const { params, ...rest } = readRequest(line.subarray(0, -1));
+      expect(rest).toEqual({ id: 1, method: "echo" });
+      expect(fromAgentJson(params)).toEqual(value);
     }),
   );
 });
@@ -92,6 +94,7 @@ test.each([
   '{"jsonrpc":"2.0","method":"a"}',
   '{"jsonrpc":"2.0","id":null,"method":"a"}',
   '{"jsonrpc":"2.0","id":{},"method":"a"}',
+  '{"jsonrpc":"2.0","id":1e999,"method":"a"}',
   '{"jsonrpc":"2.0","id":1}',
   '{"jsonrpc":"2.0","id":1,"method":1}',
   '{"jsonrpc":"2.0","id":1,"method":""}',

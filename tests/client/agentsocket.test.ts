@@ -170,6 +170,16 @@ describe("bad messages", () => {
     expect(lines.filter((line) => JSON.parse(line).id === 7)).toEqual(['{"jsonrpc":"2.0","id":7,"result":1}']);
   });
 
+  test("params that cannot be read are refused under the request's own id", async () => {
+    await start();
+    const bad = ['{"$b64":"!"}', '{"$x":1}', `${"[".repeat(70)}${"]".repeat(70)}`];
+    const lines = await raw(
+      bad.map((params) => `{"jsonrpc":"2.0","id":"mine","method":"echo","params":${params}}\n`),
+      3,
+    );
+    expect(lines.map((line) => [JSON.parse(line).id, codeOf(line)])).toEqual(bad.map(() => ["mine", -32_602]));
+  });
+
   test("a message in pieces is put together, cut characters too", async () => {
     await start();
     const bytes = new TextEncoder().encode('{"jsonrpc":"2.0","id":1,"method":"echo","params":"zoë"}\n');

@@ -358,9 +358,11 @@ describe("an account over HTTPS", () => {
     const opened = await openProfile(home, profile, passwordOf(PASSWORD), testSurroundings(notices), { keep: false });
     closing(opened.client);
     expect(opened.login).toBeNull();
-    expect(notices.join()).toContain("only the local vault is open");
+    await opened.client.list({ prefix: null, search: null, tag: null, fresh: false });
+    expect(notices.join()).toContain("the server is away: from the vault, synced");
     expect((await opened.client.get(asking("a"))).from).toBe("vault");
-    await rejected(opened.client.store(storing("b", "x")), "unreachable");
+    await rejected(opened.client.store(storing("b", "x", { where: "server" })), "unreachable");
+    expect((await opened.client.store(storing("b", "x"))).queued).toBe(true);
     await rejected(
       openProfile(home, profile, passwordOf("another password"), testSurroundings(), { keep: false }),
       "wrong_password",

@@ -496,22 +496,23 @@ describe("where a secret lies", () => {
 });
 
 describe("while the server is away", () => {
-  test("reads come from the vault and say so; fresh insists; writes to the server fail and change nothing", async () => {
+  test("reads come from the vault and say so; fresh insists; what must reach the server fails and changes nothing", async () => {
     await client.store(storing("a", "value"));
     impatient(ada);
     const before = onDisk(ada);
     const got = await offline(() => client.get(asking("a")));
     expect(new TextDecoder().decode(got.value ?? undefined)).toBe("value");
     expect(got.from).toBe("vault");
-    expect(ada.notices.at(-1)).toContain("the server is away: from the vault, last synchronised");
+    expect(ada.notices.at(-1)).toContain("the server is away: from the vault, synced");
     const listed = await offline(() => client.list({ ...EVERYTHING, fresh: false }));
     expect([listed.from, listed.items.length]).toEqual(["vault", 1]);
     for (const work of [
       () => client.get(asking("a", { fresh: true })),
       () => client.list(EVERYTHING),
       () => client.getMany({ refs: [{ name: "a", version: null }], fresh: true, purpose: "get" }),
-      () => client.store(storing("b", "value")),
-      () => client.generate(generating("b")),
+      () => client.store(storing("b", "value", { where: "server" })),
+      () => client.generate(generating("b", { where: "server" })),
+      () => client.remove({ name: "a", purge: true }),
       () => client.sync(),
       () => client.auditVerify(),
       () => client.sessions(),

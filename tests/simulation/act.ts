@@ -8,7 +8,8 @@ export interface Attempt {
   readonly device: number;
   /** Text that a store wrote, unlike any other; null for other changes. */
   readonly value: string | null;
-  outcome: "ok" | "unknown" | "refused";
+  /** `queued`: kept in the vault for a server that was away. */
+  outcome: "ok" | "queued" | "unknown" | "refused";
   requestId: RequestId | null;
   keyId: KeyId | null;
   version: number;
@@ -43,7 +44,7 @@ function outcomeOf(error: unknown, what: string, seen: Seen): "unknown" | "refus
 
 type Change = (
   client: Device["client"],
-) => Promise<{ requestId: RequestId | null; info?: { keyId: KeyId; version: number } }>;
+) => Promise<{ requestId: RequestId | null; queued: boolean; info: { keyId: KeyId; version: number } }>;
 
 /** Makes one change or read on a device, drawn at random, and notes how it ended. */
 export async function act(at: Surround, device: Device, random: Seeded, turn: number, seen: Seen): Promise<void> {
@@ -99,12 +100,12 @@ async function change(
   seen.attempts.push(attempt);
   at.note(`device ${device.number} begins: ${what}`);
   try {
-    const { requestId, info } = await run(device.client);
-    attempt.outcome = "ok";
+    const { requestId, queued, info } = await run(device.client);
+    attempt.outcome = queued ? "queued" : "ok";
     attempt.requestId = requestId;
-    attempt.keyId = info?.keyId ?? null;
-    attempt.version = info?.version ?? 0;
-    if (info) seen.floors.set(info.keyId, Math.max(info.version, seen.floors.get(info.keyId) ?? 0));
+    attempt.keyId = info.keyId;
+    attempt.version = info.version;
+    if (!queued) seen.floors.set(info.keyId, Math.max(info.version, seen.floors.get(info.keyId) ?? 0));
   } catch (error) {
     attempt.outcome = outcomeOf(error, what, seen);
   }

@@ -1,3 +1,4 @@
+import { NOTHING_MERGED } from "../../src/client/merge.ts";
 import { readVersion } from "../../src/client/reading.ts";
 import { Fault } from "../../src/errors.ts";
 import type { RequestId } from "../../src/ids.ts";
@@ -39,6 +40,7 @@ export async function judge(at: Surround, devices: readonly Device[], seen: Seen
 function converged(devices: readonly Device[], wrong: string[]): void {
   const views = devices.map(({ open }) => {
     const { model } = open.box;
+    if (model.queue.length > 0) wrong.push(`${model.queue.length} changes still wait`);
     const names = [...model.secrets.values()]
       .filter(({ leaf }) => leaf.status === "live")
       .map(({ meta, leaf }) => `${meta?.name} ${leaf.keyId} ${leaf.version}`)
@@ -50,14 +52,15 @@ function converged(devices: readonly Device[], wrong: string[]): void {
   if (new Set(views).size > 1) wrong.push(`the devices differ: ${views.join(" | ")}`);
 }
 
-/** Each acknowledged value stands where its device was told, once; no other value stands anywhere. */
+/** Each acknowledged value stands where its device was told, one that waited anywhere, each once; no other value does. */
 async function judgeValues({ open }: Device, { attempts, reads, wrong }: Seen): Promise<void> {
   const { session } = open;
   if (!session) throw new Error("no session");
   const values = new Map<string, string>();
   for (const secret of open.box.model.secrets.values()) {
     for (let version = 1; version <= secret.leaf.version; version++) {
-      const { value } = await readVersion(open, secret, version, { session, moved: () => false });
+      const at = { session, merged: NOTHING_MERGED, moved: () => false };
+      const { value } = await readVersion(open, secret, version, at);
       values.set(`${secret.leaf.keyId} ${version}`, new TextDecoder().decode(value));
     }
   }
@@ -74,6 +77,10 @@ async function judgeValues({ open }: Device, { attempts, reads, wrong }: Seen): 
     if (outcome === "ok" && value !== null && values.get(`${keyId} ${version}`) !== value) {
       wrong.push(`the acknowledged ${value} is not version ${version} of ${keyId}`);
     }
+  }
+  for (const { outcome, value } of attempts) {
+    if (outcome === "queued" && value !== null && !found.has(value))
+      wrong.push(`${value}, which waited, stands nowhere`);
   }
   for (const { keyId, version, value } of reads) {
     if (values.get(`${keyId} ${version}`) !== value) wrong.push(`version ${version} of ${keyId} was read as ${value}`);

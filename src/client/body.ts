@@ -1,0 +1,71 @@
+import type { DeviceId, IncarnationId, UserId } from "../ids.ts";
+import { bytes, type Codec, id, list, nullable, type Of, struct, text, u53, uint } from "../wire/codec.ts";
+import { hash32, leafRecord, sealedValue, settings, signedState } from "../wire/records.ts";
+import { logPinCodec } from "./logpin.ts";
+import { conflictCodec, entryCodec, QUEUE_MAX } from "./queue.ts";
+
+const auditHeadCodec = struct({ seq: u53, link: hash32 });
+
+/** Receipts that a vault keeps; the log is verified by itself before there are more. */
+export const RECEIPTS_MAX = 1_024;
+
+/** A vault's tie to an account, as it is kept. */
+export const boundCodec = struct({
+  account: text({ min: 1, max: 128 }),
+  userId: id<UserId>(),
+  incarnation: id<IncarnationId>(),
+  deviceId: id<DeviceId>(),
+  deviceSeed: hash32,
+  serverIdentity: hash32,
+  statementNumber: u53,
+  head: signedState,
+  settings,
+  /** Log verified up to here, with the revision of the account at that point. */
+  verified: struct({ seq: u53, link: hash32, revision: u53 }),
+  /** Newest log position that a reply showed. */
+  witnessed: auditHeadCodec,
+  /** Every position that a reply showed and that is not verified yet, oldest first: the log must pass through all. */
+  receipts: list(auditHeadCodec, { max: RECEIPTS_MAX }),
+  /** The server-wide log, as far as it was seen. */
+  log: logPinCodec,
+  syncedAtMs: u53,
+  /** Credential revision of the password that the vault's own slot opens with. */
+  keyedRevision: u53,
+  /** Revision of a rotation after which wrapped keys on the server may still be those of the key before; or null. */
+  rewrapping: nullable(u53),
+});
+
+const storedSecret = struct({ leaf: leafRecord, sealed: nullable(sealedValue) });
+const localSecret = struct({
+  leaves: list(leafRecord, { min: 1, max: 100_000 }),
+  values: list(struct({ version: uint(0xffff_ffff, 1), sealed: sealedValue }), { max: 100_000 }),
+});
+
+const always = {
+  owner: id<UserId>(),
+  accountKey: bytes({ length: 32 }),
+  bound: nullable(boundCodec),
+  secrets: list(storedSecret, { max: 1_000_000 }),
+  local: list(localSecret, { max: 1_000_000 }),
+};
+const shortBody = struct({ v: uint(1, 1), ...always });
+const longBody = struct({
+  v: uint(2, 2),
+  ...always,
+  queue: list(entryCodec, { max: QUEUE_MAX }),
+  conflicts: list(conflictCodec, { max: QUEUE_MAX }),
+});
+
+type Body = Omit<Of<typeof longBody>, "v">;
+
+/** What the vault's body holds (docs/protocol.md §7.3): what waits for the server makes it another version. */
+export const bodyCodec: Codec<Body> = {
+  decode(value, path) {
+    const long = typeof value === "object" && value !== null && Object.hasOwn(value, "queue");
+    return long ? longBody.decode(value, path) : { ...shortBody.decode(value, path), queue: [], conflicts: [] };
+  },
+  encode(body) {
+    const short = body.queue.length === 0 && body.conflicts.length === 0;
+    return short ? shortBody.encode({ v: 1, ...body }) : longBody.encode({ v: 2, ...body });
+  },
+};
