@@ -9,10 +9,9 @@ import { Fault } from "../errors.ts";
 import { asId, type RequestId, type SessionId } from "../ids.ts";
 import { defineCommand } from "../ui/command.ts";
 import { NEW_PASSWORD_ARGS } from "../ui/flags.ts";
-import { result } from "../ui/output.ts";
+import { listing, result } from "../ui/output.ts";
 import { chooseNewPassword, needPassword } from "../ui/password.ts";
 import { activeProfile, homeOf, kdfOf, type SessionContext, surroundings, withClient } from "../ui/session.ts";
-import { table } from "../ui/table.ts";
 import { plain } from "../ui/text.ts";
 
 export const accountPassword = defineCommand({
@@ -24,6 +23,7 @@ export const accountPassword = defineCommand({
     },
     keepPassword: { type: "boolean", description: "with --rotate-key: keep the password" },
   },
+  data: "{account, changed, rotated, rewrapped?}",
   details:
     "Asks for the old password and the new one; every other session of the account is closed. With --rotate-key other devices take the new keys with their next login.",
   examples: [
@@ -76,7 +76,9 @@ async function changed(
 }
 
 export const accountSessions = defineCommand({
+  list: true,
   args: { close: { type: "string", hint: "ID", description: "close this session" } },
+  data: "{items:[{sessionId, createdAt, lastUsedAt, expiresAt, current}], next}; with --close {closed}",
   examples: [
     ["keyhold account sessions", "all open sessions"],
     ["keyhold account sessions --close ID", "close one of them"],
@@ -95,16 +97,15 @@ export const accountSessions = defineCommand({
         one.expiresAt,
         one.current ? "this one" : "",
       ]);
-      return result(
-        { items, next: null },
-        () => table(["SESSION", "OPENED", "LAST USED", "EXPIRES", ""], rows, ctx.out.width),
-        { requestId },
-      );
+      const heads = ["SESSION", "OPENED", "LAST USED", "EXPIRES", ""];
+      return listing({ items, next: null }, { heads, cells: rows }, { requestId });
     }),
 });
 
 export const accountDevices = defineCommand({
+  list: true,
   args: {},
+  data: "{items:[{deviceId, name, addedAt, current}], next}",
   examples: [["keyhold account device list", "the devices of the account"]],
   run: async (_args, ctx) =>
     withClient(ctx, async (client) => {
@@ -112,9 +113,7 @@ export const accountDevices = defineCommand({
       const { requestId } = await ctx.term.step("Asking", client.sync());
       const { items } = await client.devices();
       const rows = items.map((one) => [one.deviceId, one.name, one.addedAt, one.current ? "this one" : ""]);
-      return result({ items, next: null }, () => table(["DEVICE", "NAME", "ADDED", ""], rows, ctx.out.width), {
-        requestId,
-      });
+      return listing({ items, next: null }, { heads: ["DEVICE", "NAME", "ADDED", ""], cells: rows }, { requestId });
     }),
 });
 
@@ -123,6 +122,7 @@ export const deviceRevoke = defineCommand({
     id: { type: "positional", description: "id of the device, or a prefix of it", ask: "Id of the device" },
     ...NEW_PASSWORD_ARGS,
   },
+  data: "{deviceId, name, changed, rewrapped}",
   details:
     "Renews the account's keys without that device: what it holds opens nothing that is written afterwards. Whoever may know the password too needs another one: give it with --new-password-file or --new-password-fd.",
   examples: [
@@ -156,6 +156,7 @@ export const deviceRevoke = defineCommand({
 
 export const accountDelete = defineCommand({
   args: {},
+  data: "{account, userId, kept, dropped, profile}",
   details:
     "Erases account and secrets on the server; the name is free again. This device's vault becomes one without a server: it keeps its own secrets and those of which it has a copy.",
   examples: [

@@ -5,15 +5,19 @@ import { concat } from "../crypto/bytes.ts";
 import { Fault } from "../errors.ts";
 import { asId, type RequestId } from "../ids.ts";
 import { defineCommand } from "../ui/command.ts";
-import { result } from "../ui/output.ts";
+import { writeNewFile } from "../ui/outfile.ts";
+import { listing, result } from "../ui/output.ts";
 import { errnoOf } from "../ui/process.ts";
 import { withClient } from "../ui/session.ts";
-import { table } from "../ui/table.ts";
 import { PAGE_ARGS } from "./list.ts";
-import { writeNewFile } from "./read.ts";
 
 const FILTERS = {
-  name: { type: "positional", required: false, description: "only what was done with this secret" },
+  name: {
+    type: "positional",
+    required: false,
+    complete: "secret",
+    description: "only what was done with this secret",
+  },
   action: { type: "string", hint: "ACTION", description: "only this operation, such as secret.get" },
   after: { type: "time", description: "only from this time on" },
   before: { type: "time", description: "only before this time" },
@@ -41,7 +45,9 @@ function query(args: Filters, rest: Pick<AuditQuery, "limit" | "cursor" | "purpo
 }
 
 export const auditList = defineCommand({
+  list: true,
   args: { ...FILTERS, ...PAGE_ARGS },
+  data: "{items:[{seq, at, action, status, keyId, name, requestId, session, count, signed, linkHex}], next}; actions are the operation names",
   details: "Changes carry your signature; all other events are the server's testimony.",
   examples: [
     ["keyhold audit list", "everything, oldest first"],
@@ -59,11 +65,8 @@ export const auditList = defineCommand({
         item.name ?? item.keyId ?? "-",
         item.signed ? "signed" : "server",
       ]);
-      return result(
-        { items, next },
-        () => table(["SEQ", "AT", "ACTION", "STATUS", "SECRET", "WORD OF"], rows, ctx.out.width),
-        { requestId },
-      );
+      const heads = ["SEQ", "AT", "ACTION", "STATUS", "SECRET", "WORD OF"];
+      return listing({ items, next }, { heads, cells: rows }, { requestId });
     }),
 });
 
@@ -90,6 +93,7 @@ export const auditVerify = defineCommand({
   args: {
     file: { type: "string", hint: "FILE", description: "verify an export instead, without server and password" },
   },
+  data: "{size, headHex, verifiedFrom, ok, log}; with --file what is proven: {…, account, identityHex, pin, exportedAt, signed, testimony, promises}",
   details:
     "Checks that no entry was cut, edited or reordered, that every change in it was signed by you, and that the server's log of all accounts holds it.",
   examples: [
@@ -180,6 +184,7 @@ export const auditExport = defineCommand({
     to: { type: "enum", options: ["jsonl", "csv"], description: "JSON Lines with all proofs (default) or CSV" },
     out: { type: "string", hint: "FILE", description: "new file (default: stdout)" },
   },
+  data: "{count, out}; without --out the export itself goes to stdout",
   details:
     "JSON Lines hold the whole log with signatures and proofs, for `audit verify --file`. CSV is for reading and takes filters.",
   examples: [
@@ -219,6 +224,7 @@ function readInput(path: string): Uint8Array {
     const code = errnoOf(error);
     throw new Fault(code === "ENOENT" ? "not_found" : "storage", `cannot read ${JSON.stringify(path)}`, {
       why: code ?? "unknown",
+      ...(code === "ENOENT" && { hint: "check the path" }),
     });
   }
 }

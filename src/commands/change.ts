@@ -1,24 +1,28 @@
 import { defineCommand } from "../ui/command.ts";
-import { result } from "../ui/output.ts";
+import { listing, result } from "../ui/output.ts";
 import { withClient } from "../ui/session.ts";
-import { table } from "../ui/table.ts";
 import { plain } from "../ui/text.ts";
-import { writtenData, writtenLine } from "./secretargs.ts";
+import { QUEUED, writtenResult } from "./secretargs.ts";
 
 const NAME = {
-  name: { type: "positional", description: "name, or a unique prefix of the key id", ask: "Name of the secret" },
+  name: {
+    type: "positional",
+    complete: "secret",
+    description: "name, or a unique prefix of the key id",
+    ask: "Name of the secret",
+  },
 } as const;
 
 export const renameCommand = defineCommand({
   args: {
-    from: { type: "positional", description: "name now", ask: "Name now" },
+    from: { type: "positional", complete: "secret", description: "name now", ask: "Name now" },
     to: { type: "positional", description: "new name", ask: "New name" },
   },
+  data: "{name, keyId, type, version, tags, where, publicKeyHex?, queued?}",
   examples: [["keyhold rename db/prod db/old", "the versions go with it"]],
   run: async (args, ctx) =>
     withClient(ctx, async (client) => {
-      const { info, requestId } = await ctx.term.step("Renaming", client.rename({ from: args.from, to: args.to }));
-      return result(writtenData(info), () => writtenLine(info), { requestId });
+      return writtenResult(await ctx.term.step("Renaming", client.rename({ from: args.from, to: args.to })));
     }),
 });
 
@@ -28,21 +32,22 @@ export const tagCommand = defineCommand({
     add: { type: "list", hint: "TAG", description: "attach a tag (repeatable)" },
     remove: { type: "list", hint: "TAG", description: "take a tag off (repeatable)" },
   },
+  data: "{name, keyId, type, version, tags, where, publicKeyHex?, queued?}",
   examples: [["keyhold tag db/prod --add live --remove test", "change the tags"]],
   run: async (args, ctx) =>
     withClient(ctx, async (client) => {
-      const { info, requestId } = await ctx.term.step(
+      const written = await ctx.term.step(
         "Tagging",
         client.tag({ name: args.name, add: args.add, remove: args.remove }),
       );
-      return result(writtenData(info), () => `${plain(info.name)}  ${info.tags.map(plain).join(", ") || "(no tags)"}`, {
-        requestId,
-      });
+      const { name, tags } = written.info;
+      return writtenResult(written, () => `${plain(name)}  ${tags.map(plain).join(", ") || "(no tags)"}`);
     }),
 });
 
 export const removeCommand = defineCommand({
   args: { ...NAME, purge: { type: "boolean", description: "erase all versions for good" } },
+  data: "{name, keyId, purged, queued?}",
   details: "A removed secret keeps its versions (`keyhold restore`) until it is purged.",
   examples: [
     ["keyhold remove db/old --yes", "without asking"],
@@ -53,18 +58,22 @@ export const removeCommand = defineCommand({
       args.purge ? `Erase every version of ${plain(args.name)} for good?` : `Remove ${plain(args.name)}?`,
     );
     return withClient(ctx, async (client) => {
-      const { info, requestId } = await ctx.term.step(
+      const { info, requestId, queued } = await ctx.term.step(
         "Removing",
         client.remove({ name: args.name, purge: args.purge }),
       );
-      const data = { name: info.name, keyId: info.keyId, purged: args.purge };
-      return result(data, () => `${args.purge ? "purged" : "removed"} ${plain(info.name)}`, { requestId });
+      const data = { name: info.name, keyId: info.keyId, purged: args.purge, ...(queued ? { queued } : {}) };
+      const human = () => `${args.purge ? "purged" : "removed"} ${plain(info.name)}${queued ? `\n${QUEUED}` : ""}`;
+      return result(data, human, { requestId, exit: queued ? 10 : 0 });
     });
   },
 });
 
 export const historyCommand = defineCommand({
+  list: true,
   args: NAME,
+  details: "Versions are kept: each change makes a new one.",
+  data: "{items:[{version, updatedAt, name, status, current}], next}",
   examples: [["keyhold history db/prod", "all changes, oldest first"]],
   run: async (args, ctx) =>
     withClient(ctx, async (client) => {
@@ -76,9 +85,8 @@ export const historyCommand = defineCommand({
         one.status,
         one.current ? "current" : "",
       ]);
-      return result({ items, next: null }, () => table(["VERSION", "AT", "NAME", "STATUS", ""], rows, ctx.out.width), {
-        requestId,
-      });
+      const heads = ["VERSION", "AT", "NAME", "STATUS", ""];
+      return listing({ items, next: null }, { heads, cells: rows }, { requestId });
     }),
 });
 
@@ -93,13 +101,12 @@ export const restoreCommand = defineCommand({
       description: "the version to make the newest again",
     },
   },
+  data: "{name, keyId, type, version, tags, where, publicKeyHex?, queued?}",
   examples: [["keyhold restore db/prod --version 1", "as a new version; also brings a removed secret back"]],
   run: async (args, ctx) =>
     withClient(ctx, async (client) => {
-      const { info, requestId } = await ctx.term.step(
-        "Restoring",
-        client.restore({ name: args.name, version: args.version }),
+      return writtenResult(
+        await ctx.term.step("Restoring", client.restore({ name: args.name, version: args.version })),
       );
-      return result(writtenData(info), () => writtenLine(info), { requestId });
     }),
 });

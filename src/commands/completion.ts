@@ -1,22 +1,60 @@
 import { Fault } from "../errors.ts";
-import { type Args, flagName, isFlag, takesValue } from "../ui/args.ts";
+import { type Arg, type Args, flagName, isFlag, takesValue } from "../ui/args.ts";
 import { defineCommand, type Group, isGroup, visibleNames } from "../ui/command.ts";
-import { GLOBAL_ARGS } from "../ui/flags.ts";
+import { argsOf, GLOBAL_ARGS } from "../ui/flags.ts";
 import { allCommands } from "../ui/help.ts";
 import { result } from "../ui/output.ts";
+import { bash, fish, zsh } from "./shellscripts.ts";
 
-/** What may follow a command path: the static model that each shell's script is written from. */
-interface Place {
-  readonly path: readonly string[];
-  readonly words: readonly { readonly name: string; readonly summary: string }[];
-  readonly flags: readonly FlagModel[];
+/** What a word or the value of a flag may be, beside fixed choices. */
+export type Completes = "secret" | "reference" | "profile" | "file" | "directory" | "none";
+
+/** A word with what is said about it. */
+export interface WordModel {
+  readonly name: string;
+  readonly summary: string;
 }
-interface FlagModel {
+
+/** A flag as the shells complete it. */
+export interface FlagModel {
   readonly name: string;
   readonly short: string | null;
   readonly description: string;
   readonly takesValue: boolean;
   readonly options: readonly string[];
+  readonly completes: Completes;
+}
+
+/** What may follow a command path: the static model that each shell's script is written from. */
+export interface Place {
+  readonly path: readonly string[];
+  readonly words: readonly WordModel[];
+  /** What its words are beside the fixed ones. */
+  readonly completes: Completes;
+  readonly flags: readonly FlagModel[];
+}
+
+/** The command line as the scripts know it. */
+export interface CompletionModel {
+  readonly places: readonly Place[];
+  /** Flags of every command. */
+  readonly globals: readonly FlagModel[];
+}
+
+export const SHELLS = ["bash", "zsh", "fish"] as const;
+export type Shell = (typeof SHELLS)[number];
+
+/** The completion script of a shell, made of the command model (docs/cli.md §4). */
+export async function completionScript(root: Group, shell: Shell): Promise<string> {
+  const model = { places: await places(root), globals: GLOBALS };
+  return { bash, zsh, fish }[shell](model);
+}
+
+function completes(arg: Arg): Completes {
+  if (arg.complete !== undefined) return arg.complete;
+  const hint = "hint" in arg ? arg.hint : undefined;
+  if (hint === "DIR") return "directory";
+  return hint?.startsWith("FILE") === true ? "file" : "none";
 }
 
 function flagModels(args: Args): FlagModel[] {
@@ -29,36 +67,65 @@ function flagModels(args: Args): FlagModel[] {
             description: arg.description,
             takesValue: takesValue(arg),
             options: arg.type === "enum" ? arg.options : [],
+            completes: completes(arg),
           },
         ]
       : [],
   );
 }
 
+const GLOBALS: readonly FlagModel[] = [
+  ...flagModels(GLOBAL_ARGS),
+  {
+    name: "help",
+    short: "h",
+    description: "explain the command",
+    takesValue: false,
+    options: [],
+    completes: "none",
+  },
+];
+
 async function places(root: Group): Promise<readonly Place[]> {
   const groups: Place[] = [];
   const walk = (group: Group, path: readonly string[]) => {
     const words = visibleNames(group).map((name) => ({ name, summary: group.commands[name]?.summary ?? "" }));
-    groups.push({ path, words, flags: [] });
+    groups.push({ path, words, completes: "none", flags: [] });
     for (const { name } of words) {
       const node = group.commands[name];
       if (node !== undefined && isGroup(node)) walk(node, [...path, name]);
     }
   };
   walk(root, []);
-  const leaves = (await allCommands(root)).map(({ path, command }) => ({
-    path,
-    words:
-      path.join(" ") === "help"
-        ? [...visibleNames(root), "exit-codes"].map((name) => ({ name, summary: "" }))
-        : staticWords(command.args),
-    flags: flagModels(command.args),
-  }));
-  return [...groups, ...leaves];
+  const topics = Object.entries(root.topics ?? {}).map(([name, summary]) => ({ name, summary }));
+  const helped = groups.map((place) =>
+    place.path.length === 0
+      ? { ...place, path: ["help"], words: [...place.words, ...topics] }
+      : { ...place, path: ["help", ...place.path] },
+  );
+  const leaves = (await allCommands(root))
+    .filter(({ path }) => path.join(" ") !== "help")
+    .map(({ path, command }) => ({
+      path,
+      words: staticWords(command.args),
+      completes: wordsOf(command.args),
+      flags: flagModels(argsOf(command)),
+    }));
+  return [...groups, ...helped, ...leaves];
+}
+
+/** What the words of a command are: the first of them that says so decides. */
+function wordsOf(args: Args): Completes {
+  const words = Object.entries(args).filter(([, arg]) => !isFlag(arg));
+  for (const [key, arg] of words) {
+    const found = key === "file" && arg.complete === undefined ? "file" : completes(arg);
+    if (found !== "none") return found;
+  }
+  return "none";
 }
 
 /** Words of a positional with fixed choices, written `a|b|c` in its hint. */
-function staticWords(args: Args): Place["words"] {
+function staticWords(args: Args): readonly WordModel[] {
   return Object.values(args).flatMap((arg) =>
     arg.type === "positional" && arg.hint?.includes("|") === true
       ? arg.hint.split("|").map((name) => ({ name, summary: "" }))
@@ -66,195 +133,43 @@ function staticWords(args: Args): Place["words"] {
   );
 }
 
-const GLOBALS: readonly FlagModel[] = [
-  ...flagModels(GLOBAL_ARGS),
-  { name: "help", short: "h", description: "explain the command", takesValue: false, options: [] },
-];
-
-const quote = (text: string) => `'${text.replaceAll("'", "'\\''")}'`;
-const valueFlags = (all: readonly Place[]) => [
-  ...new Set(
-    [...GLOBALS, ...all.flatMap(({ flags }) => flags)].filter((flag) => flag.takesValue).map(({ name }) => `--${name}`),
-  ),
-];
-
-/** Shared by bash and zsh: walks the words before the cursor, sets `place`. The typed line is only compared. */
-function walker(all: readonly Place[], words: string, current: string, first: number): string {
-  const known = all.map(({ path }) => quote(path.join(" "))).filter((path) => path !== "''");
-  return `  local place='' word next i
-  for ((i = ${first}; i < ${current}; i++)); do
-    word="${words}"
-    case "$word" in
-      --) return 0 ;;
-      ${valueFlags(all).join("|")}) ((i++)) ;;
-      -*) ;;
-      *)
-        next="$word"
-        [ -n "$place" ] && next="$place $word"
-        case "$next" in
-          ${known.join("|")}) place="$next" ;;
-        esac
-        ;;
-    esac
-  done`;
-}
-
-function optionCases(all: readonly Place[], indent: string, body: (options: string) => string): string {
-  const seen = new Map<string, string>();
-  for (const { path, flags } of all) {
-    for (const { name, options } of flags)
-      if (options.length > 0) seen.set(`${path.join(" ")}:--${name}`, options.join(" "));
-  }
-  for (const { name, options } of GLOBALS) if (options.length > 0) seen.set(`*:--${name}`, options.join(" "));
-  return [...seen]
-    .map(
-      ([pattern, options]) =>
-        `${indent}${pattern.startsWith("*:") ? `*${quote(pattern.slice(1))}` : quote(pattern)}) ${body(options)} ;;`,
-    )
-    .join("\n");
-}
-
-const names = (flags: readonly FlagModel[]) => flags.map(({ name }) => `--${name}`).join(" ");
-
-function bash(all: readonly Place[]): string {
-  const cases = all.map(
-    ({ path, words, flags }) =>
-      `    ${quote(path.join(" "))}) words=${quote(words.map(({ name }) => name).join(" "))}; flags=${quote(names(flags))} ;;`,
-  );
-  return `# bash completion for keyhold: source <(keyhold completion bash)
-_keyhold() {
-  local current="\${COMP_WORDS[COMP_CWORD]}" previous="" words='' flags=''
-  ((COMP_CWORD > 0)) && previous="\${COMP_WORDS[COMP_CWORD-1]}"
-  COMPREPLY=()
-${walker(all, `\${COMP_WORDS[i]}`, "COMP_CWORD", 1)}
-  case "$place:$previous" in
-${optionCases(all, "    ", (options) => `COMPREPLY=($(compgen -W ${quote(options)} -- "$current")); return 0`)}
-  esac
-  case "$previous" in
-    ${valueFlags(all).join("|")}) return 0 ;;
-  esac
-  case "$place" in
-${cases.join("\n")}
-  esac
-  case "$current" in
-    -*) words="$flags ${names(GLOBALS)}" ;;
-  esac
-  COMPREPLY=($(compgen -W "$words" -- "$current"))
-}
-complete -o default -F _keyhold keyhold
-`;
-}
-
-function zsh(all: readonly Place[]): string {
-  const cases = all.map(
-    ({ path, words, flags }) =>
-      `    ${quote(path.join(" "))}) words_here=(${words.map(({ name }) => quote(name)).join(" ")}); flags_here=(${flags.map(({ name }) => quote(`--${name}`)).join(" ")}) ;;`,
-  );
-  return `#compdef keyhold
-# zsh completion for keyhold: source <(keyhold completion zsh), or save it as _keyhold in a directory of $fpath
-_keyhold() {
-  local current="\${words[CURRENT]}" previous="\${words[CURRENT-1]}"
-  local -a words_here flags_here
-${walker(all, `\${words[i]}`, "CURRENT", 2)}
-  case "$place:$previous" in
-${optionCases(all, "    ", (options) => `compadd -- ${options}; return 0`)}
-  esac
-  case "$previous" in
-    ${valueFlags(all).join("|")}) _files; return ;;
-  esac
-  case "$place" in
-${cases.join("\n")}
-  esac
-  if [[ "$current" == -* ]]; then
-    compadd -- $flags_here ${GLOBALS.map(({ name }) => quote(`--${name}`)).join(" ")}
-  elif ((\${#words_here})); then
-    compadd -- $words_here
-  else
-    _files
-  fi
-}
-if [[ "\${funcstack[1]-}" == _keyhold ]]; then
-  _keyhold "$@"
-else
-  compdef _keyhold keyhold
-fi
-`;
-}
-
-const fishQuote = (text: string) => `'${text.replaceAll("\\", "\\\\").replaceAll("'", "\\'")}'`;
-
-function fish(all: readonly Place[]): string {
-  const known = all.map(({ path }) => path.join(" ")).filter((path) => path !== "");
-  const flagLine = (flag: FlagModel, condition: string) => {
-    const short = flag.short === null ? "" : ` -s ${flag.short}`;
-    const value = flag.takesValue
-      ? ` -r${flag.options.length === 0 ? "" : ` -f -a ${fishQuote(flag.options.join(" "))}`}`
-      : "";
-    return `complete -c keyhold${condition} -l ${flag.name}${short}${value} -d ${fishQuote(flag.description)}`;
-  };
-  const lines = all.flatMap(({ path, words, flags }) => {
-    const condition = ` -n ${fishQuote(`__keyhold_at ${fishQuote(path.join(" "))}`)}`;
-    return [
-      ...words.map(
-        ({ name, summary }) =>
-          `complete -c keyhold${condition} -f -a ${fishQuote(name)}${summary === "" ? "" : ` -d ${fishQuote(summary)}`}`,
-      ),
-      ...flags.map((flag) => flagLine(flag, condition)),
-    ];
-  });
-  return `# fish completion for keyhold: keyhold completion fish | source
-function __keyhold_place
-    set -l place ''
-    set -l skip 0
-    set -l tokens (commandline -opc)
-    for word in $tokens[2..-1]
-        if test $skip = 1
-            set skip 0
-            continue
-        end
-        switch $word
-            case --
-                echo --
-                return
-            case ${valueFlags(all).join(" ")}
-                set skip 1
-            case '-*'
-                continue
-            case '*'
-                set -l next (string trim -- "$place $word")
-                if contains -- $next ${known.map(fishQuote).join(" ")}
-                    set place $next
-                end
-        end
-    end
-    echo $place
-end
-function __keyhold_at
-    test (__keyhold_place) = "$argv[1]"
-end
-${[...GLOBALS.map((flag) => flagLine(flag, "")), ...lines].join("\n")}
-`;
-}
-
-const WRITERS = { bash, zsh, fish } as const;
-
 export default defineCommand({
-  args: { shell: { type: "positional", hint: "bash|zsh|fish", description: "the shell" } },
-  details: "The script knows commands and flags; it asks nothing of this program and evaluates nothing that is typed.",
+  args: {
+    shell: { type: "positional", hint: "bash|zsh|fish|install", description: "the shell; or `install`" },
+    of: {
+      type: "positional",
+      required: false,
+      hint: "SHELL",
+      description: "for `install`: the shell (default: $SHELL)",
+    },
+    rc: { type: "boolean", description: "for `install`: add the line that the shell's start file needs" },
+  },
+  details:
+    "The script knows commands, flags and choices. Names of secrets it asks of the running agent alone: it never " +
+    "asks for a password, and nothing that is typed or named is evaluated. `install` writes the script to the place where the shell looks for " +
+    "those of one user, and says what it did; a start file is changed only with --rc or when you are asked.",
+  data: "{shell, script}; of install {shell, file, changed, start?: {file, line, added}}",
   examples: [
     ["source <(keyhold completion bash)", "for this shell"],
     ["keyhold completion fish > ~/.config/fish/completions/keyhold.fish", "for every fish"],
+    ["keyhold completion install", "for every shell of your kind"],
   ],
-  run: async (args, { out, root, flags }) => {
-    const shell = shellName(args.shell);
-    const script = WRITERS[shell](await places(root));
+  run: async (args, ctx) => {
+    if (args.shell === "install") {
+      const { runInstall } = await import("./completioninstall.ts");
+      return runInstall(ctx, args.of, args.rc, (shell) => completionScript(ctx.root, shell));
+    }
+    if (args.of !== null) throw new Fault("usage", `there is nothing to do with "${args.of}"`);
+    const { out, root, flags } = ctx;
+    const shell = SHELLS.find((one) => one === args.shell);
+    if (shell === undefined) {
+      throw new Fault("usage", `there is no completion for "${args.shell}"`, {
+        hint: "keyhold completion bash, zsh or fish",
+      });
+    }
+    const script = await completionScript(root, shell);
     if (flags.json) return result({ shell, script }, () => "");
     out.bytes(script);
     return undefined;
   },
 });
-
-function shellName(text: string): keyof typeof WRITERS {
-  if (text === "bash" || text === "zsh" || text === "fish") return text;
-  throw new Fault("usage", `there is no completion for "${text}"`, { hint: "keyhold completion bash, zsh or fish" });
-}

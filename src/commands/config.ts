@@ -1,58 +1,56 @@
 import { DEFAULTS, KDF } from "../protocol/defaults.ts";
 import { defineCommand } from "../ui/command.ts";
 import { userFile } from "../ui/config.ts";
-import { result } from "../ui/output.ts";
-import { table } from "../ui/table.ts";
+import { listing } from "../ui/output.ts";
 
 /** `keyhold config show` */
 export const show = defineCommand({
+  list: true,
   args: { origin: { type: "boolean", description: "say where each value comes from" } },
+  data: "{items:[{name, value, origin?}]}",
   examples: [["keyhold config show --origin", "flag, variable, file or default of each setting"]],
-  run: async (args, { settings, out }) => {
+  run: async (args, { settings }) => {
     const items = (await settings()).effective();
     const data = {
       items: items.map(({ name, value, origin }) => (args.origin ? { name, value, origin } : { name, value })),
     };
     const heads = args.origin ? ["setting", "value", "origin"] : ["setting", "value"];
-    return result(data, () =>
-      table(
-        heads,
-        items.map(({ name, value, origin }) => [
-          name,
-          value === null ? "-" : String(value),
-          ...(args.origin ? [origin] : []),
-        ]),
-        out.width,
-      ),
-    );
+    const cells = items.map(({ name, value, origin }) => [
+      name,
+      value === null ? "-" : String(value),
+      ...(args.origin ? [origin] : []),
+    ]);
+    return listing(data, { heads, cells });
   },
 });
 
 /** `keyhold config defaults` */
 export const defaults = defineCommand({
+  list: true,
   args: {},
+  data: "every default by its name, durations in milliseconds (…Ms), sizes in bytes",
   details: "Durations are milliseconds (…Ms), sizes are bytes.",
-  run: async (_args, { out }) =>
-    result({ ...DEFAULTS, kdf: KDF }, () =>
-      table(
-        ["default", "value"],
-        [
-          ...Object.entries(DEFAULTS).map(([name, value]) => [name, String(value)]),
-          ...Object.entries(KDF).map(([name, { memoryKib, passes, lanes }]) => [
-            `kdf.${name}`,
-            `${memoryKib} KiB, ${passes} passes, ${lanes} lanes`,
-          ]),
-        ],
-        out.width,
-      ),
-    ),
+  examples: [["keyhold config defaults", "time-outs, limits and the cost of key derivation"]],
+  run: async () => {
+    const cells = [
+      ...Object.entries(DEFAULTS).map(([name, value]) => [name, String(value)]),
+      ...Object.entries(KDF).map(([name, { memoryKib, passes, lanes }]) => [
+        `kdf.${name}`,
+        `${memoryKib} KiB, ${passes} passes, ${lanes} lanes`,
+      ]),
+    ];
+    return listing({ ...DEFAULTS, kdf: KDF }, { heads: ["default", "value"], cells });
+  },
 });
 
 /** `keyhold config path` */
 export const path = defineCommand({
+  list: true,
   args: {},
-  run: async (_args, { dirs, out }) => {
+  data: "{config, data, state, runtime, server, file}",
+  examples: [["keyhold config path", "where settings, vaults and sockets lie"]],
+  run: async (_args, { dirs }) => {
     const data = { ...dirs, file: userFile(dirs.config) };
-    return result(data, () => table(["what", "path"], Object.entries(data), out.width));
+    return listing(data, { heads: ["what", "path"], cells: Object.entries(data) });
   },
 });

@@ -12,6 +12,7 @@ import { readAuthority } from "./register.ts";
 
 export const deviceLink = defineCommand({
   args: {},
+  data: "{code, expiresAt}",
   details:
     "Shows a code that works once, for ten minutes. It tells the new device the server, its pin, the account and the " +
     "newest position that this device knows; the password is asked for there.",
@@ -57,6 +58,7 @@ export const deviceAccept = defineCommand({
     code: { type: "positional", description: "the code that the other device shows", ask: "Code of the other device" },
     tlsCa: { type: "string", hint: "FILE", description: "authority of the server's own TLS certificate, PEM" },
   },
+  data: "{account, userId, profile}",
   details: "Makes this home a device of the account; the account must continue what the other device knew.",
   examples: [["keyhold account device accept keyhold-link-…", "on the new machine"]],
   run: async (args, ctx) => {

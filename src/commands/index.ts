@@ -1,11 +1,13 @@
 import type { Group } from "../ui/command.ts";
 import type { InternalEntries } from "../ui/start.ts";
+import { TOPICS } from "./topicnames.ts";
 
 /** Headings of the root help. */
 const SECTION = { server: "Server", account: "Account and session", secrets: "Secrets", rest: "The rest" } as const;
 
 /** The whole command line: names, summaries, and how to load each command. Help texts follow this order. */
 export const root: Group = {
+  topics: TOPICS,
   summary: "keyhold keeps secrets end to end encrypted: client, local vault and key server in one program.",
   commands: {
     serve: {
@@ -166,6 +168,11 @@ export const root: Group = {
       summary: "show a secret, or copy it",
       load: () => import("./get.ts").then((m) => m.default),
     },
+    edit: {
+      section: SECTION.secrets,
+      summary: "change a secret's fields, by questions or in an editor",
+      load: () => import("./edit.ts").then((m) => m.default),
+    },
     read: {
       section: SECTION.secrets,
       summary: "print a value, byte for byte",
@@ -206,6 +213,11 @@ export const root: Group = {
       summary: "make an older version the newest",
       load: () => import("./change.ts").then((m) => m.restoreCommand),
     },
+    report: {
+      section: SECTION.secrets,
+      summary: "what is expired, weak, reused or old",
+      load: () => import("./report.ts").then((m) => m.default),
+    },
     import: {
       section: SECTION.secrets,
       summary: "import secrets from a file",
@@ -220,6 +232,20 @@ export const root: Group = {
       section: SECTION.secrets,
       summary: "run a command with secrets in its environment",
       load: () => import("./run.ts").then((m) => m.default),
+    },
+    inject: {
+      section: SECTION.secrets,
+      summary: "fill a template with secrets",
+      load: () => import("./inject.ts").then((m) => m.default),
+    },
+    otp: {
+      section: SECTION.secrets,
+      summary: "one-time passwords",
+      commands: {
+        add: { summary: "keep one, from a key or QR code", load: () => import("./otp.ts").then((m) => m.otpAdd) },
+        code: { summary: "print the code of now", load: () => import("./otp.ts").then((m) => m.otpCodeCommand) },
+        qr: { summary: "show it as a QR code", load: () => import("./otp.ts").then((m) => m.otpQr) },
+      },
     },
     sync: {
       section: SECTION.secrets,
@@ -251,7 +277,41 @@ export const root: Group = {
           load: () => import("./vault.ts").then((m) => m.vaultDetach),
         },
         restore: { summary: "put a backup back", load: () => import("./vault.ts").then((m) => m.vaultRestore) },
+        "recovery-kit": {
+          summary: "make 24 words that open it",
+          load: () => import("./vaultkit.ts").then((m) => m.vaultRecoveryKit),
+        },
+        recover: {
+          summary: "a new password, by the recovery kit",
+          load: () => import("./vaultkit.ts").then((m) => m.vaultRecover),
+        },
       },
+    },
+    key: {
+      section: SECTION.secrets,
+      summary: "key pairs: public keys, signatures, encrypted files",
+      commands: {
+        list: { summary: "list the key pairs", load: () => import("./key.ts").then((m) => m.keyList) },
+        public: { summary: "print a public key", load: () => import("./key.ts").then((m) => m.keyPublic) },
+        sign: { summary: "sign a file", load: () => import("./keysign.ts").then((m) => m.default) },
+        encrypt: { summary: "encrypt a file", load: () => import("./keycrypt.ts").then((m) => m.keyEncrypt) },
+        decrypt: { summary: "decrypt a file", load: () => import("./keycrypt.ts").then((m) => m.keyDecrypt) },
+      },
+    },
+    "ssh-agent": {
+      section: SECTION.secrets,
+      summary: "serve keys to ssh",
+      load: () => import("./sshagent.ts").then((m) => m.default),
+    },
+    "git-credential": {
+      section: SECTION.secrets,
+      summary: "answer git's question for a login",
+      load: () => import("./gitcredential.ts").then((m) => m.default),
+    },
+    doctor: {
+      section: SECTION.rest,
+      summary: "look for what is wrong, and say how to mend it",
+      load: () => import("./doctor.ts").then((m) => m.default),
     },
     demo: {
       section: SECTION.rest,
@@ -306,5 +366,6 @@ export const root: Group = {
 /** What this program starts itself with; no part of the command line. */
 export const internal: InternalEntries = {
   __agent: () => import("../ui/agentprocess.ts").then((m) => m.agentMain),
+  __names: () => import("../ui/names.ts").then((m) => m.namesMain),
   "__clear-clipboard": () => import("../ui/clipboard.ts").then((m) => m.clearClipboardLater),
 };

@@ -1,9 +1,8 @@
-import type { Listed } from "../client/api.ts";
+import type { Listed, SecretInfo } from "../client/api.ts";
 import { Fault } from "../errors.ts";
 import { defineCommand } from "../ui/command.ts";
-import { type Output, type Result, result } from "../ui/output.ts";
+import { listing, type Result } from "../ui/output.ts";
 import { withClient } from "../ui/session.ts";
-import { table } from "../ui/table.ts";
 import { infoData } from "./secretargs.ts";
 
 /** Flags of commands that list pages. */
@@ -25,24 +24,32 @@ export function page<T>(
   return { items: items.slice(start, end), next: end < items.length ? String(end) : null };
 }
 
-function shown(listed: Listed, out: Output, limit: number | null, cursor: string | null): Result {
+function shown(listed: Listed, limit: number | null, cursor: string | null): Result {
   const part = page(listed.items, limit, cursor);
-  const data = { items: part.items.map(infoData), next: part.next, from: listed.from, syncedAt: listed.syncedAt };
-  const rows = part.items.map((info) => [
-    info.name,
-    info.type,
-    String(info.version),
-    info.tags.join(","),
-    info.updatedAt.slice(0, 16),
-    info.where,
-  ]);
-  return result(
-    data,
-    () => (rows.length === 0 ? "" : table(["NAME", "TYPE", "VERSION", "TAGS", "UPDATED", "WHERE"], rows, out.width)),
-    {
-      requestId: listed.requestId,
+  // of a long list only what is printed is made: JSON, or cells
+  let items: readonly ReturnType<typeof infoData>[] | null = null;
+  let cells: readonly (readonly string[])[] | null = null;
+  const data = {
+    get items() {
+      items ??= part.items.map(infoData);
+      return items;
     },
-  );
+    next: part.next,
+    from: listed.from,
+    syncedAt: listed.syncedAt,
+  };
+  const rows = {
+    heads: ["NAME", "TYPE", "VERSION", "TAGS", "UPDATED", "WHERE"],
+    get cells() {
+      cells ??= part.items.map(rowOf);
+      return cells;
+    },
+  };
+  return listing(data, rows, { requestId: listed.requestId });
+}
+
+function rowOf({ name, type, version, tags, updatedAt, queued, where }: SecretInfo): readonly string[] {
+  return [name, type, String(version), tags.join(","), updatedAt.slice(0, 16), queued ? "queued" : where];
 }
 
 const FILTERS = {
@@ -52,7 +59,17 @@ const FILTERS = {
 } as const;
 
 export const listCommand = defineCommand({
-  args: { prefix: { type: "positional", required: false, description: "only names that start with this" }, ...FILTERS },
+  list: true,
+  args: {
+    prefix: {
+      type: "positional",
+      required: false,
+      complete: "secret",
+      description: "only names that start with this",
+    },
+    ...FILTERS,
+  },
+  data: "{items:[{name, keyId, type, version, tags, createdAt, updatedAt, where, queued?, origin, publicKeyHex?}], next, from, syncedAt}",
   examples: [
     ["keyhold list", "all secrets"],
     ["keyhold list db/ --tag prod", "those below db/ with a tag"],
@@ -60,16 +77,18 @@ export const listCommand = defineCommand({
   run: async (args, ctx) =>
     withClient(ctx, async (client) => {
       const asking = client.list({ prefix: args.prefix, search: null, tag: args.tag, fresh: args.fresh });
-      return shown(await ctx.term.step("Listing", asking), ctx.out, args.limit, args.cursor);
+      return shown(await ctx.term.step("Listing", asking), args.limit, args.cursor);
     }),
 });
 
 export const searchCommand = defineCommand({
+  list: true,
   args: { text: { type: "positional", description: "looked for in names and tags", ask: "Search for" }, ...FILTERS },
+  data: "as list",
   examples: [["keyhold search prod", "names and tags that hold the text"]],
   run: async (args, ctx) =>
     withClient(ctx, async (client) => {
       const asking = client.list({ prefix: null, search: args.text, tag: args.tag, fresh: args.fresh });
-      return shown(await ctx.term.step("Searching", asking), ctx.out, args.limit, args.cursor);
+      return shown(await ctx.term.step("Searching", asking), args.limit, args.cursor);
     }),
 });

@@ -3,6 +3,7 @@ import { accountNameOf } from "../client/names.ts";
 import { readProfile } from "../client/profile.ts";
 import { wipe } from "../crypto/bytes.ts";
 import { Fault } from "../errors.ts";
+import { AGENT_ARGS, agentOptions } from "../ui/agentoptions.ts";
 import { startAgent } from "../ui/agentprocess.ts";
 import { defineCommand } from "../ui/command.ts";
 import { result } from "../ui/output.ts";
@@ -50,9 +51,14 @@ export default defineCommand({
     pin: { type: "string", hint: "PIN", description: "the server's pin" },
     account: { type: "string", hint: "NAME", description: "name of the account" },
     tlsCa: { type: "string", hint: "FILE", description: "authority of the server's own TLS certificate, PEM" },
+    ...AGENT_ARGS,
   },
+  details:
+    "With --server, --pin and --account it makes this home a further device of the account, with a vault of its own.",
+  data: "{account, userId, session:{id, expiresAt}}",
   examples: [
     ["keyhold login", "open a session that the agent holds for the commands that follow"],
+    ["keyhold login --for 2h --idle 0", "locked in two hours, used or not"],
     ["keyhold login --server URL --pin PIN --account ada", "a further device of an account"],
   ],
   run: async (args, ctx) => {
@@ -61,17 +67,17 @@ export default defineCommand({
     const profile = fresh ? null : await profileOf(ctx);
     if (profile && !profile.server)
       throw new Fault("bad_input", "this profile has no server to log in to", { hint: "keyhold unlock" });
+    const options = await agentOptions(ctx, args);
     const password = await needPassword(ctx);
     try {
       const name = fresh?.profile ?? profile?.name ?? "default";
-      const idleMs = (await ctx.settings()).get("agentIdle");
       const starting = startAgent(
         {
           ...home,
           runtime: ctx.dirs.runtime,
           profile: name,
           kdf: kdfOf(ctx, profile),
-          idleMs,
+          options,
           password,
           device: fresh?.device ?? null,
         },

@@ -6,12 +6,14 @@ import { defineCommand } from "../ui/command.ts";
 import { result } from "../ui/output.ts";
 import { needPassword } from "../ui/password.ts";
 import { homeOf, kdfOf, profileOf, surroundings } from "../ui/session.ts";
+import { plain } from "../ui/text.ts";
 
 /** Failures that leave nothing to close. */
 const OVER: ReadonlySet<string> = new Set(["session_invalid", "bad_input", "locked"]);
 
 export default defineCommand({
   args: { all: { type: "boolean", description: "close every session of the account, on all devices" } },
+  data: "{profile, closed}",
   examples: [["keyhold logout", "close the session on the server too, and lock the vault"]],
   run: async (args, ctx) => {
     const home = homeOf(ctx);
@@ -30,7 +32,8 @@ export default defineCommand({
         else if (!OVER.has(error.code)) throw error;
       }
     };
-    if ((await agentFacts(socket)) !== undefined) await close(agentClient(socket, ctx.out.notice));
+    if ((await agentFacts(socket)) !== undefined)
+      await close(agentClient(socket, (text) => ctx.out.notice(plain(text))));
     else if (args.all && profile.server) {
       const password = await needPassword(ctx);
       try {

@@ -11,11 +11,12 @@ import {
 import { removeVaultFile } from "../client/vaultfile.ts";
 import { Fault } from "../errors.ts";
 import { defineCommand } from "../ui/command.ts";
-import { result } from "../ui/output.ts";
+import { listing, result } from "../ui/output.ts";
 import { homeOf } from "../ui/session.ts";
-import { table } from "../ui/table.ts";
 
-const NAME = { name: { type: "positional", description: "name of the profile", ask: "Profile" } } as const;
+const NAME = {
+  name: { type: "positional", complete: "profile", description: "name of the profile", ask: "Profile" },
+} as const;
 
 function there(directory: string, name: string) {
   const profile = readProfile(directory, asProfileName(name));
@@ -24,7 +25,9 @@ function there(directory: string, name: string) {
 }
 
 export const profileList = defineCommand({
+  list: true,
   args: {},
+  data: "{items:[{name, server, account, default, loggedOut}], next}",
   examples: [["keyhold profile list", "servers and accounts of this home"]],
   run: async (_args, ctx) => {
     const { profiles } = homeOf(ctx);
@@ -45,12 +48,13 @@ export const profileList = defineCommand({
       one.account ?? "-",
       one.default ? "default" : "",
     ]);
-    return result({ items, next: null }, () => table(["PROFILE", "SERVER", "ACCOUNT", ""], rows, ctx.out.width));
+    return listing({ items, next: null }, { heads: ["PROFILE", "SERVER", "ACCOUNT", ""], cells: rows });
   },
 });
 
 export const profileUse = defineCommand({
   args: NAME,
+  data: "{name, default}",
   examples: [["keyhold profile use work", "make it the default one"]],
   run: async (args, ctx) => {
     const { profiles } = homeOf(ctx);
@@ -62,6 +66,7 @@ export const profileUse = defineCommand({
 
 export const profileRemove = defineCommand({
   args: NAME,
+  data: "{name, removed}",
   details: "The account on the server stays; secrets that lie in this vault alone are lost.",
   examples: [["keyhold profile remove old", "remove profile and vault from this device"]],
   run: async (args, ctx) => {
@@ -77,12 +82,14 @@ export const profileRemove = defineCommand({
 
 export const profileAdd = defineCommand({
   args: { ...NAME },
+  data: "{name, next:[…]}, the command lines that make it",
   details: "A profile is made by `init`, `register` or `login` with --profile NAME; this one shows how.",
   examples: [["keyhold profile add work", "the commands that make it"]],
   run: async (args, ctx) => {
     const { profiles } = homeOf(ctx);
     const name = asProfileName(args.name);
-    if (readProfile(profiles, name)) throw new Fault("exists", `the profile "${name}" exists already`);
+    if (readProfile(profiles, name))
+      throw new Fault("exists", `the profile "${name}" exists already`, { hint: "keyhold profile list" });
     const next = [
       `keyhold register --profile ${name} --server URL --pin PIN --account NAME`,
       `keyhold login --profile ${name} --server URL --pin PIN --account NAME`,

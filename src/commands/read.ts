@@ -1,124 +1,93 @@
-import { closeSync, constants, fsyncSync, ftruncateSync, openSync, rmSync, writeSync } from "node:fs";
-import { wipe } from "../crypto/bytes.ts";
+import type { KeyholdClient } from "../client/api.ts";
+import { readFileTo } from "../client/files.ts";
 import { Fault } from "../errors.ts";
-import { defineCommand } from "../ui/command.ts";
-import { result } from "../ui/output.ts";
-import { errnoOf } from "../ui/process.ts";
-import { withClient } from "../ui/session.ts";
-import { parseReference } from "./secretargs.ts";
+import { type Context, defineCommand } from "../ui/command.ts";
+import { OUT_FILE_ARGS, type OutFile, outFile, putFile, putFileFrom } from "../ui/outfile.ts";
+import { type Result, result } from "../ui/output.ts";
+import { fieldHint, isReference, parseReference, type Reference, withReferences } from "./references.ts";
 
-function openNewFile(path: string): number {
-  try {
-    return openSync(path, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW, 0o600);
-  } catch (error) {
-    const code = errnoOf(error);
-    if (code === "EEXIST") throw new Fault("exists", `${JSON.stringify(path)} exists`, { hint: "choose another file" });
-    if (code === "ENOENT" || code === "ENOTDIR") {
-      throw new Fault("not_found", `there is no directory for ${JSON.stringify(path)}`, {
-        hint: "choose another file",
-      });
-    }
-    throw new Fault("storage", `cannot write ${JSON.stringify(path)}`, { why: code ?? "unknown" });
-  }
-}
-
-/** A new file whose content is known later. */
-export interface ReservedFile {
-  write(bytes: Uint8Array): void;
-  /** Closes it; one that was never written is removed. */
-  end(): void;
-}
-
-/**
- * Makes a new file, 0600, and fills `room` bytes of it, so that a full disk shows before the content is made.
- *
- * @throws Fault exists, not_found (no directory), storage
- */
-export function reserveNewFile(path: string, room: number): ReservedFile {
-  const fd = openNewFile(path);
-  let written = false;
-  const file: ReservedFile = {
-    write(bytes) {
-      try {
-        for (let at = 0; at < bytes.length; ) at += writeSync(fd, bytes, at, bytes.length - at, at);
-        ftruncateSync(fd, bytes.length);
-        fsyncSync(fd);
-      } catch (error) {
-        throw new Fault("storage", `cannot write ${JSON.stringify(path)}`, { why: errnoOf(error) ?? "unknown" });
-      }
-      written = true;
-    },
-    end() {
-      closeSync(fd);
-      if (!written) rmSync(path, { force: true });
-    },
-  };
-  try {
-    file.write(new Uint8Array(room));
-    written = false;
-    return file;
-  } catch (error) {
-    file.end();
-    throw error;
-  }
-}
-
-/** Writes a new file, 0600; an existing one is refused. @throws Fault exists, not_found (no directory), storage */
-export function writeNewFile(path: string, bytes: Uint8Array): void {
-  const file = reserveNewFile(path, 0);
-  try {
-    file.write(bytes);
-  } finally {
-    file.end();
-  }
-}
+/** Less than this is there at once. */
+const PROGRESS_BYTES = 262_144;
 
 export default defineCommand({
   args: {
-    ref: { type: "positional", description: "reference (kh://NAME) or name", ask: "Name of the secret" },
-    out: { type: "string", hint: "FILE", description: "write to a new file, 0600 (- is stdout)" },
+    ref: {
+      type: "positional",
+      complete: "reference",
+      description: "reference (kh://NAME[#FIELD]) or name",
+      ask: "Name of the secret",
+    },
+    ...OUT_FILE_ARGS,
     fresh: { type: "boolean", description: "insist on the server's answer" },
   },
-  details: "Prints the bare value, byte for byte.",
+  details: `Prints the bare value, or the field that the reference names, byte for byte and without a newline.
+
+A file is made whole or not at all; symbolic links are refused.`,
   examples: [
     ["keyhold read kh://db/prod", "the raw value on stdout"],
-    ["keyhold read kh://tls/key --out key.bin", "into a new file"],
+    ["keyhold read kh://db/prod#user", "one field"],
+    ["keyhold read kh://tls/key --out key.bin", "into a new file, 0600"],
+    ["keyhold read kh://tls/key --out key.bin --mode 0640 --force", "into the place of an old one"],
   ],
+  data: "none: the bare value is on stdout; with --out {name, version, out}",
   run: async (args, ctx) => {
-    const ref = args.ref.startsWith("kh://")
+    const reference = isReference(args.ref)
       ? parseReference(args.ref)
-      : { name: args.ref, version: null, profile: null, field: null };
-    const chosen = ref.profile === null ? ctx : { ...ctx, flags: { ...ctx.flags, profile: ref.profile } };
-    return withClient(chosen, async (client) => {
-      const got = await client.get({
-        name: ref.name,
-        version: ref.version,
-        reveal: true,
-        fresh: args.fresh,
-        save: false,
-      });
-      const value = fieldOf(ref.field, got.value ?? new Uint8Array(0), got.info.publicKey);
-      try {
-        if (args.out === null || args.out === "-") {
-          ctx.out.bytes(value);
-          return;
-        }
-        writeNewFile(args.out, value);
-        return result({ name: got.info.name, version: got.version, out: args.out }, () => "", {
-          requestId: got.requestId,
-        });
-      } finally {
-        wipe(value);
+      : { name: args.ref, version: null, profile: ctx.flags.profile, field: null };
+    const file = outFile(args);
+    if (reference.field === null) return whole(ctx, reference, file, args.fresh);
+    return withReferences(ctx, [reference], { fresh: args.fresh }, async ([value]) => {
+      if (value === undefined) return;
+      if (file === null) {
+        ctx.out.bytes(value.bytes);
+        return;
       }
+      putFile(file, value.bytes);
+      const { name, version, requestId } = value;
+      return result({ name, version, out: file.path }, () => "", { requestId });
     });
   },
 });
 
-/** The part of a secret that a reference's `#field` names. @throws Fault not_found */
-export function fieldOf(field: string | null, value: Uint8Array, publicKey: Uint8Array | null): Uint8Array {
-  if (field === null || field === "value") return value;
-  if (field === "public-key" && publicKey) return new TextEncoder().encode(publicKey.toHex());
-  throw new Fault("not_found", `this secret has no field ${JSON.stringify(field)}`, {
-    hint: "value, or public-key for key pairs",
-  });
+/** A value of any size, piece by piece: a file is never whole in memory. */
+async function whole(
+  ctx: Context,
+  reference: Reference,
+  file: OutFile | null,
+  fresh: boolean,
+): Promise<Result | undefined> {
+  const { name, version } = reference;
+  const reading = async (write: (piece: Uint8Array) => void): Promise<Result> => {
+    let done: Result | undefined;
+    const instead = async (client: KeyholdClient) => {
+      let counter: ReturnType<Context["term"]["counter"]> | undefined;
+      const input = { name, version, fresh, purpose: "get" } as const;
+      try {
+        const opened = await readFileTo(client, input, {
+          begin: ({ info, size, fields }) => {
+            if (size === 0 && fields.length > 0) {
+              throw new Fault("bad_input", `${JSON.stringify(name)} has fields only`, {
+                hint: fieldHint({ info, fields }),
+              });
+            }
+            if (size > PROGRESS_BYTES) counter = ctx.term.counter("Retrieving (KiB)", Math.ceil(size / 1_024));
+          },
+          write: (piece) => {
+            write(piece);
+            counter?.advance(Math.ceil(piece.length / 1_024));
+          },
+        });
+        const data = { name: opened.info.name, version: opened.version, ...(file && { out: file.path }) };
+        done = result(data, () => "", { requestId: opened.requestId });
+      } finally {
+        counter?.done();
+      }
+    };
+    await withReferences(ctx, [reference], { fresh, instead }, async () => undefined);
+    if (done === undefined) throw new Fault("internal", "nothing was read");
+    return done;
+  };
+  if (file !== null) return putFileFrom(file, reading);
+  await reading((piece) => ctx.out.bytes(piece));
+  return undefined;
 }

@@ -1,33 +1,20 @@
 import { closeSync, readFileSync } from "node:fs";
-import { kitText, makeRecoveryKit, parseAnchor, type RecoveryKit, readKit } from "../client/kit.ts";
+import { parseAnchor, readKit } from "../client/kit.ts";
 import { recoverAccount } from "../client/recover.ts";
 import { wipe } from "../crypto/bytes.ts";
 import { Fault } from "../errors.ts";
+import type { Values } from "../ui/args.ts";
 import { type Context, defineCommand } from "../ui/command.ts";
+import { KIT_FILE_MAX, runKit } from "../ui/kits.ts";
 import { result } from "../ui/output.ts";
 import { choosePassword, needPassword, readSecretFile } from "../ui/password.ts";
 import { activeProfile, homeOf, kdfOf, surroundings, wantedProfile } from "../ui/session.ts";
 import { plain } from "../ui/text.ts";
-import { reserveNewFile } from "./read.ts";
 import { readAuthority } from "./register.ts";
-
-const KIT_FILE_MAX = 16 * 1_024;
-
-/** Asks for two of the words, so that nobody goes on with a kit that was not written down. */
-async function confirmWords(ctx: Context, kit: RecoveryKit): Promise<void> {
-  const random = crypto.getRandomValues(new Uint8Array(2));
-  const first = (random[0] ?? 0) % 12;
-  const second = 12 + ((random[1] ?? 0) % 12);
-  const otherwise = { needed: "two of the words", fix: "--yes" };
-  for (const place of [first, second]) {
-    await ctx.term.text(`Word ${place + 1} of the kit`, otherwise, (text) =>
-      text.trim().toLowerCase() === kit.words[place] ? null : `this is not word ${place + 1}: look at the kit again`,
-    );
-  }
-}
 
 export const recoveryKit = defineCommand({
   args: { out: { type: "string", hint: "FILE", description: "write the kit to a new file, 0600, and do not show it" } },
+  data: "{account, userId, server, pin, head, replaced, confirmed, words?|out?}",
   details:
     "Shows 24 words that open the account on a new machine when the password or all devices are lost. A kit made " +
     "before opens nothing any more.",
@@ -37,44 +24,37 @@ export const recoveryKit = defineCommand({
   ],
   run: async (args, ctx) => {
     const profile = await activeProfile(ctx);
+    if (!profile.server) {
+      throw new Fault("bad_input", "this profile has no account", { hint: "keyhold vault recovery-kit" });
+    }
     const password = await needPassword(ctx);
-    // the kit before opens nothing once the new one is made: what hinders writing it shows first
-    const file = args.out === null ? null : reserveNewFile(args.out, KIT_FILE_MAX);
     try {
-      const making = makeRecoveryKit(
-        homeOf(ctx),
-        { ...profile, kdf: kdfOf(ctx, profile) },
-        password,
-        surroundings(ctx),
-      );
-      const { kit, replaced, requestId } = await ctx.term.step("Making the recovery kit", making);
-      const text = kitText(kit, Date.now());
-      const { account, userId, server, pin, anchor, words } = kit;
-      const data = { account, userId, server, pin, head: `${anchor.revision}:${anchor.stateHash.toHex()}`, replaced };
-      if (file !== null) {
-        file.write(new TextEncoder().encode(text));
-        const said = `the recovery kit of ${plain(account)} is in ${args.out}: print it, then delete the file`;
-        return result({ ...data, out: args.out }, () => said, { requestId });
-      }
-      if (ctx.term.canPrompt && !ctx.flags.yes && !ctx.flags.json) {
-        ctx.out.lines(text);
-        await confirmWords(ctx, kit).catch((error: unknown) => {
-          if (!(error instanceof Fault) || error.code !== "interrupted") throw error;
-          const hint = "write it down, or make another one: keyhold account recovery-kit";
-          throw new Fault("interrupted", "not confirmed: the kit above is in force all the same", { hint });
-        });
-        return result({ ...data, words }, () => "the recovery kit is complete", { requestId });
-      }
-      return result({ ...data, words }, () => text, { requestId });
+      return await runKit(ctx, profile, password, args.out);
     } finally {
-      file?.end();
       wipe(password);
     }
   },
 });
 
+/** Where the commands that recover get the kit from. */
+export const KIT_SOURCE_ARGS = {
+  kitFile: { type: "string", hint: "FILE", description: "read the kit, or its 24 words, from FILE" },
+  kitFd: { type: "integer", hint: "N", max: 65_535, description: "read the kit from file descriptor N" },
+} as const;
+
+/** The kit's text, given or asked for. @throws Fault not_found, denied, bad_input, input_needed */
+export async function kitTextOf(ctx: Context, args: Values<typeof KIT_SOURCE_ARGS>): Promise<string> {
+  const file = givenKit(ctx, args);
+  const otherwise = { needed: "the recovery kit", fix: "--kit-file FILE or --kit-fd N" };
+  const text = file
+    ? new TextDecoder().decode(file)
+    : await ctx.term.text("The 24 words of the recovery kit, in order", otherwise);
+  wipe(file ?? undefined);
+  return text;
+}
+
 /** The kit's text, from where it was said to be; null: it is asked for. */
-function givenKit(ctx: Context, args: { kitFile: string | null; kitFd: number | null }): Uint8Array | null {
+function givenKit(ctx: Context, args: Values<typeof KIT_SOURCE_ARGS>): Uint8Array | null {
   if (args.kitFile !== null) return readSecretFile(args.kitFile, KIT_FILE_MAX, "refuse");
   if (args.kitFd === null) return null;
   if (args.kitFd === 0) ctx.stdin.claim("the recovery kit");
@@ -100,10 +80,10 @@ export const accountRecover = defineCommand({
     pin: { type: "string", hint: "PIN", description: "the server's pin (default: as the kit says)" },
     account: { type: "string", hint: "NAME", description: "name of the account (default: as the kit says)" },
     head: { type: "string", hint: "REV:HASH", description: "the head that the kit prints: older is refused" },
-    kitFile: { type: "string", hint: "FILE", description: "read the kit, or its 24 words, from FILE" },
-    kitFd: { type: "integer", hint: "N", max: 65_535, description: "read the kit from file descriptor N" },
+    ...KIT_SOURCE_ARGS,
     tlsCa: { type: "string", hint: "FILE", description: "authority of the server's own TLS certificate, PEM" },
   },
+  data: "{account, userId, profile}",
   details:
     "Gives the account a new password (--password-file and so on, or asked for) and makes this home a device of it. " +
     "All sessions are closed. Lost devices stay listed: revoke them afterwards.",
@@ -112,20 +92,19 @@ export const accountRecover = defineCommand({
     ["keyhold account recover --server URL --pin PIN --account ada", "asks for the 24 words"],
   ],
   run: async (args, ctx) => {
-    const file = givenKit(ctx, args);
-    const otherwise = { needed: "the recovery kit", fix: "--kit-file FILE or --kit-fd N" };
-    const text = file
-      ? new TextDecoder().decode(file)
-      : await ctx.term.text("The 24 words of the recovery kit, in order", otherwise);
-    wipe(file ?? undefined);
-    const kit = readKit(text);
+    const kit = readKit(await kitTextOf(ctx, args));
+    if (kit.vaultId !== null) {
+      throw new Fault("bad_input", "this is the recovery kit of a vault without a server", {
+        hint: "keyhold vault recover --kit-file FILE",
+      });
+    }
     const url = args.server ?? kit.server;
     const pin = args.pin ?? kit.pin;
     const account = args.account ?? kit.account;
     if (url === null || pin === null || account === null) {
       throw new Fault("input_needed", "a recovery needs --server, --pin and --account, or a whole kit by --kit-file");
     }
-    const password = await choosePassword(ctx, "New password");
+    const password = await choosePassword(ctx, "New password", [account]);
     try {
       const input = {
         profile: (await wantedProfile(ctx)) ?? "default",

@@ -40,8 +40,8 @@ export interface Registration {
   readonly tlsCa: string | null;
 }
 
-/** Says where the way in is; the server's refusal names the reason alone. */
-function refused(error: unknown): never {
+/** Says where the way in is; the server's refusal names the reason alone. @throws Fault always */
+export function refused(error: unknown): never {
   if (!(error instanceof Fault) || error.code !== "denied" || error.hint !== undefined) throw error;
   throw new Fault("denied", error.message, {
     hint: "ask the server's operator for a code, and give it by --invite CODE",
@@ -52,7 +52,7 @@ function refused(error: unknown): never {
 /** Registers with a password that is given or asked for twice, and says what comes next. */
 export async function registerWith(ctx: Context, wanted: Registration): Promise<Result> {
   const account = accountNameOf(wanted.account);
-  const password = await choosePassword(ctx);
+  const password = await choosePassword(ctx, "Password", [account]);
   try {
     const registering = registerAccount(
       homeOf(ctx),
@@ -80,6 +80,8 @@ export default defineCommand({
     invite: { type: "string", hint: "CODE", description: "one-time registration code, where the server asks for one" },
     tlsCa: { type: "string", hint: "FILE", description: "authority of the server's own TLS certificate, PEM" },
   },
+  details: "Makes the account, this device's profile and its vault.",
+  data: "{account, userId, profile}",
   examples: [
     [
       "keyhold register --server https://127.0.0.1:7443 --pin sha256:… --account ada",

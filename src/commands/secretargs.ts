@@ -1,8 +1,8 @@
-import type { SecretInfo } from "../client/api.ts";
+import type { SecretInfo, Written } from "../client/api.ts";
 import { toBase64url } from "../crypto/bytes.ts";
-import { Fault } from "../errors.ts";
-import { isTextType, SECRET_TYPES } from "../protocol/secrettype.ts";
+import { isTextType, VISIBLE_TYPES } from "../protocol/secrettype.ts";
 import type { Values } from "../ui/args.ts";
+import { type Result, result } from "../ui/output.ts";
 import { decodeText, plain } from "../ui/text.ts";
 
 /** Flags of commands that write a secret. */
@@ -16,7 +16,7 @@ export const WRITE_ARGS = {
 } as const;
 
 export const TYPE_ARG = {
-  type: { type: "enum", options: SECRET_TYPES, description: "what kind of secret it is" },
+  type: { type: "enum", options: VISIBLE_TYPES, description: "what kind of secret it is" },
 } as const;
 
 export const ENCODING_ARG = {
@@ -37,7 +37,7 @@ export function valueText(type: string, value: Uint8Array, encoding: Values<type
 
 /** True for a type whose value is text. */
 export function isText(type: string): boolean {
-  const known = SECRET_TYPES.find((one) => one === type);
+  const known = VISIBLE_TYPES.find((one) => one === type);
   return known !== undefined && isTextType(known);
 }
 
@@ -60,38 +60,15 @@ export function writtenLine(info: SecretInfo): string {
   return `${plain(info.name)}  ${info.type}  version ${info.version}  ${info.keyId}${key}`;
 }
 
-/** A `kh://` reference taken apart (docs/cli.md §3). */
-export interface Reference {
-  readonly name: string;
-  readonly version: number | null;
-  readonly profile: string | null;
-  readonly field: string | null;
-}
+/** What is said of a write that waits. */
+export const QUEUED = "queued: goes to the server with the next command that reaches it";
 
-/** Reads `kh://NAME[?version=N&profile=P][#field]`. @throws Fault bad_input */
-export function parseReference(text: string): Reference {
-  const bad = (why: string) =>
-    new Fault("bad_input", `${JSON.stringify(text)} is not a reference`, {
-      why,
-      hint: "write kh://NAME[?version=N&profile=P]",
-    });
-  if (!text.startsWith("kh://")) throw bad("it does not start with kh://");
-  const [, path = "", query = "", field = ""] = /^kh:\/\/([^?#]*)(?:\?([^#]*))?(?:#(.*))?$/.exec(text) ?? [];
-  let name: string;
-  let version: number | null = null;
-  let profile: string | null = null;
-  try {
-    name = decodeURIComponent(path);
-    for (const part of query === "" ? [] : query.split("&")) {
-      const [key = "", raw = ""] = part.split("=", 2);
-      const value = decodeURIComponent(raw);
-      if (key === "version" && /^[1-9]\d{0,9}$/.test(value)) version = Number(value);
-      else if (key === "profile" && value !== "") profile = value;
-      else throw bad(`"${key}" is not known or has no such value`);
-    }
-    if (name === "") throw bad("the name is missing");
-    return { name, version, profile, field: field === "" ? null : decodeURIComponent(field) };
-  } catch (error) {
-    throw error instanceof Fault ? error : bad("its percent-encoding is damaged");
-  }
+/** A write as a result: exit 10 where it waits for a server that is away. */
+export function writtenResult(
+  { info, requestId, queued }: Written,
+  human: () => string = () => writtenLine(info),
+): Result {
+  const data = { ...writtenData(info), ...(queued ? { queued } : {}) };
+  const lines = () => (queued ? `${human()}\n${QUEUED}` : human());
+  return result(data, lines, { requestId, exit: queued ? 10 : 0 });
 }

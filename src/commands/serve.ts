@@ -14,6 +14,7 @@ import { certificateNames, operatorCertificate, serverCertificate } from "../ser
 import { type RunningServer, startServer } from "../server.ts";
 import { defineCommand } from "../ui/command.ts";
 import { sealProcess } from "../ui/process.ts";
+import { plain } from "../ui/text.ts";
 import { COMMIT, VERSION } from "../version.ts";
 import { isLoopback } from "../wire/http.ts";
 
@@ -66,7 +67,7 @@ function banner(running: RunningServer, dir: string, registration: string, invit
   return [
     `keyhold serves ${running.url}`,
     `  pin           ${running.pin}`,
-    `  directory     ${dir}`,
+    `  directory     ${plain(dir)}`,
     `  registration  ${registration}${registration === "invite" ? "   (new codes: keyhold server invite create)" : ""}`,
     "",
     "Register from a client:",
@@ -106,6 +107,9 @@ export default defineCommand({
     metrics: { type: "string", hint: "HOST:PORT", description: "figures for Prometheus on a port of their own" },
     metricsOpen: { type: "boolean", description: "let other machines read the figures" },
   },
+  details:
+    "Makes its directory on the first start. It listens on 127.0.0.1:7443 (port 0 picks one), keeps its data in DIR/keyhold.db (a URL of PostgreSQL never holds a password), and shows a certificate of its own, under the server's identity, unless --tls-cert and --tls-key are given. Registration is open on loopback, else by invite. With --reuse-port several processes on one PostgreSQL share the port (Linux). SIGTERM drains; then it exits 0.",
+  data: '`{"v":1,"ready":{"url","pin","pid","invite"?,"metrics"?}}`, one line when it is ready',
   examples: [
     ["keyhold serve", `listen on ${DEFAULTS.listen}, make everything on first start`],
     [

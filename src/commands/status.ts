@@ -1,7 +1,7 @@
 import { agentClient, agentFacts, agentSocket } from "../client/agent.ts";
-import type { Status } from "../client/api.ts";
+import type { ConflictInfo, Status } from "../client/api.ts";
 import { vaultPath } from "../client/home.ts";
-import type { Profile } from "../client/profile.ts";
+import { kitState, type Profile } from "../client/profile.ts";
 import { wipe } from "../crypto/bytes.ts";
 import { defineCommand } from "../ui/command.ts";
 import { result } from "../ui/output.ts";
@@ -22,7 +22,43 @@ function lockedStatus(profile: Profile, path: string): Status {
   };
 }
 
-function lines(status: Status, loggedOut: boolean): string {
+function waiting({ session }: Status, queued: number): string {
+  const changes = queued === 1 ? "1 change waits" : `${queued} changes wait`;
+  return `${changes} for the server${session === null ? " (keyhold login sends them)" : " (keyhold sync sends them)"}`;
+}
+
+const SAYS = {
+  changed: (theirs: string, ours: string) => `another device made ${theirs}, this one ${ours} on top of it`,
+  name: () => "it keeps its name: another secret has the new one by now",
+  "removed-there": (theirs: string, ours: string) =>
+    `another device removed it at ${theirs}, this one brought it back with ${ours}`,
+  "removed-here": (theirs: string) => `it was not removed: another device had changed it (${theirs})`,
+} as const;
+
+/** A conflict, and the commands that solve it. */
+function conflictLines({ name, kind, theirs, ours }: ConflictInfo): readonly string[] {
+  const shown = plain(name);
+  const solve = {
+    changed: `keyhold restore ${shown} --version ${theirs ?? ours}`,
+    name: `keyhold rename ${shown} NEW`,
+    "removed-there": `keyhold remove ${shown}`,
+    "removed-here": `keyhold remove ${shown}`,
+  }[kind];
+  const keep = `keyhold restore ${shown} --version ${ours ?? theirs}`;
+  return [
+    `conflict  ${shown}: ${SAYS[kind](`version ${theirs}`, `version ${ours}`)}`,
+    `          look: keyhold history ${shown}; change it: ${solve}; keep it: ${keep}`,
+  ];
+}
+
+/** What `init` does about the recovery kit. */
+const KIT_LINES = {
+  none: "none made on this device: keyhold init offers one",
+  unconfirmed: "not confirmed: keyhold init offers a new one",
+  confirmed: "confirmed",
+} as const;
+
+function lines(status: Status, { loggedOut, ...profile }: Profile): string {
   const { server, account, session, vault, sync, auditHead } = status;
   return [
     `profile   ${status.profile}`,
@@ -31,12 +67,18 @@ function lines(status: Status, loggedOut: boolean): string {
     `session   ${loggedOut ? "logged out" : session ? (session.valid ? `valid until ${session.expiresAt}` : "over (keyhold login)") : "none"}`,
     `vault     ${vault.locked ? "locked" : `${vault.secrets} secrets`}   ${plain(vault.path)}`,
     `sync      ${sync ? `revision ${sync.revision}, ${sync.syncedAt ?? "never"}${sync.pending ? ", a change is pending" : ""}${sync.rewrapping ? ", keys are being wrapped anew" : ""}` : "-"}`,
+    ...(sync && sync.queued > 0 ? [`queued    ${waiting(status, sync.queued)}`] : []),
     `audit     ${auditHead ? `entry ${auditHead.seq}, ${auditHead.linkHex.slice(0, 16)}…` : "-"}`,
+    `kit       ${KIT_LINES[kitState(profile)]}`,
+    ...(sync?.conflicts ?? []).flatMap(conflictLines),
   ].join("\n");
 }
 
 export default defineCommand({
   args: {},
+  details:
+    "Changes that wait for a server that was away are counted. What two devices changed is listed with both versions until one is made the newest again, or a new one stored.",
+  data: "{profile, server, account, session, vault, sync:{revision, syncedAt, pending, rewrapping, queued, conflicts:[{keyId, name, kind, theirs, ours, at}]}, auditHead, kit, loggedOut}",
   examples: [["keyhold status", "server, session, vault and what is pending"]],
   run: async (_args, ctx) => {
     const profile = await profileOf(ctx);
@@ -46,7 +88,9 @@ export default defineCommand({
     const given = await givenPassword(ctx);
     if (profile.loggedOut) wipe(given ?? undefined);
     else if (given) status = await withClient(ctx, (client) => client.status(), given);
-    else if ((await agentFacts(socket)) !== undefined) status = await agentClient(socket, ctx.out.notice).status();
-    return result({ ...status, loggedOut: profile.loggedOut }, () => lines(status, profile.loggedOut));
+    else if ((await agentFacts(socket)) !== undefined)
+      status = await agentClient(socket, (text) => ctx.out.notice(plain(text))).status();
+    const data = { ...status, kit: kitState(profile), loggedOut: profile.loggedOut };
+    return result(data, () => lines(status, profile));
   },
 });

@@ -48,6 +48,9 @@ export default defineCommand({
       description: "go on with a server that was restored from a backup, and give back what it lost",
     },
   },
+  details:
+    "With --accept-restore it asks, goes on with a server that was restored from a backup, and gives it back what it lost. What waited in the vault while the server was away goes there first; every command that reaches the server does that.",
+  data: "{revision, changed, sent, conflicts}; with --accept-restore {serverRevision, knownRevision, uploaded, removed, lost}, exit 10 if something is lost",
   examples: [
     ["keyhold sync", "bring the vault up to the server's state"],
     ["keyhold sync --accept-restore", "after the operator restored a backup"],
@@ -56,7 +59,10 @@ export default defineCommand({
     if (args.acceptRestore) return adopt(ctx);
     return withClient(ctx, async (client) => {
       const { requestId, ...data } = await ctx.term.step("Synchronising", client.sync());
-      return result(data, () => `revision ${data.revision}, ${data.changed} changed`, { requestId });
+      const { revision, changed, sent, conflicts } = data;
+      const sending = sent > 0 ? `, ${sent} sent` : "";
+      const left = conflicts > 0 ? `\n${conflicts} ${conflicts === 1 ? "conflict" : "conflicts"}: keyhold status` : "";
+      return result(data, () => `revision ${revision}, ${changed} changed${sending}${left}`, { requestId });
     });
   },
 });

@@ -1,4 +1,5 @@
 import { agentSocket, lockAgent } from "../client/agent.ts";
+import { noteBackup } from "../client/backupnote.ts";
 import { detachProfile } from "../client/detach.ts";
 import { vaultPath } from "../client/home.ts";
 import { rekeyLocal } from "../client/password.ts";
@@ -13,6 +14,7 @@ import { plain } from "../ui/text.ts";
 
 export const vaultStatus = defineCommand({
   args: {},
+  data: "{profile, path, generation, bytes, memoryKib, passes}",
   examples: [["keyhold vault status", "where the vault lies, and its cost of opening"]],
   run: async (_args, ctx) => {
     const profile = await profileOf(ctx);
@@ -31,6 +33,7 @@ export const vaultStatus = defineCommand({
 
 export const vaultCheck = defineCommand({
   args: {},
+  data: "{ok, secrets, path}",
   examples: [["keyhold vault check", "open the vault and verify everything in it"]],
   run: async (_args, ctx) => {
     const profile = await profileOf(ctx);
@@ -53,6 +56,7 @@ export const vaultCheck = defineCommand({
 
 export const vaultRekey = defineCommand({
   args: NEW_PASSWORD_ARGS,
+  data: "{profile, rekeyed}",
   examples: [["keyhold vault rekey", "a new password for a vault without a server"]],
   run: async (args, ctx) => {
     const profile = await profileOf(ctx);
@@ -88,16 +92,19 @@ export const vaultBackup = defineCommand({
       ask: "File to write",
     },
   },
+  data: "{out, generation, bytes, memoryKib, passes}",
   examples: [["keyhold vault backup --out vault.bak", "a copy that the password opens"]],
   run: async (args, ctx) => {
     const profile = await profileOf(ctx);
     const facts = backupVault(vaultPath(homeOf(ctx), profile), args.out);
-    return result({ out: args.out, ...facts }, () => `copied generation ${facts.generation} to ${args.out}`);
+    noteBackup(ctx.dirs.state, profile.name, Date.now());
+    return result({ out: args.out, ...facts }, () => `copied generation ${facts.generation} to ${plain(args.out)}`);
   },
 });
 
 export const vaultRestore = defineCommand({
   args: { file: { type: "positional", description: "backup to put back", ask: "Backup file" } },
+  data: "{generation, bytes, memoryKib, passes}",
   examples: [["keyhold vault restore vault.bak", "put a backup in the vault's place"]],
   run: async (args, ctx) => {
     const profile = await profileOf(ctx);
@@ -121,6 +128,7 @@ export const vaultRestore = defineCommand({
 
 export const vaultDetach = defineCommand({
   args: {},
+  data: "{profile, kept, dropped}",
   details:
     "Makes the vault one without a server, where its account is gone or this device was taken off it: what the vault holds, own secrets and copies, stays readable with the vault's password.",
   examples: [["keyhold vault detach", "keep what lies in the vault, forget the account"]],

@@ -5,6 +5,7 @@ import { COMMIT, VERSION } from "../version.ts";
 
 export default defineCommand({
   args: {},
+  data: "{version, commit, protocol, bun}",
   examples: [["keyhold version --json", "version, commit, protocol and Bun's version"]],
   run: async () => {
     const info = { version: VERSION, commit: COMMIT, protocol: PROTOCOL_VERSION, bun: Bun.version };

@@ -1,6 +1,7 @@
 import { readSync } from "node:fs";
 import { join } from "node:path";
-import { agentSocket, lockAgent, replaceAgent } from "../client/agent.ts";
+import { agentSocket, lockAgent } from "../client/agent.ts";
+import { replaceAgent } from "../client/agentserve.ts";
 import type { KeyholdClient } from "../client/api.ts";
 import { loginNewDevice } from "../client/enrol.ts";
 import { type AccountInput, type Home, openProfile } from "../client/home.ts";
@@ -9,6 +10,8 @@ import { concat, wipe } from "../crypto/bytes.ts";
 import { Fault, isErrorCode } from "../errors.ts";
 import { bool, decodeJson, encodeJson, nullable, type Of, oneOf, struct, text, u53 } from "../wire/codec.ts";
 import { plainEnvironment } from "../wire/environment.ts";
+import { agentOptionsCodec } from "./agentoptions.ts";
+import { askByProgram } from "./confirm.ts";
 import { closeQuietly, sealProcess, selfCommand, writeAll } from "./process.ts";
 
 /** What the starting command tells the agent on its standard input: one JSON line, then the bare password. */
@@ -18,7 +21,8 @@ const orderCodec = struct({
   runtime: text({ min: 1, max: 4_096 }),
   profile: text({ min: 1, max: 64 }),
   kdf: oneOf(["default", "test"]),
-  idleMs: u53,
+  /** null: the defaults. */
+  options: nullable(agentOptionsCodec),
   /** Sets this home up as a further device first. */
   device: nullable(
     struct({
@@ -165,16 +169,15 @@ export async function agentMain(): Promise<number> {
     }
     const profile = readProfile(order.profiles, order.profile);
     if (!profile) throw new Fault("not_found", "the profile is gone");
-    const running = await replaceAgent({
+    const agent = await replaceAgent({
       socket: agentSocket(order.runtime, order.profile),
       profile: order.profile,
       client: opened.client,
       home: join(order.vaults, profile.vault),
-      now: Date.now,
-      idleMs: order.idleMs,
+      ...running(order),
       takeNotices: () => notices.splice(0),
     });
-    ended = running.ended;
+    ended = agent.ended;
   } catch (error) {
     report(failed(error));
     return 1;
@@ -188,6 +191,13 @@ export async function agentMain(): Promise<number> {
   closeQuietly(1);
   await ended;
   return 0;
+}
+
+function running({ options, profile }: AgentOrder) {
+  if (options === null) return {};
+  const { idleMs, absoluteMs, lockOnSuspend, confirm: patterns, command, display } = options;
+  const ask = command === null ? null : askByProgram(command, profile, display);
+  return { idleMs, absoluteMs, lockOnSuspend, confirm: { patterns, ask } };
 }
 
 function report(value: AgentReport): void {

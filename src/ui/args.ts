@@ -1,9 +1,12 @@
 import { Fault } from "../errors.ts";
+import { nearest } from "../protocol/nearest.ts";
 
 interface Described {
   readonly description: string;
   /** Works, but stands in no help text or completion. */
   readonly hidden?: boolean;
+  /** What the shells complete beside fixed choices and paths; names come from a running agent alone. */
+  readonly complete?: "secret" | "reference" | "profile";
 }
 
 interface Flag extends Described {
@@ -45,6 +48,8 @@ export interface TimeArg extends Flag {
 export interface EnumArg extends Flag {
   readonly type: "enum";
   readonly options: readonly string[];
+  /** Placeholder in help where the options are too many for a line. */
+  readonly hint?: string;
   readonly required?: boolean;
   readonly default?: string;
 }
@@ -183,7 +188,9 @@ export function convert(label: string, arg: FlagArg, text: string, nowMs: number
     }
     case "enum":
       if (!arg.options.includes(text)) {
-        throw new Fault("usage", `${label} takes one of ${arg.options.join(", ")}, not "${text}"`);
+        const near = nearest(text, arg.options);
+        const guess = near === null ? "" : `; did you mean "${near}"?`;
+        throw new Fault("usage", `${label} takes one of ${arg.options.join(", ")}, not "${text}"${guess}`);
       }
       return text;
     default:

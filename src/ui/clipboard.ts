@@ -146,6 +146,15 @@ export async function copyToClipboard(input: ClipboardInput): Promise<Copied> {
   });
 }
 
+/** The first way to a clipboard that there is, or null; nothing is copied. */
+export function clipboardWay(env: Env, platform: NodeJS.Platform = process.platform): string | null {
+  const path = { PATH: env["PATH"] ?? "" };
+  const tool = TOOLS.find(({ usable, write: [name = ""] }) => usable(env, platform) && Bun.which(name, path) !== null);
+  if (tool) return tool.name;
+  if (env["TMUX"] && Bun.which("tmux", path) !== null) return "tmux";
+  return env["TERM"] && env["TERM"] !== "dumb" ? "the terminal itself (OSC 52)" : null;
+}
+
 function toolEnvironment(env: Env): Record<string, string> {
   return Object.fromEntries(TOOL_VARIABLES.flatMap((name) => (env[name] === undefined ? [] : [[name, env[name]]])));
 }

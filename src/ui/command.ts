@@ -28,6 +28,9 @@
  * kebab-case flags (`inFile` is --in-file). A required value that is missing is asked for at the terminal, or the
  * command exits 2. Positionals are required unless `required: false`, flags if they have `required: true` or an `ask`.
  * With `rest`, the words after `--` arrive in `ctx.rest`.
+ * A command that lists has `list: true` and gives `listing(data, { heads, cells }, { requestId })` (src/ui/output.ts):
+ * the table that fits, `--plain`, `--null` and the pager follow. Positionals that are names of secrets say
+ * `complete: "secret"`.
  * Failures are thrown as Fault; nothing else is caught. Everything a command prints goes through its Result or
  * `ctx.out`; values of others are passed through `plain`.
  *
@@ -74,7 +77,7 @@ export interface Context {
   /** The whole command tree, for help, completion and the manual page. */
   readonly root: Group;
   settings(): Promise<Settings>;
-  onTerminate(handler: (signal: NodeJS.Signals) => void): void;
+  onTerminate(handler: ((signal: NodeJS.Signals) => void) | null): void;
 }
 
 /** A command as a value. */
@@ -84,6 +87,10 @@ export interface Command<T extends Args = Args> {
   readonly details?: string;
   /** Pairs of command line and explanation. */
   readonly examples?: readonly (readonly [line: string, meaning: string])[];
+  /** True for commands that give a `listing`: adds `--plain` and `--null`. */
+  readonly list?: true;
+  /** What `--json` shows as `data`, in one line. */
+  readonly data?: string;
   /** Present if words after `--` belong to somebody else (`run`). */
   readonly rest?: { readonly hint: string; readonly description: string; readonly required: boolean };
   /** Gives the result to print; or, having printed by itself, nothing or an exit code. */
@@ -104,6 +111,8 @@ export interface Group {
   readonly hidden?: boolean;
   readonly section?: string;
   readonly commands: Readonly<Record<string, Entry | Group>>;
+  /** What `help` explains beside commands, with a summary of each; of the root alone. */
+  readonly topics?: Readonly<Record<string, string>>;
 }
 
 /** True for nodes with commands of their own. */

@@ -2,9 +2,9 @@ import { readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { Fault } from "../errors.ts";
 import { DEFAULTS } from "../protocol/defaults.ts";
+import { nearest } from "../protocol/nearest.ts";
 import { parseDuration } from "./args.ts";
 import { errnoOf } from "./process.ts";
-import { nearest } from "./text.ts";
 
 interface Setting {
   readonly kind: "text" | "duration" | readonly string[];
@@ -17,7 +17,27 @@ export const SETTINGS = {
   profile: { kind: "text", default: null, description: "profile to use" },
   store: { kind: ["server", "local", "both"], default: null, description: "where values are kept" },
   clearAfter: { kind: "duration", default: DEFAULTS.clipboardClearMs, description: "when the clipboard is cleared" },
-  agentIdle: { kind: "duration", default: DEFAULTS.agentIdleMs, description: "idle time after which the agent locks" },
+  agentIdle: {
+    kind: "duration",
+    default: DEFAULTS.agentIdleMs,
+    description: "idle time after which the agent locks; 0 for none",
+  },
+  agentFor: { kind: "duration", default: DEFAULTS.agentAbsoluteMs, description: "time after which the agent locks" },
+  lockOnSuspend: {
+    kind: ["true", "false"],
+    default: "true",
+    description: "whether the agent locks when the system slept",
+  },
+  confirm: {
+    kind: "text",
+    default: "never",
+    description: "what the agent asks about: always, never, a pattern, or a JSON list of patterns",
+  },
+  confirmCommand: {
+    kind: "text",
+    default: null,
+    description: "program that asks the owner, or a JSON list of program and arguments",
+  },
   dir: { kind: "text", default: null, description: "directory of the server" },
   listen: { kind: "text", default: DEFAULTS.listen, description: "address of the server" },
   database: { kind: "text", default: null, description: "database of the server" },
@@ -66,6 +86,8 @@ export interface SettingsSources {
   readonly flags?: Readonly<Partial<Record<SettingName, string | null>>>;
 }
 
+const CHECK = "check its name and permissions   (keyhold config path)";
+const FORM = 'write it like {"clearAfter": "45s"}   (keyhold help environment)';
 const SYSTEM_FILE = "/etc/keyhold/config.json";
 
 /** The variable that sets a setting: `clearAfter` → `KEYHOLD_CLEAR_AFTER`. */
@@ -132,17 +154,17 @@ function readSettings(path: string, required: boolean): Partial<Record<SettingNa
     if (error instanceof Fault) throw error;
     const code = errnoOf(error);
     if (!required && (code === "ENOENT" || code === "ENOTDIR")) return null;
-    if (code === "ENOENT") throw new Fault("not_found", `there is no configuration file ${path}`);
-    throw new Fault("bad_input", `cannot read the configuration file ${path}`, { why: code ?? "unknown" });
+    if (code === "ENOENT") throw new Fault("not_found", `there is no configuration file ${path}`, { hint: CHECK });
+    throw new Fault("bad_input", `cannot read the configuration file ${path}`, { why: code ?? "unknown", hint: CHECK });
   }
   let parsed: unknown;
   try {
     parsed = JSON.parse(text);
   } catch {
-    throw new Fault("bad_input", `the configuration file ${path} is not JSON`);
+    throw new Fault("bad_input", `the configuration file ${path} is not JSON`, { hint: FORM });
   }
   if (typeof parsed !== "object" || parsed === null || Array.isArray(parsed)) {
-    throw new Fault("bad_input", `the configuration file ${path} is not a JSON object`);
+    throw new Fault("bad_input", `the configuration file ${path} is not a JSON object`, { hint: FORM });
   }
   const values: Partial<Record<SettingName, string | number>> = {};
   for (const [name, value] of Object.entries(parsed)) {
@@ -151,9 +173,11 @@ function readSettings(path: string, required: boolean): Partial<Record<SettingNa
       throw new Fault(
         "bad_input",
         `unknown setting "${name}" in ${path}${near === null ? "" : `; did you mean "${near}"?`}`,
+        { hint: "keyhold config show lists the settings" },
       );
     }
-    if (typeof value !== "string") throw new Fault("bad_input", `the setting "${name}" in ${path} must be text`);
+    if (typeof value !== "string")
+      throw new Fault("bad_input", `the setting "${name}" in ${path} must be text`, { hint: FORM });
     values[name] = check(`"${name}" in ${path}`, name, value);
   }
   return values;

@@ -1,4 +1,5 @@
 import type { Args, Values } from "./args.ts";
+import type { Command } from "./command.ts";
 
 /** The flags that every command takes (docs/cli.md §2). */
 export const GLOBAL_ARGS = {
@@ -8,7 +9,13 @@ export const GLOBAL_ARGS = {
   color: { type: "enum", options: ["auto", "always", "never"], description: "when to use colour (default: auto)" },
   noInput: { type: "boolean", description: "never ask; fail instead (also: a non-empty CI)" },
   yes: { type: "boolean", short: "y", description: "answer yes to confirmations" },
-  profile: { type: "string", hint: "NAME", description: "use this profile instead of the default one" },
+  noPager: { type: "boolean", description: "print long lists and help without a pager" },
+  profile: {
+    type: "string",
+    hint: "NAME",
+    complete: "profile",
+    description: "use this profile instead of the default one",
+  },
   config: { type: "string", hint: "FILE", description: "read this configuration file first" },
   passwordFd: { type: "integer", hint: "N", max: 65_535, description: "read the password from file descriptor N" },
   passwordFile: {
@@ -26,6 +33,17 @@ export const GLOBAL_ARGS = {
 } as const satisfies Args;
 
 export type GlobalFlags = Values<typeof GLOBAL_ARGS>;
+
+/** For commands with `list: true`; the frame adds them. */
+export const LIST_ARGS = {
+  plain: { type: "boolean", description: "tab-separated cells without heads and colours" },
+  null: { type: "boolean", short: "0", description: "the names alone, each ended by NUL (for xargs -0)" },
+} as const satisfies Args;
+
+/** The words and flags of a command, those that the frame adds included; without the flags of every command. */
+export function argsOf(command: Pick<Command, "args" | "list">): Args {
+  return command.list === true ? { ...command.args, ...LIST_ARGS } : command.args;
+}
 
 /** For commands that set a password: `account password`, `vault rekey`. */
 export const NEW_PASSWORD_ARGS = {

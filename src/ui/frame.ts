@@ -15,22 +15,39 @@ export interface Host {
   readonly inherited: Readonly<Record<string, string | undefined>>;
   readonly signal: AbortSignal;
   readonly now: () => number;
-  onTerminate(handler: (signal: NodeJS.Signals) => void): void;
+  /** Takes over SIGHUP, SIGINT and SIGTERM, once; null gives them back. */
+  onTerminate(handler: ((signal: NodeJS.Signals) => void) | null): void;
   /** Tells the output in use to the host's own failure path. */
   useOutput(out: Output): void;
 }
 
 /** Runs one command line and gives the exit code; failures are thrown. */
 export async function runLine(root: Group, argv: readonly string[], host: Host): Promise<number> {
-  host.useOutput(createOutput({ ...glimpse(argv), env: host.env }));
+  const { noPager: _, ...early } = glimpse(argv);
+  host.useOutput(createOutput({ ...early, env: host.env }));
   const found = resolve(root, argv);
   if (found.kind === "help") {
-    const out = createOutput({ ...glimpse(argv), env: host.env });
-    out.result(await helpFor(root, found.path));
-    return 0;
+    const { noPager, ...shape } = glimpse(argv);
+    return await show(createOutput({ ...shape, env: host.env }), await helpFor(root, found.path), noPager, host);
   }
   const command = await found.entry.load();
-  return await runCommandLine(root, found, command, host);
+  try {
+    return await runCommandLine(root, found, command, host);
+  } catch (error) {
+    throw withHint(error, found.path);
+  }
+}
+
+/** What was given wrong and has no better fix: the command's help says what it takes. */
+function withHint(error: unknown, path: readonly string[]): unknown {
+  if (!(error instanceof Fault) || error.hint !== undefined || error.exit !== 2) return error;
+  const { code, message, why, culprits, requestId } = error;
+  return new Fault(code, message, {
+    hint: ["keyhold help", ...path].join(" "),
+    culprits,
+    ...(why !== undefined && { why }),
+    ...(requestId !== undefined && { requestId }),
+  });
 }
 
 async function runCommandLine(
@@ -39,12 +56,13 @@ async function runCommandLine(
   command: Command,
   host: Host,
 ): Promise<number> {
-  const { values, flags, rest, missing } = await parse(command, found, host.now());
+  const { values, flags, form, rest, missing } = await parse(command, found, host.now());
   const out = createOutput({
     json: flags.json,
     quiet: flags.quiet,
     verbose: flags.verbose,
     color: flags.color ?? "auto",
+    form,
     env: host.env,
   });
   host.useOutput(out);
@@ -77,12 +95,27 @@ async function runCommandLine(
   const done = await command.run(complete, context);
   if (done === undefined) return 0;
   if (typeof done === "number") return done;
-  out.result(done);
+  return await show(out, done, flags.noPager || flags.noInput, host);
+}
+
+/** Prints a result, through a pager where it is a long list or help at a terminal. Gives the exit code. */
+async function show(out: Output, done: Result, noPager: boolean, host: Host): Promise<number> {
+  const text = noPager || host.env["CI"] || host.env["KEYHOLD_NO_INPUT"] ? null : out.pageable(done);
+  const options = { env: host.env, onTerminate: host.onTerminate };
+  const ended = text === null ? "not shown" : await (await import("./pager.ts")).page(text, options);
+  if (ended === "not shown") out.result(done);
+  else if (ended !== "shown") return out.fail(new Fault("interrupted", `ended by ${ended.signal}`), ended.exit);
   return done.exit;
 }
 
 /** The flags that shape output, before anything is known to be well-formed: a usage error needs them too. */
-function glimpse(argv: readonly string[]): { json: boolean; quiet: boolean; verbose: boolean; color: ColorMode } {
+function glimpse(argv: readonly string[]): {
+  json: boolean;
+  quiet: boolean;
+  verbose: boolean;
+  color: ColorMode;
+  noPager: boolean;
+} {
   const end = argv.indexOf("--");
   const words = end === -1 ? argv : argv.slice(0, end);
   const at = words.lastIndexOf("--color");
@@ -93,6 +126,7 @@ function glimpse(argv: readonly string[]): { json: boolean; quiet: boolean; verb
     quiet: words.includes("--quiet") || words.includes("-q"),
     verbose: words.includes("--verbose") || words.includes("-v"),
     color: color === "always" || color === "never" ? color : "auto",
+    noPager: words.includes("--no-pager") || words.includes("--no-input"),
   };
 }
 
@@ -149,8 +183,8 @@ export async function helpFor(root: Group, path: readonly string[]): Promise<Res
   const node = findNode(root, path);
   if (isGroup(node)) {
     const help = describeGroup(path, node);
-    return result(help, () => groupText(help));
+    return { ...result(help, (width) => groupText(help, width)), paged: true };
   }
   const help = describeCommand(path, node, await node.load());
-  return result(help, () => commandText(help));
+  return { ...result(help, (width) => commandText(help, width)), paged: true };
 }

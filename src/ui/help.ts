@@ -1,8 +1,10 @@
 import { Fault } from "../errors.ts";
+import { nearest } from "../protocol/nearest.ts";
 import { type Arg, type Args, flagName, isFlag, isRequired, placeholder, takesValue } from "./args.ts";
-import { type Command, type Entry, type Group, isGroup } from "./command.ts";
-import { GLOBAL_ARGS } from "./flags.ts";
-import { nearest, paint } from "./text.ts";
+import { type Command, type Entry, type Group, isGroup, visibleNames } from "./command.ts";
+import { argsOf, GLOBAL_ARGS } from "./flags.ts";
+import { paint } from "./text.ts";
+import { textWidth, wrapped } from "./wrap.ts";
 
 /** One flag or word of a command, as help, completion and manual show it. */
 export interface ArgHelp {
@@ -19,6 +21,8 @@ export interface CommandHelp {
   readonly details: string | null;
   readonly words: readonly ArgHelp[];
   readonly flags: readonly ArgHelp[];
+  /** What `--json` shows as `data`. */
+  readonly data: string | null;
   readonly examples: readonly { readonly line: string; readonly meaning: string }[];
 }
 
@@ -28,6 +32,8 @@ export interface GroupHelp {
   readonly summary: string;
   readonly usage: string;
   readonly commands: readonly { readonly name: string; readonly summary: string; readonly section: string | null }[];
+  /** What is explained beside commands; of the root alone. */
+  readonly topics: readonly { readonly name: string; readonly summary: string }[];
 }
 
 /**
@@ -41,7 +47,7 @@ export function findNode(root: Group, path: readonly string[]): Entry | Group {
     const next: Entry | Group | undefined =
       isGroup(node) && Object.hasOwn(node.commands, word) ? node.commands[word] : undefined;
     if (next === undefined) {
-      const near = isGroup(node) ? nearest(word, Object.keys(node.commands)) : null;
+      const near = isGroup(node) ? nearest(word, [...visibleNames(node), ...Object.keys(node.topics ?? {})]) : null;
       const guess = near === null ? "" : `; did you mean "${[...path.slice(0, index), near].join(" ")}"?`;
       throw new Fault("usage", `there is no command "${path.slice(0, index + 1).join(" ")}"${guess}`, {
         hint: "keyhold help",
@@ -62,13 +68,15 @@ export function describeGroup(path: readonly string[], group: Group): GroupHelp 
     commands: Object.entries(group.commands)
       .filter(([, node]) => node.hidden !== true)
       .map(([name, node]) => ({ name, summary: node.summary, section: node.section ?? null })),
+    topics: Object.entries(group.topics ?? {}).map(([name, summary]) => ({ name, summary })),
   };
 }
 
 /** Describes a loaded command. */
 export function describeCommand(path: readonly string[], entry: Entry, command: Command): CommandHelp {
   const name = ["keyhold", ...path].join(" ");
-  const shown = Object.entries(command.args).filter(([, arg]) => arg.hidden !== true);
+  const args = argsOf(command);
+  const shown = Object.entries(args).filter(([, arg]) => arg.hidden !== true);
   const words = shown.filter(([, arg]) => !isFlag(arg));
   const flags = shown.filter(([, arg]) => isFlag(arg));
   const needed = flags
@@ -86,7 +94,8 @@ export function describeCommand(path: readonly string[], entry: Entry, command: 
     usage: `${name}${words.map(([key, arg]) => ` ${wordUsage(key, arg)}`).join("")}${needed.join("")}${optional}${after}`,
     details: command.details ?? null,
     words: wordList,
-    flags: flagHelp(command.args),
+    flags: flagHelp(args),
+    data: command.data ?? null,
     examples: (command.examples ?? []).map(([line, meaning]) => ({ line, meaning })),
   };
 }
@@ -127,46 +136,60 @@ export function durationText(milliseconds: number): string {
   return `${milliseconds}ms`;
 }
 
-/** The help text of a command. */
-export function commandText(help: CommandHelp): string {
+/** The help text of a command, fitted to the columns of a terminal (null: lines are not broken). */
+export function commandText(help: CommandHelp, width: number | null): string {
+  const block = (title: string, rows: readonly ArgHelp[]) => rowsUnder(title, rows, width);
+  const fold = (text: string) => wrapped(text, textWidth(width)).join("\n");
   return [
-    help.summary,
+    fold(help.summary),
     `${paint.bold("Usage")}\n  ${help.usage}`,
-    ...(help.details === null ? [] : [help.details]),
+    ...(help.details === null ? [] : [fold(help.details)]),
     ...block("Arguments", help.words),
     ...block("Flags", help.flags),
     ...block("Flags of every command", flagHelp(GLOBAL_ARGS)),
+    ...(help.data === null ? [] : [`${paint.bold("Data (--json)")}\n${fold(`  ${help.data}`)}`]),
     ...(help.examples.length === 0
       ? []
       : [
-          `${paint.bold("Examples")}\n${help.examples.map(({ line, meaning }) => `  ${line}\n      ${meaning}`).join("\n")}`,
+          `${paint.bold("Examples")}\n${help.examples.map(({ line, meaning }) => `  ${line}\n${fold(`      ${meaning}`)}`).join("\n")}`,
         ]),
   ].join("\n\n");
 }
 
-/** The help text of a group; the root's commands stand in sections. */
-export function groupText(help: GroupHelp): string {
+/** The help text of a group; the root's commands stand in sections, its topics below them. */
+export function groupText(help: GroupHelp, width: number | null): string {
+  const block = (title: string, rows: readonly ArgHelp[]) => rowsUnder(title, rows, width);
+  const fold = (text: string) => wrapped(text, textWidth(width)).join("\n");
   const sections = new Map<string, ArgHelp[]>();
   for (const { name, summary, section } of help.commands) {
     const title = section ?? "Commands";
     sections.set(title, [...(sections.get(title) ?? []), { usage: name, description: summary }]);
   }
   return [
-    help.summary,
+    fold(help.summary),
     `${paint.bold("Usage")}\n  ${help.usage}`,
     ...[...sections].flatMap(([title, rows]) => block(title, rows)),
+    ...block(
+      "Topics",
+      help.topics.map(({ name, summary }) => ({ usage: name, description: summary })),
+    ),
     `More: ${help.command.replace("keyhold", "keyhold help")} <command>`,
   ].join("\n\n");
 }
 
-function block(title: string, rows: readonly ArgHelp[]): readonly string[] {
+/** A terminal that is narrower has the description below the flag. */
+const TWO_COLUMNS = 60;
+
+function rowsUnder(title: string, rows: readonly ArgHelp[], width: number | null): readonly string[] {
   if (rows.length === 0) return [];
-  const width = Math.min(30, Math.max(...rows.map(({ usage }) => usage.length)));
-  const lines = rows.map(({ usage, description }) =>
-    usage.length > width
-      ? `  ${usage}\n  ${" ".repeat(width)}  ${description}`
-      : `  ${usage.padEnd(width)}  ${description}`,
-  );
+  const room = textWidth(width);
+  const left = Math.min(30, Math.max(...rows.map(({ usage }) => usage.length)));
+  const indent = " ".repeat(room < TWO_COLUMNS ? 6 : left + 4);
+  const lines = rows.map(({ usage, description }) => {
+    const right = wrapped(indent + description, room).join("\n");
+    const apart = room < TWO_COLUMNS || usage.length > left;
+    return apart ? `  ${usage}\n${right}` : `  ${usage.padEnd(left)}  ${right.slice(indent.length)}`;
+  });
   return [`${paint.bold(title)}\n${lines.join("\n")}`];
 }
 

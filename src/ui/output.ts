@@ -2,14 +2,31 @@ import { isatty } from "node:tty";
 import { toBase64url } from "../crypto/bytes.ts";
 import { Fault } from "../errors.ts";
 import { BrokenPipe, writeAll } from "./process.ts";
+import { table } from "./table.ts";
 import { type ColorMode, paint, plain, safeLines, wantsColor } from "./text.ts";
+
+/** A list: what table, `--plain` and `--null` are made of. */
+export interface Rows {
+  /** Heads of the columns, for people. */
+  readonly heads: readonly string[];
+  readonly cells: readonly (readonly string[])[];
+  /** Index of the cell that names its row, for `--null` (default: the first). */
+  readonly name?: number;
+}
+
+/** How a list is written: a table, tab-separated cells without heads, or names that end in NUL. */
+export type ListForm = "table" | "plain" | "null";
 
 /** What a command hands back: data for `--json`, and the same for people. */
 export interface Result {
   /** Plain data; `Uint8Array` becomes base64url, `Date` RFC 3339, `bigint` text. */
   readonly data: unknown;
   /** Lines for people without the last newline; "" prints nothing. Not called under `--json`. */
-  readonly human: () => string;
+  readonly human: (width: number | null) => string;
+  /** The rows of a list, else null. */
+  readonly rows: Rows | null;
+  /** True for lists and help, which a pager may show; never for values. */
+  readonly paged: boolean;
   readonly requestId: string | null;
   /** True where the lines are a secret's value: into anything but a terminal they go as they are. */
   readonly bare: boolean;
@@ -20,10 +37,20 @@ export interface Result {
 /** Builds a {@link Result}. */
 export function result(
   data: unknown,
-  human: () => string,
+  human: (width: number | null) => string,
   extra: { readonly requestId?: string | null; readonly bare?: boolean; readonly exit?: 0 | 9 | 10 } = {},
 ): Result {
-  return { data, human, requestId: extra.requestId ?? null, bare: extra.bare ?? false, exit: extra.exit ?? 0 };
+  const { requestId = null, bare = false, exit = 0 } = extra;
+  return { data, human, rows: null, paged: false, requestId, bare, exit };
+}
+
+/** A {@link Result} that is a list: a table that fits the terminal, `--plain`, `--null` and the pager follow from it. */
+export function listing(
+  data: unknown,
+  rows: Rows,
+  extra: { readonly requestId?: string | null; readonly exit?: 0 | 9 | 10 } = {},
+): Result {
+  return { ...result(data, (width) => table(rows.heads, rows.cells, width), extra), rows, paged: true };
 }
 
 /** The streams of one command (docs/cli.md §1): data on stdout, everything else on stderr. */
@@ -37,6 +64,8 @@ export interface Output {
   readonly animated: boolean;
   /** Prints a result in the form asked for. The frame calls it with what `run` returns. */
   result(result: Result): void;
+  /** The lines that a pager may show, safe and coloured; null where they go to stdout as they are. */
+  pageable(result: Result): string | null;
   /** One JSON line on stdout, as it is, for commands with lines of their own (`serve`, `demo`). */
   jsonLine(value: unknown): void;
   /** Lines for people on stdout, for commands that print as they go. */
@@ -60,6 +89,8 @@ export interface OutputOptions {
   readonly quiet: boolean;
   readonly verbose: boolean;
   readonly color: ColorMode;
+  /** How lists are written (default: as a table). */
+  readonly form?: ListForm;
   readonly env: Readonly<Record<string, string | undefined>>;
   /** Takes the place of the two streams in tests. */
   readonly write?: (fd: 1 | 2, bytes: Uint8Array) => void;
@@ -67,19 +98,20 @@ export interface OutputOptions {
 
 /** Makes the output of this process. */
 export function createOutput(options: OutputOptions): Output {
-  const { json, quiet, verbose, color, env } = options;
+  const { json, quiet, verbose, color, env, form = "table" } = options;
   const write = options.write ?? writeAll;
   const colorOf = (fd: 1 | 2) => wantsColor(color, env, isatty(fd));
   const put = (fd: 1 | 2, text: string) => write(fd, new TextEncoder().encode(text));
   const putLines = (fd: 1 | 2, text: string) => {
     if (text !== "") put(fd, `${safeLines(text, colorOf(fd))}\n`);
   };
+  const widthNow = () => (isatty(1) ? process.stdout.columns || 80 : null);
   return {
     json,
     quiet,
     verbose,
     get width() {
-      return isatty(1) ? process.stdout.columns || 80 : null;
+      return widthNow();
     },
     get animated() {
       return !quiet && !json && env["TERM"] !== "dumb" && isatty(2);
@@ -87,8 +119,13 @@ export function createOutput(options: OutputOptions): Output {
     result(done) {
       const requestId = done.requestId ?? undefined;
       if (json) put(1, `${jsonText({ v: 1, data: done.data, requestId })}\n`);
-      else if (done.bare && !isatty(1)) put(1, `${done.human()}\n`);
-      else putLines(1, done.human());
+      else if (done.rows !== null && form !== "table") put(1, listText(done.rows, form, isatty(1)));
+      else if (done.bare && !isatty(1)) put(1, `${done.human(null)}\n`);
+      else putLines(1, done.human(widthNow()));
+    },
+    pageable(done) {
+      const fits = json || form !== "table" || !done.paged || done.bare || !isatty(1);
+      return fits ? null : `${safeLines(done.human(widthNow()), colorOf(1))}\n`;
     },
     jsonLine: (value) => put(1, `${jsonText(value)}\n`),
     lines: (text) => putLines(1, text),
@@ -117,6 +154,12 @@ export function createOutput(options: OutputOptions): Output {
       return code;
     },
   };
+}
+
+/** The rows for programs: tab-separated and safe, or the names alone, as they are where no terminal shows them. */
+function listText({ cells, name = 0 }: Rows, form: Exclude<ListForm, "table">, shown: boolean): string {
+  if (form === "plain") return cells.map((row) => `${row.map(plain).join("\t")}\n`).join("");
+  return cells.map((row) => `${shown ? plain(row[name] ?? "") : (row[name] ?? "")}\0`).join("");
 }
 
 /** Any throwable as a Fault. A foreign error's own text is not shown: it may hold data. */
@@ -169,12 +212,23 @@ export function jsonText(value: unknown): string {
 }
 
 function toJson(value: unknown): unknown {
+  if (typeof value === "bigint") return value.toString();
+  if (typeof value !== "object" || value === null) return value;
   if (value instanceof Uint8Array) return toBase64url(value);
   if (value instanceof Date) return value.toISOString();
-  if (typeof value === "bigint") return value.toString();
-  if (Array.isArray(value)) return value.map(toJson);
-  if (typeof value === "object" && value !== null) {
-    return Object.fromEntries(Object.entries(value).map(([key, member]) => [key, toJson(member)]));
+  if (Array.isArray(value)) return isJson(value) ? value : value.map(toJson);
+  if (isJson(value)) return value;
+  return Object.fromEntries(Object.entries(value).map(([key, member]) => [key, toJson(member)]));
+}
+
+/** True for what is JSON all the way down, so that long lists are not copied. */
+function isJson(value: object): boolean {
+  if (!Array.isArray(value) && Object.getPrototypeOf(value) !== Object.prototype) return false;
+  const members: readonly unknown[] = Array.isArray(value) ? value : Object.values(value);
+  for (let at = 0; at < members.length; at++) {
+    const member = members[at];
+    if (typeof member === "bigint") return false;
+    if (typeof member === "object" && member !== null && !isJson(member)) return false;
   }
-  return value;
+  return true;
 }

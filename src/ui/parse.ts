@@ -1,10 +1,11 @@
 import { parseArgs } from "node:util";
 import { type ArgDef, type ArgsDef, defineCommand as cittyCommand, runCommand } from "citty";
 import { Fault } from "../errors.ts";
+import { nearest } from "../protocol/nearest.ts";
 import { type Args, convert, type FlagArg, flagName, isFlag, isRequired, placeholder, takesValue } from "./args.ts";
 import { type Command, type Entry, type Group, isGroup, visibleNames } from "./command.ts";
-import { GLOBAL_ARGS, type GlobalFlags } from "./flags.ts";
-import { nearest } from "./text.ts";
+import { argsOf, GLOBAL_ARGS, type GlobalFlags } from "./flags.ts";
+import type { ListForm } from "./output.ts";
 
 /** What the words of a command line lead to. */
 export type Resolved =
@@ -109,6 +110,8 @@ function unknownFlag(raw: string, known: ReadonlyMap<string, FlagArg>, path: rea
 export interface Parsed {
   readonly values: Readonly<Record<string, unknown>>;
   readonly flags: GlobalFlags;
+  /** How a list is to be written. */
+  readonly form: ListForm;
   readonly rest: readonly string[];
   readonly missing: readonly string[];
 }
@@ -119,7 +122,7 @@ export interface Parsed {
  * @throws Fault usage for unknown flags, missing values, values of a wrong form, too many words.
  */
 export async function parse(command: Command, found: Resolved & { kind: "run" }, nowMs: number): Promise<Parsed> {
-  const all: Args = { ...GLOBAL_ARGS, ...command.args };
+  const all: Args = { ...GLOBAL_ARGS, ...argsOf(command) };
   const table = flagTable(all);
   const { given, words } = readTokens(table, found);
   if (found.rest !== null && command.rest === undefined) words.push(...found.rest);
@@ -165,7 +168,16 @@ export async function parse(command: Command, found: Resolved & { kind: "run" },
   }
   const flags = Object.fromEntries(Object.keys(GLOBAL_ARGS).map((key) => [key, values[key]])) as GlobalFlags;
   const own = Object.fromEntries(Object.keys(command.args).map((key) => [key, values[key]]));
-  return { values: own, flags, rest: command.rest === undefined ? [] : (found.rest ?? []), missing };
+  const form = command.list === true ? listForm(values, found.path) : "table";
+  return { values: own, flags, form, rest: command.rest === undefined ? [] : (found.rest ?? []), missing };
+}
+
+function listForm(values: Readonly<Record<string, unknown>>, path: readonly string[]): ListForm {
+  const chosen = ["json", "plain", "null"].filter((name) => values[name] === true);
+  if (chosen.length > 1) {
+    throw new Fault("usage", `--${chosen.join(" and --")} exclude each other`, { hint: helpHint(path) });
+  }
+  return values["plain"] === true ? "plain" : values["null"] === true ? "null" : "table";
 }
 
 /** Splits the arguments into flags with their texts and words; what citty would let pass is refused here. */

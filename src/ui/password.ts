@@ -1,17 +1,19 @@
 import { closeSync, constants, fstatSync, openSync, readSync } from "node:fs";
 import { isatty } from "node:tty";
-import { equalBytes, wipe } from "../crypto/bytes.ts";
+import { wipe } from "../crypto/bytes.ts";
 import { Fault } from "../errors.ts";
 import { DEFAULTS } from "../protocol/defaults.ts";
 import type { Values } from "./args.ts";
 import type { Context } from "./command.ts";
 import type { ARCHIVE_PASSWORD_ARGS, NEW_PASSWORD_ARGS } from "./flags.ts";
-import { closeQuietly, errnoOf } from "./process.ts";
+import { normalizePassword } from "./passwordtext.ts";
+import { closeQuietly, errnoOf, hideProcess } from "./process.ts";
 
 type Sources = Pick<Context, "flags" | "term" | "env" | "stdin">;
 
 /** Room for a password of full length in NFD, its newline and one byte that shows excess. */
 const READ_LIMIT = 4 * DEFAULTS.passwordMaxBytes + 3;
+const PASSWORD_FIX = "--password-file FILE, --password-fd N or --password-stdin";
 
 /**
  * The password that was given without a prompt: `--password-fd` › `--password-file` › `--password-stdin` ›
@@ -21,6 +23,7 @@ const READ_LIMIT = 4 * DEFAULTS.passwordMaxBytes + 3;
  * @throws Fault bad_input, denied, usage
  */
 export async function givenPassword({ flags, env, stdin }: Sources): Promise<Uint8Array | null> {
+  hideProcess();
   if (flags.passwordFd !== null) {
     if (flags.passwordFd === 0) stdin.claim("the password");
     return normalizePassword(readDescriptor(flags.passwordFd, "--password-fd"));
@@ -53,22 +56,35 @@ export async function needPassword(sources: Sources, message = "Password"): Prom
 
 /** Asks for a password. @throws Fault password_needed, interrupted, bad_input */
 export async function askPassword({ term }: Pick<Context, "term">, message = "Password"): Promise<Uint8Array> {
+  hideProcess();
   const text = await term.password(message, {
     needed: "the password",
-    fix: "--password-file FILE, --password-fd N or --password-stdin",
+    fix: PASSWORD_FIX,
   });
   return normalizePassword(new TextEncoder().encode(text));
 }
 
 /**
- * A password for a new account or vault: given by `--password-*`, else asked for twice.
+ * A password for a new account or vault: given by `--password-*`, and then its strength is the giver's affair; else
+ * asked for twice with its strength shown (src/ui/newpassword.ts).
  *
+ * @param known Names that an attacker knows of the owner: they make a password no stronger.
  * @returns NFC, 8 to 1,024 bytes, owned by the caller.
  * @throws Fault bad_input (too short, the two differ), password_needed, interrupted
  */
-export async function choosePassword(sources: Sources, message = "Password"): Promise<Uint8Array> {
+export async function choosePassword(
+  sources: Sources,
+  message = "Password",
+  known: readonly string[] = [],
+): Promise<Uint8Array> {
+  return (await givenNewPassword(sources)) ?? (await askTwice(sources, message, PASSWORD_FIX, known));
+}
+
+/** {@link givenPassword} for something new. @throws Fault bad_input (too short), and as there */
+export async function givenNewPassword(sources: Sources): Promise<Uint8Array | null> {
+  hideProcess();
   const given = await givenPassword(sources);
-  return checkedLength(given ?? (await askTwice(sources, message)));
+  return given && checkedLength(given);
 }
 
 /**
@@ -99,6 +115,7 @@ export async function archivePassword(
   args: Values<typeof ARCHIVE_PASSWORD_ARGS>,
   use: "new" | "known",
 ): Promise<Uint8Array> {
+  hideProcess();
   const checked = (password: Uint8Array) => (use === "new" ? checkedLength(password) : password);
   if (args.archivePasswordFd !== null) {
     if (args.archivePasswordFd === 0) sources.stdin.claim("the archive's password");
@@ -116,24 +133,14 @@ export async function archivePassword(
 async function askTwice(
   { term }: Sources,
   message: string,
-  fix = "--password-file FILE, --password-fd N or --password-stdin",
-) {
-  const otherwise = {
-    needed: message.toLowerCase() === "password" ? "the password" : `the ${message.toLowerCase()}`,
-    fix,
-  };
-  const encoder = new TextEncoder();
-  const first = checkedLength(normalizePassword(encoder.encode(await term.password(message, otherwise))));
-  let same = false;
-  try {
-    const second = normalizePassword(encoder.encode(await term.password("Again", otherwise)));
-    same = equalBytes(first, second);
-    wipe(second);
-    if (!same) throw new Fault("bad_input", "the two passwords differ", { hint: "try again" });
-    return first;
-  } finally {
-    if (!same) wipe(first);
-  }
+  fix = PASSWORD_FIX,
+  known: readonly string[] = [],
+): Promise<Uint8Array> {
+  const needed = message.toLowerCase() === "password" ? "the password" : `the ${message.toLowerCase()}`;
+  const { chooseAtTerminal } = await import("./newpassword.ts");
+  const chosen = await chooseAtTerminal(term, { message, otherwise: { needed, fix }, known, patient: false });
+  if (typeof chosen !== "symbol") return chosen;
+  throw new Fault("interrupted", "cancelled", { hint: "nothing was done" });
 }
 
 function checkedLength(password: Uint8Array): Uint8Array {
@@ -142,38 +149,6 @@ function checkedLength(password: Uint8Array): Uint8Array {
   throw new Fault("bad_input", `a password has at least ${DEFAULTS.passwordMinBytes} bytes`, {
     hint: "choose a longer one",
   });
-}
-
-/**
- * Takes one newline from the end and brings the text to NFC. Consumes `raw`.
- *
- * @returns 1 to 1,024 bytes.
- * @throws Fault bad_input for no text, too much, or bytes that are not UTF-8.
- */
-export function normalizePassword(raw: Uint8Array): Uint8Array {
-  try {
-    const body = raw.subarray(0, raw.at(-1) === 0x0a ? -1 : undefined);
-    // ASCII is NFC: no string, which could not be wiped, is made of it.
-    const password = body.every((byte) => byte < 0x80) ? Uint8Array.from(body) : normalizeText(body);
-    if (password.length === 0) throw new Fault("bad_input", "the password is empty");
-    if (password.length > DEFAULTS.passwordMaxBytes) {
-      wipe(password);
-      throw new Fault("bad_input", `a password has at most ${DEFAULTS.passwordMaxBytes} bytes`);
-    }
-    return password;
-  } finally {
-    wipe(raw);
-  }
-}
-
-function normalizeText(bytes: Uint8Array): Uint8Array {
-  let text: string;
-  try {
-    text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
-  } catch {
-    throw new Fault("bad_input", "the password is not UTF-8 text");
-  }
-  return new TextEncoder().encode(text.normalize("NFC"));
 }
 
 /**
@@ -187,6 +162,7 @@ export async function readValue(
   inFile: string | null,
   options: { readonly message?: string; readonly maxBytes?: number } = {},
 ): Promise<Uint8Array> {
+  hideProcess();
   const maxBytes = options.maxBytes ?? DEFAULTS.secretBytes;
   const value = await rawValue(term, stdin, inFile, maxBytes, options.message ?? "Value");
   if (value.length > maxBytes) {
@@ -219,13 +195,24 @@ async function rawValue(
 }
 
 /** True for a pipe, socket or file with content: a terminal, a closed stdin or /dev/null is nobody's value. */
-function stdinHasInput(): boolean {
+export function stdinHasInput(): boolean {
   if (isatty(0)) return false;
   try {
     return !fstatSync(0).isCharacterDevice();
   } catch {
     return false;
   }
+}
+
+/** Stdin to its end, at most `limit` bytes, for one purpose. @throws Fault usage when it serves another, bad_input */
+export function readStandardInput({ stdin }: Pick<Context, "stdin">, purpose: string, limit: number): Uint8Array {
+  stdin.claim(purpose);
+  return readDescriptor(0, "stdin", limit);
+}
+
+/** What a descriptor gives, at most `limit` bytes; it is closed then. @throws Fault bad_input */
+export function readGivenFd(fd: number, label: string, limit: number): Uint8Array {
+  return readDescriptor(fd, label, limit);
 }
 
 function readDescriptor(fd: number, label: string, limit = READ_LIMIT): Uint8Array {
@@ -253,14 +240,18 @@ export function readSecretFile(path: string, limit: number, others: "refuse" | "
     fd = openSync(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0));
   } catch (error) {
     const code = errnoOf(error);
-    if (code === "ENOENT" || code === "ENOTDIR") throw new Fault("not_found", `there is no file "${path}"`);
-    throw new Fault("denied", `cannot read "${path}"`, { why: code ?? "unknown" });
+    if (code === "ENOENT" || code === "ENOTDIR")
+      throw new Fault("not_found", `there is no file "${path}"`, { hint: "check the path" });
+    throw new Fault("denied", `cannot read "${path}"`, { why: code ?? "unknown", hint: "check its permissions" });
   }
   try {
     const info = fstatSync(fd);
     if (!info.isFile())
       throw new Fault("bad_input", `"${path}" is not a regular file`, {
-        hint: "pipes are given by descriptor: --password-fd N",
+        hint:
+          others === "refuse"
+            ? "a pipe is given by its descriptor: --password-fd N"
+            : "write it into a file first; what takes - reads a pipe on stdin",
       });
     if (others === "refuse" && process.platform !== "win32" && (info.mode & 0o077) !== 0) {
       throw new Fault("denied", `cannot use "${path}": other users may read or write it`, {

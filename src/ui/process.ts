@@ -1,4 +1,5 @@
 import { closeSync, writeSync } from "node:fs";
+import { Fault } from "../errors.ts";
 import { libc } from "../wire/libc.ts";
 
 const cleanups = new Set<() => void>();
@@ -29,7 +30,7 @@ export class BrokenPipe extends Error {
 /**
  * Writes all bytes to a descriptor before it returns, so that exiting right afterwards loses nothing.
  *
- * @throws BrokenPipe when nobody reads any more.
+ * @throws BrokenPipe when nobody reads any more; Fault storage where a disk is full
  */
 export function writeAll(fd: number, bytes: Uint8Array): void {
   let at = 0;
@@ -40,7 +41,10 @@ export function writeAll(fd: number, bytes: Uint8Array): void {
       const code = errnoOf(error);
       if (code === "EAGAIN") Bun.sleepSync(2);
       else if (code === "EPIPE" || code === "EBADF" || code === "EIO") throw new BrokenPipe();
-      else if (code !== "EINTR") throw error;
+      else if (code !== "EINTR") {
+        const why = code === "ENOSPC" || code === "EDQUOT" ? "the disk is full" : (code ?? "unknown");
+        throw new Fault("storage", "cannot write the output", { why, hint: "make room, or send it elsewhere" });
+      }
     }
   }
 }
@@ -63,6 +67,14 @@ export function errnoOf(error: unknown): string | null {
 /** Keeps what a long-lived process holds out of core dumps and of other processes' reach, where the system can. */
 export function sealProcess(): void {
   libc()?.seal();
+}
+
+/**
+ * Keeps a command that is about to hold a password or a value out of core dumps and of other processes' reach, where
+ * the system can; a program that it becomes (`run`) is as free as any other.
+ */
+export function hideProcess(): void {
+  libc()?.hide();
 }
 
 /** True when this process is the compiled executable and not Bun running the sources. */

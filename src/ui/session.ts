@@ -1,5 +1,5 @@
 import { join } from "node:path";
-import { agentClient, agentFacts, agentSocket } from "../client/agent.ts";
+import { agentClient, agentSocket, agentUsable } from "../client/agent.ts";
 import type { KeyholdClient } from "../client/api.ts";
 import type { Home, Kdf } from "../client/home.ts";
 import type { Surroundings } from "../client/model.ts";
@@ -8,6 +8,7 @@ import { wipe } from "../crypto/bytes.ts";
 import { Fault } from "../errors.ts";
 import type { Context } from "./command.ts";
 import { askPassword, givenPassword } from "./password.ts";
+import { hideProcess } from "./process.ts";
 import { plain } from "./text.ts";
 
 /** What commands that work on a profile need of the context. */
@@ -71,13 +72,14 @@ export async function activeProfile(ctx: SessionContext): Promise<Profile> {
  */
 export async function openClient(ctx: SessionContext, read?: Uint8Array): Promise<KeyholdClient> {
   const profile = await profileOf(ctx);
+  hideProcess();
   const given = read ?? (await givenPassword(ctx));
   if (profile.loggedOut) {
     wipe(given ?? undefined);
     throw new Fault("not_logged_in", "you are logged out", { hint: "keyhold login" });
   }
   const socket = agentSocket(ctx.dirs.runtime, profile.name);
-  if (given === null && (await agentFacts(socket)) !== undefined) {
+  if (given === null && (await agentUsable(socket))) {
     return agentClient(socket, (text) => ctx.out.notice(plain(text)));
   }
   const password = given ?? (await askPassword(ctx));

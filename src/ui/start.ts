@@ -32,7 +32,7 @@ export async function start(root: Group, internal: InternalEntries): Promise<nev
       }
       abort.abort();
       runCleanups();
-      out.fail(new Fault("interrupted", `ended by ${signal}`));
+      out.fail(new Fault("interrupted", `ended by ${signal}`), 128 + number);
       process.exit(128 + number);
     });
   }

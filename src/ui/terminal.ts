@@ -1,9 +1,11 @@
 import { openSync } from "node:fs";
 import { ReadStream, WriteStream } from "node:tty";
 import { Fault } from "../errors.ts";
+import { libc } from "../wire/libc.ts";
 import type { Output } from "./output.ts";
 import { atExit, closeQuietly, writeAll } from "./process.ts";
-import { plain } from "./text.ts";
+import { plain, safeLines } from "./text.ts";
+import { wrapped } from "./wrap.ts";
 
 /** How a failure to ask is reported: what is missing and which flag gives it without a prompt. */
 export interface Otherwise {
@@ -12,6 +14,34 @@ export interface Otherwise {
   readonly needed: string;
   /** The command line or flag that gives it. */
   readonly fix: string;
+}
+
+/** The answer of somebody who pressed Esc: one step back. */
+export const BACK: unique symbol = Symbol("back");
+export type Back = typeof BACK;
+
+/** Questions of which one may follow another: Esc gives {@link BACK}; Ctrl-C ends the command as everywhere. */
+export interface Steps {
+  /** Columns of the terminal. */
+  readonly columns: number;
+  /** Lines above the next question, wrapped to the terminal; `mark` says how they are meant. */
+  say(text: string, mark?: "plain" | "good" | "warn"): Promise<void>;
+  /** An empty answer gives "". @throws Fault input_needed, interrupted */
+  text(
+    message: string,
+    options?: { readonly initial?: string; readonly check?: (text: string) => string | null },
+  ): Promise<string | Back>;
+  /** Not echoed, not even as dots; an empty answer gives "". @throws Fault password_needed, interrupted */
+  password(message: string, otherwise?: Otherwise): Promise<string | Back>;
+  /** @throws Fault input_needed, interrupted */
+  select<T extends string>(
+    message: string,
+    options: readonly { value: T; label: string; hint?: string }[],
+  ): Promise<T | Back>;
+  /** Work between two secret questions: what is typed meanwhile is not echoed. */
+  unseen<T>(work: Promise<T>): Promise<T>;
+  /** Shows text on a screen of its own until Enter; on most terminals nothing of it stays behind. */
+  reveal(text: string, message: string): Promise<Back | null>;
 }
 
 /** Questions at the controlling terminal, never through stdin or stdout, and progress on stderr. */
@@ -34,6 +64,7 @@ export interface Terminal {
   step<T>(label: string, work: Promise<T>): Promise<T>;
   /** Like `step` with a count; call `done` in `finally`. */
   counter(label: string, total: number): { advance(by?: number): void; done(): void };
+  readonly steps: Steps;
 }
 
 export interface TerminalOptions {
@@ -47,6 +78,8 @@ export interface TerminalOptions {
 }
 
 const SHOW_CURSOR = "\u001b[?25h";
+const OWN_SCREEN = "\u001b[?1049h\u001b[2J\u001b[H";
+const LEAVE_SCREEN = "\u001b[?1049l";
 const FRAME_MS = 80;
 /** Work that ends sooner shows nothing. */
 const DELAY_MS = 150;
@@ -59,10 +92,10 @@ export function createTerminal(options: TerminalOptions): Terminal {
   const forbidden = forbiddenBy(options);
   const open = opener(device);
 
-  const ask = async <T>(
+  const askOrBack = async <T>(
     otherwise: Otherwise,
     question: (clack: Clack, streams: Streams) => Promise<T | symbol>,
-  ): Promise<T> => {
+  ): Promise<T | Back> => {
     const why = forbidden ?? (canOpen(device) ? null : "there is no terminal to ask at");
     if (why !== null) {
       const code = otherwise.code ?? "input_needed";
@@ -71,10 +104,31 @@ export function createTerminal(options: TerminalOptions): Terminal {
     const clack = await import("@clack/prompts");
     const opened = open();
     return await withTerminal(opened, async () => {
-      const answer = await question(clack, { input: opened.input, output: opened.output, signal });
-      if (clack.isCancel(answer)) throw new Fault("interrupted", "cancelled", { hint: "nothing was done" });
-      return answer as T;
+      let key: string | undefined;
+      // readline ends at Ctrl-D without a word to clack, which would wait on with the echo switched on again
+      const end = new AbortController();
+      const listen = (_text: string | undefined, pressed?: { readonly name?: string; readonly ctrl?: boolean }) => {
+        key = pressed?.name;
+        if (key === "d" && pressed?.ctrl) end.abort();
+      };
+      opened.input.on("keypress", listen);
+      try {
+        const answer = await question(clack, {
+          input: opened.input,
+          output: opened.output,
+          signal: AbortSignal.any([signal, end.signal]),
+        });
+        if (!clack.isCancel(answer)) return answer as T;
+        // clack cancels by Esc and by Ctrl-C alike
+        return key === "escape" && !signal.aborted ? BACK : cancelled();
+      } finally {
+        opened.input.off("keypress", listen);
+      }
     });
+  };
+  const ask = async <T>(...of: Parameters<typeof askOrBack<T>>): Promise<T> => {
+    const answer = await askOrBack<T>(...of);
+    return answer === BACK ? cancelled() : (answer as T);
   };
 
   return {
@@ -127,7 +181,86 @@ export function createTerminal(options: TerminalOptions): Terminal {
         done,
       };
     },
+    steps: stepsOf(askOrBack, open, env["TERM"] !== "dumb"),
   };
+}
+
+function cancelled(): never {
+  throw new Fault("interrupted", "cancelled", { hint: "nothing was done" });
+}
+
+const UNASKED: Otherwise = { needed: "an answer", fix: "a terminal, or the command's flags" };
+
+function stepsOf(
+  ask: <T>(of: Otherwise, question: (clack: Clack, to: Streams) => Promise<T | symbol>) => Promise<T | Back>,
+  open: () => Opened,
+  screens: boolean,
+): Steps {
+  const lines = (text: string, output: WriteStream) => wrapped(safeLines(text, false), (output.columns || 80) - 4);
+  const steps: Steps = {
+    get columns() {
+      return open().output.columns || 80;
+    },
+    async say(text, mark = "plain") {
+      const { log } = await import("@clack/prompts");
+      const { output } = open();
+      const how = { plain: log.message, good: log.success, warn: log.warn }[mark];
+      how(lines(text, output).join("\n"), { output });
+    },
+    async text(message, options = {}) {
+      const answer = await ask<string | undefined>(UNASKED, (clack, streams) =>
+        clack.text({
+          message: plain(message),
+          ...(options.initial !== undefined && { initialValue: options.initial }),
+          validate: (text) => options.check?.(text ?? "") ?? undefined,
+          ...streams,
+        }),
+      );
+      return answer ?? "";
+    },
+    async password(message, otherwise = UNASKED) {
+      const answer = await ask<string | undefined>({ code: "password_needed", ...otherwise }, (clack, streams) =>
+        clack.password({ message: plain(message), mask: "", ...streams }),
+      );
+      return answer ?? "";
+    },
+    async select<T extends string>(message: string, choices: readonly { value: T; label: string; hint?: string }[]) {
+      const picked = await ask<string>(UNASKED, (clack, streams) =>
+        clack.select<string>({ message: plain(message), options: [...choices], ...streams }),
+      );
+      if (picked === BACK) return BACK;
+      const choice = choices.find(({ value }) => value === picked);
+      if (choice === undefined) throw new Fault("internal", "the answer is none of the choices");
+      return choice.value;
+    },
+    unseen(work) {
+      const { input } = open();
+      input.setRawMode(true);
+      const show = () => input.setRawMode(false);
+      const forget = atExit(show);
+      return work.finally(() => {
+        forget();
+        show();
+      });
+    },
+    async reveal(text, message) {
+      const { output, outputFd } = open();
+      const put = (codes: string) => writeAll(outputFd, new TextEncoder().encode(codes));
+      if (screens) put(OWN_SCREEN);
+      const leave = () => {
+        if (screens) put(LEAVE_SCREEN);
+      };
+      const forget = atExit(leave);
+      try {
+        put(`${lines(text, output).join("\n")}\n`);
+        return (await steps.text(message)) === BACK ? BACK : null;
+      } finally {
+        forget();
+        leave();
+      }
+    },
+  };
+  return steps;
 }
 
 type Clack = typeof import("@clack/prompts");
@@ -156,16 +289,43 @@ function canOpen(device: string): boolean {
   }
 }
 
+let asked: ReadStream | null = null;
+let askedFd: number | null = null;
+
+/** The stream by which questions were asked; null before the first one. Others on the terminal get no keys after it. */
+export function askedInput(): ReadStream | null {
+  return asked;
+}
+
 /** Opens the terminal once: under Bun a second stream on it gets no input, since the first one's read is pending. */
 function opener(device: string): () => Opened {
   let opened: Opened | null = null;
   return () => {
-    if (opened === null) {
-      const outputFd = openSync(device, "w");
-      opened = { input: new ReadStream(openSync(device, "r")), output: new WriteStream(outputFd), outputFd };
+    if (opened === null || opened.input.destroyed) {
+      const [inputFd, outputFd] = [openSync(device, "r"), openSync(device, "w")];
+      opened = { input: new ReadStream(inputFd), output: new WriteStream(outputFd), outputFd };
+      asked = opened.input;
+      askedFd = inputFd;
     }
     return opened;
   };
+}
+
+/**
+ * Gives the terminal's keys to another program (pager, editor): a read of ours that is pending since a question would
+ * take the next one from it. A question that follows opens the terminal anew.
+ */
+export function releaseInput(): void {
+  const input = asked;
+  if (input === null || askedFd === null) return;
+  asked = null;
+  input.on("error", () => undefined);
+  // the change of modes wakes the read, which then fails
+  libc()?.nonblocking(askedFd);
+  input.setRawMode(true);
+  input.setRawMode(false);
+  input.destroy();
+  askedFd = null;
 }
 
 /** Leaves the terminal as it was after one question, whatever happens. */

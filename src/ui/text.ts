@@ -1,6 +1,11 @@
-/** Control, format and separator characters that could change what a terminal shows or hides. */
+/**
+ * What could change what a terminal shows or hides: control, format (direction, zero width, tags) and separator
+ * characters, lone surrogates, and letters and marks that are not drawn (joiners, fillers).
+ */
 const UNSAFE =
-  /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]|[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/g;
+  /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}\u115f\u1160\u2065\u3164\uffa0\u{e0000}-\u{e0fff}]|\u034f|\u17b4|\u17b5/gu;
+
+const PRINTABLE_ASCII = /^[ -~]*$/;
 
 /** The colour sequences that {@link paint} writes; everything else that starts with ESC is escaped. */
 const OWN_SEQUENCE = /(\u001b\[(?:0|1|2|22|31|32|33|36|39)m)/;
@@ -9,13 +14,20 @@ function visible(character: string): string {
   if (character === "\n") return "\\n";
   if (character === "\r") return "\\r";
   if (character === "\t") return "\\t";
-  const code = character.charCodeAt(0);
-  return code < 0x100 ? `\\x${code.toString(16).padStart(2, "0")}` : `\\u${code.toString(16).padStart(4, "0")}`;
+  const code = character.codePointAt(0) ?? 0;
+  const hex = code.toString(16);
+  if (code < 0x100) return `\\x${hex.padStart(2, "0")}`;
+  return code < 0x1_0000 ? `\\u${hex.padStart(4, "0")}` : `\\u{${hex}}`;
 }
 
-/** Makes untrusted text one safe line: control, direction and invisible characters become `\xNN` or `\uNNNN`. */
+/** Makes untrusted text one safe line: control, direction and invisible characters become `\xNN`, `\uNNNN` or `\u{N}`. */
 export function plain(text: string): string {
-  return text.replace(UNSAFE, visible);
+  return isPrintableAscii(text) ? text : text.replace(UNSAFE, visible);
+}
+
+/** True for text of visible ASCII characters and spaces alone: safe as it is, a column a character. */
+export function isPrintableAscii(text: string): boolean {
+  return PRINTABLE_ASCII.test(text);
 }
 
 /** Like {@link plain} for text of several lines: keeps `\n`, `\t` and, with `color`, the sequences of {@link paint}. */
@@ -64,42 +76,4 @@ export function wantsColor(
 /** UTF-8 as text, a byte order mark at its start included. */
 export function decodeText(bytes: Uint8Array): string {
   return new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes);
-}
-
-/** The member of `names` that is nearest to `text`, or null when none is near enough to be meant. */
-export function nearest(text: string, names: readonly string[]): string | null {
-  let best: string | null = null;
-  let bestDistance = Math.max(1, Math.floor(text.length / 2)) + 0.5;
-  for (const name of names) {
-    const distance = editDistance(text, name);
-    if (distance < bestDistance) {
-      best = name;
-      bestDistance = distance;
-    }
-  }
-  return best ?? names.find((name) => text.length > 1 && name.startsWith(text)) ?? null;
-}
-
-/** Insertions, deletions, substitutions and swaps of neighbours (optimal string alignment). */
-function editDistance(a: string, b: string): number {
-  let beforeLast: number[] = [];
-  let last = Array.from({ length: b.length + 1 }, (_, column) => column);
-  for (let row = 1; row <= a.length; row++) {
-    const current = [row];
-    for (let column = 1; column <= b.length; column++) {
-      const same = a[row - 1] === b[column - 1];
-      let cost = Math.min(
-        (last[column] ?? 0) + 1,
-        (current[column - 1] ?? 0) + 1,
-        (last[column - 1] ?? 0) + (same ? 0 : 1),
-      );
-      if (a[row - 1] === b[column - 2] && a[row - 2] === b[column - 1]) {
-        cost = Math.min(cost, (beforeLast[column - 2] ?? 0) + 1);
-      }
-      current.push(cost);
-    }
-    beforeLast = last;
-    last = current;
-  }
-  return last[b.length] ?? 0;
 }

@@ -43,7 +43,7 @@ describe("the server is away", () => {
     const needing = [
       ["get", "kept", "--fresh"],
       ["get", "there", "--reveal"],
-      ["store", "kept", "--in-file", one.password[1]],
+      ["store", "kept", "--in-file", one.password[1], "--store", "server"],
       ["audit", "verify"],
       ["account", "sessions"],
       ["sync"],

@@ -40,7 +40,8 @@ const COMMANDS: Readonly<Record<string, Expected>> = {
   "server user disable": same(["nobody", "--dir", "SERVER"], 3),
   "server user enable": same(["nobody", "--dir", "SERVER"], 3),
   "server user remove": same(["nobody", "--dir", "SERVER"], 2),
-  init: same([], 2),
+  // a home that is there is said
+  init: { argv: [], fresh: 2, locked: 0, unlocked: 0 },
   register: same([...URL_AND_PIN, "--account", "x"], 4),
   login: keyed(),
   status: { argv: [], fresh: 4, locked: 0, unlocked: 0 },
@@ -56,10 +57,16 @@ const COMMANDS: Readonly<Record<string, Expected>> = {
   unlock: same([], 4),
   "agent start": same([], 4),
   "agent status": { argv: [], fresh: 4, locked: 0, unlocked: 0 },
+  doctor: same([], 0),
+  "git-credential": same(["get"], 2),
+  "otp add": same(["code", "--in-file", "VALUE"], 2),
+  "otp code": { argv: ["nothing"], fresh: 4, locked: 4, unlocked: 3 },
+  "otp qr": { argv: ["nothing"], fresh: 4, locked: 4, unlocked: 3 },
   generate: keyed("made"),
   store: keyed("stored", "--in-file", "VALUE"),
   get: keyed("there"),
   read: { ...keyed("there"), raw: true },
+  edit: keyed("there", "--set", "user=ada"),
   list: keyed(),
   search: keyed("there"),
   rename: keyed("there", "there2"),
@@ -67,9 +74,17 @@ const COMMANDS: Readonly<Record<string, Expected>> = {
   remove: { argv: ["there2"], fresh: 2, locked: 2, unlocked: 2 },
   history: keyed("there2"),
   restore: keyed("there2", "--version", "1"),
+  report: keyed(),
   import: keyed("EXPORT"),
   export: keyed("--all", "--to", "json", "--out", "OUT"),
   run: { argv: ["--env", "A=kh://there2", "--", "true"], fresh: 4, locked: 4, unlocked: 0, raw: true },
+  inject: { ...keyed("TEMPLATE"), raw: true },
+  "key list": keyed(),
+  "key public": keyed("signer"),
+  "key sign": keyed("signer", "--message-file", "VALUE"),
+  "key encrypt": keyed("signer", "--in-file", "VALUE", "--out", "SEALED"),
+  // the value is no encrypted file
+  "key decrypt": { argv: ["signer", "--in-file", "VALUE"], fresh: 4, locked: 4, unlocked: 2 },
   sync: keyed(),
   "audit list": keyed(),
   "audit verify": keyed(),
@@ -80,6 +95,8 @@ const COMMANDS: Readonly<Record<string, Expected>> = {
   "vault backup": { argv: ["--out", "BACKUP"], fresh: 4, locked: 0, unlocked: 0 },
   "vault detach": { argv: [], fresh: 4, locked: 2, unlocked: 2 },
   "vault restore": { argv: ["BACKUP"], fresh: 4, locked: 2, unlocked: 2 },
+  "vault recovery-kit": { argv: [], fresh: 4, locked: 2, unlocked: 2 },
+  "vault recover": { argv: [], fresh: 4, locked: 2, unlocked: 2 },
   "profile add": same(["another"], 0),
   "profile use": { argv: ["default"], fresh: 3, locked: 0, unlocked: 0 },
   "profile list": same([], 0),
@@ -97,7 +114,7 @@ const COMMANDS: Readonly<Record<string, Expected>> = {
   logout: { argv: [], fresh: 4, locked: 0, unlocked: 0 },
 };
 /** These run until they are told to stop, or for long: see below. */
-const ELSEWHERE = ["serve", "demo"];
+const ELSEWHERE = ["serve", "demo", "ssh-agent"];
 
 function leaves(group: Group, path: readonly string[] = []): string[] {
   return Object.entries(group.commands).flatMap(([name, node]) =>
@@ -139,6 +156,7 @@ beforeAll(async () => {
   locked = await world.home("locked").register("locked", { login: false });
   unlocked = await world.home("unlocked").register("unlocked");
   await unlocked.ok(["store", "there"], { stdin: "value" });
+  await unlocked.ok(["generate", "signer", "--type", "ed25519"]);
   const items = [{ name: "imported", type: "note", value: "v", tags: [], createdAt: null }];
   world.file("export.json", JSON.stringify({ keyhold: "export", v: 1, items }));
   world.file("value", "value");
@@ -153,7 +171,9 @@ function words(name: string, place: string): string[] {
     RECIPIENT: recipient,
     VALUE: world.file("value"),
     EXPORT: world.file("export.json"),
+    TEMPLATE: world.file("template", "{{ kh://there2 }}"),
     OUT: world.file(`${place}-out.json`),
+    SEALED: world.file(`${place}-sealed`),
     BACKUP: world.file(`${place}-backup`),
   };
   return [...name.split(" "), ...(COMMANDS[name]?.argv ?? []).map((word) => files[word] ?? word)];

@@ -41,7 +41,7 @@ const vaultOf = (home: Home) => join(home.dir, "data", "vaults", "default.vault"
 test("works with no server at all, with the key derivation that people get", async () => {
   const home = world.home("real", "a real password of a person");
   const { data } = await home.ok(["init", "--local", ...home.password]);
-  expect(data).toEqual({ profile: "default", vault: vaultOf(home) });
+  expect(data).toEqual({ profile: "default", vault: vaultOf(home), kit: { confirmed: false } });
   expect((await home.fails(6, ["init", "--local", ...home.password])).code).toBe("exists");
   const { data: made } = await home.ok(["generate", "wifi", "--type", "passphrase", "--tag", "home", ...home.password]);
   expect(made).toMatchObject({ name: "wifi", where: "local", version: 1 });

@@ -138,6 +138,41 @@ describe("what is typed wrong", () => {
     await home.fails(3, ["get", "typo/x"]);
   });
 
+  test("a secret that is not there: the name that may have been meant, from an open vault alone", async () => {
+    for (const [typed, meant] of [
+      ["wfii", "wifi"],
+      ["WIFI", "wifi"],
+    ] as const) {
+      for (const command of [["get"], ["read"], ["history"], ["tag", "--add", "x"], ["remove", "--yes"]]) {
+        const [name = "", ...flags] = command;
+        const { hint } = await home.fails(3, [name, typed, ...flags]);
+        expect([name, hint]).toEqual([name, `there is ${JSON.stringify(meant)}   (keyhold list)`]);
+      }
+    }
+    await home.ok(["store", "far/deep/place"], { stdin: "x" });
+    expect((await home.fails(3, ["get", "place"])).hint).toContain('"far/deep/place"');
+    expect((await home.fails(3, ["get", "nothing-like-it"])).hint).toBe("keyhold list");
+    // another account learns nothing of it, nor does anybody without the password
+    const other = await world.home("other").register("other");
+    expect((await other.fails(3, ["get", "wfii"])).hint).toBe("keyhold list");
+    await other.ok(["lock"]);
+    expect(JSON.stringify(await other.fails(4, ["get", "wfii"]))).not.toContain("wifi");
+    await home.ok(["remove", "far/deep/place", "--yes"]);
+    expect((await home.fails(3, ["get", "place"])).hint).toBe("keyhold list");
+  });
+
+  test("the shells get names from a running agent, and none without it", async () => {
+    const names = async (kind: string) => (await home.run(["__names", kind])).out.trim().split("\n");
+    expect(await names("secret")).toContain("wifi");
+    expect(await names("reference")).toContain("kh://wifi");
+    expect(await names("profile")).toEqual(["default"]);
+    const locked = await world.home("names").register("names", { login: false });
+    for (const stdin of [undefined, "closed"] as const) {
+      const ran = await locked.run(["__names", "secret"], stdin === undefined ? {} : { stdin });
+      expect(ran).toMatchObject({ code: 0, out: "", err: "" });
+    }
+  });
+
   test("the last of a repeated flag wins, lists collect, and a value may start with a dash", async () => {
     const { data } = await home.ok(["generate", "flags", "--type", "pin", "--type", "uuid", "--tag", "a", "--tag=-b"]);
     expect([data.type, data.tags]).toEqual(["uuid", ["-b", "a"]]);

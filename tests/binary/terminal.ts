@@ -12,16 +12,22 @@ export interface Dialogue {
 
 export interface DialogueStep {
   readonly expect: string | RegExp;
-  readonly type?: string;
+  /** Keys, or what they follow from: everything that is shown up to now since the last step. */
+  readonly type?: string | ((fresh: string) => string);
   readonly signal?: NodeJS.Signals;
+  /** Columns and rows. */
+  readonly resize?: readonly [number, number];
 }
 
-/** Runs the executable on a real terminal; each step waits for what is shown since the last one, then acts. */
+/**
+ * Runs the executable on a real terminal, without a pager unless `pager` or its variable says so; each step waits for what is shown
+ * since the last one, then acts.
+ */
 export async function onTerminal(
   home: string,
   argv: readonly string[],
   steps: readonly DialogueStep[],
-  extra: { env?: Record<string, string>; cols?: number; program?: string } = {},
+  extra: { env?: Record<string, string>; cols?: number; program?: string; pager?: true } = {},
 ): Promise<Dialogue> {
   let shown = "";
   let wake = () => {};
@@ -29,7 +35,7 @@ export async function onTerminal(
   // the shell stays, so that the terminal's modes can be read after the command
   const script = 'stty -a; echo "[before]"; "$@"; code=$?; echo "[after]"; stty -a; exit $code';
   const child = Bun.spawn(["bash", "-c", script, "bash", extra.program ?? (await binary()), ...argv], {
-    env: environment(home, extra.env),
+    env: environment(home, { ...(extra.pager !== true && { PAGER: "cat" }), ...extra.env }),
     cwd: home,
     terminal: {
       cols: extra.cols ?? 80,
@@ -43,9 +49,10 @@ export async function onTerminal(
   const killer = setTimeout(() => child.kill("SIGKILL"), HANG_MS);
   const ended = child.exited.then(() => wake());
   let from = 0;
-  for (const { expect: wanted, type, signal } of steps) {
+  for (const { expect: wanted, type, signal, resize } of steps) {
+    let fresh = "";
     for (;;) {
-      const fresh = shown.slice(from);
+      fresh = shown.slice(from);
       const found = typeof wanted === "string" ? fresh.includes(wanted) : wanted.test(fresh);
       if (found) break;
       if (child.exitCode !== null || child.signalCode !== null) {
@@ -58,7 +65,8 @@ export async function onTerminal(
     from = shown.length;
     // the prompt is drawn before raw mode is certain; a character typed too early would be echoed
     await Bun.sleep(60);
-    if (type !== undefined) child.terminal?.write(type);
+    if (type !== undefined) child.terminal?.write(typeof type === "string" ? type : type(fresh));
+    if (resize !== undefined) child.terminal?.resize(...resize);
     if (signal !== undefined) process.kill(childOf(child.pid), signal);
   }
   await ended;

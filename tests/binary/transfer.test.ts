@@ -145,3 +145,19 @@ describe("import and export", () => {
     expect(existsSync(none)).toBe(false);
   });
 });
+
+test("an import without the server is kept for it: exit 10, and sent when it is back", async () => {
+  const items = [
+    { name: "away/a", type: "note", value: "first", tags: [], createdAt: null },
+    { name: "away/b", type: "note", value: "second", tags: ["t"], createdAt: null },
+  ];
+  const path = world.file("away.json", JSON.stringify({ keyhold: "export", v: 1, items }));
+  await world.server.stop("SIGTERM");
+  const { data, code } = await home.ok(["import", path]);
+  expect([code, data.imported, data.queued]).toEqual([10, 2, true]);
+  expect((await home.ok(["import", path])).data).toMatchObject({ imported: 0, skipped: 2 });
+  await world.restart();
+  await home.ok(["sync"]);
+  const listed = await home.ok(["list", "away/", "--fresh"]);
+  expect(listed.data.items.map(({ name }: { name: string }) => name)).toEqual(["away/a", "away/b"]);
+});

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { readFileSync, statSync, writeFileSync } from "node:fs";
+import { readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { orderBytes, readOrder } from "../../src/ui/agentprocess.ts";
 import { testUnless } from "../support/skip.ts";
@@ -74,7 +74,7 @@ describe("the agent", () => {
       runtime: "/r",
       profile: "default",
       kdf: "test" as const,
-      idleMs: 1,
+      options: null,
       device: null,
     };
     const sent = orderBytes({ ...order, password });
@@ -85,6 +85,110 @@ describe("the agent", () => {
     for (const bad of [new Uint8Array(0), orderBytes({ ...order, password: new Uint8Array(0) })]) {
       expect(() => readOrder(bad)).toThrow(expect.objectContaining({ code: "bad_input" }));
     }
+  });
+});
+
+describe("how long the agent runs", () => {
+  test("--for and --idle set its ends, settings too; status tells all of it", async () => {
+    await withLocalVault(async (keyhold) => {
+      const right = ["--password-file", join(keyhold.directory, "right")];
+      const spans = async (...flags: string[]) => {
+        expect((await keyhold("unlock", ...right, ...flags)).code).toBe(0);
+        const facts = data(await keyhold("agent", "status"));
+        const at = (when: string) => Math.round((Date.parse(when) - Date.parse(facts.startedAt)) / 60_000);
+        return [at(facts.locksAt), at(facts.endsAt)];
+      };
+      expect(await spans()).toEqual([15, 720]);
+      expect(await spans("--for", "2h", "--idle", "0")).toEqual([120, 120]);
+      expect(await spans("--for", "5m")).toEqual([5, 5]);
+      expect(await spans("--idle", "1h")).toEqual([60, 720]);
+      const facts = data(await keyhold("agent", "status"));
+      expect(facts).toEqual({
+        running: true,
+        socket: join(keyhold.directory, "home", "run", "agent-default.sock"),
+        pid: expect.any(Number),
+        profile: "default",
+        version: "0.0.0-source",
+        api: 1,
+        startedAt: expect.any(String),
+        locksAt: expect.any(String),
+        endsAt: expect.any(String),
+        idleMs: 3_600_000,
+        lockOnSuspend: true,
+        confirm: { patterns: [], program: false },
+        calls: 0,
+        server: null,
+        session: null,
+      });
+      for (const flags of [
+        ["--for", "0"],
+        ["--for", "31d"],
+        ["--idle", "500ms"],
+        ["--confirm", "a*b"],
+      ]) {
+        const ran = await keyhold("unlock", ...right, ...flags);
+        expect([ran.code, lastError(ran).error["code"]]).toEqual([2, "bad_input"]);
+      }
+      // none of these touched the one that runs
+      expect(data(await keyhold("agent", "status")).pid).toBe(facts.pid);
+    });
+  });
+
+  test("status for people", async () => {
+    await withLocalVault(async (keyhold) => {
+      const env = { KEYHOLD_HOME: join(keyhold.directory, "home") };
+      expect((await run(["agent", "status"], { env })).out).toBe("no agent runs: keyhold unlock\n");
+      await keyhold("unlock", "--password-file", join(keyhold.directory, "right"), "--confirm", "prod/*");
+      await keyhold("list");
+      const { out } = await run(["agent", "status"], { env });
+      expect(out).toMatch(/^running +pid \d+, keyhold 0\.0\.0-source, API 1$/m);
+      expect(out).toMatch(/^limits +locks at .*Z if unused, at .*Z at the latest, when the system slept$/m);
+      expect(out).toMatch(/^confirms +prod\/\* \(refused: no confirmCommand is set\)$/m);
+      expect(out).toMatch(/^calls +1$/m);
+      expect(out).toMatch(/^session +-$/m);
+    });
+  });
+});
+
+describe("confirmation", () => {
+  test("a program answers for the owner: yes, no, gone; of a batch it is asked once", async () => {
+    await withLocalVault(async (keyhold) => {
+      const { directory } = keyhold;
+      const file = (name: string) => join(directory, name);
+      writeFileSync(
+        file("asks"),
+        `#!/bin/sh\necho "$KEYHOLD_CONFIRM_NAME" >>${file("asked")}\nexec cat ${file("yes")}\n`,
+        {
+          mode: 0o700,
+        },
+      );
+      writeFileSync(file("value"), "v");
+      const home = { KEYHOLD_HOME: file("home") };
+      const env = { ...home, KEYHOLD_CONFIRM_COMMAND: file("asks") };
+      const json = (...argv: string[]) => run([...argv, "--json", "--kdf", "test"], { env });
+      const right = ["--password-file", file("right")];
+      expect((await json("unlock", ...right, "--confirm", "prod/*", "--confirm", "exact")).code).toBe(0);
+      for (const name of ["prod/a", "prod/b", "dev/a", "exact"]) {
+        expect((await json("store", name, "--in-file", file("value"))).code).toBe(0);
+      }
+      expect((await json("list")).code).toBe(0);
+      expect((await json("get", "prod/a")).code).toBe(0);
+      expect((await run(["read", "dev/a"], { env })).out).toBe("v");
+      const refused = await json("get", "prod/a", "--reveal");
+      expect([refused.code, lastError(refused).error["code"]]).toEqual([5, "denied"]);
+      const asked = () => readFileSync(file("asked"), "utf8").split("\n").slice(0, -1);
+      expect(asked()).toEqual(["prod/a"]);
+      writeFileSync(file("yes"), "");
+      expect((await run(["read", "exact"], { env })).out).toBe("v");
+      const batch = ["run", "--env", "A=kh://prod/a", "--env", "B=kh://prod/b", "--env", "C=kh://dev/a"];
+      const child = await run([...batch, "--", "sh", "-c", 'echo "$A$B$C"'], { env });
+      expect([child.out, asked()]).toEqual(["vvv\n", ["prod/a", "exact", "2 secrets"]]);
+      // whoever can read the vault by itself needs no agent: the password is the confirmation
+      expect((await run(["read", "prod/a", ...right, "--kdf", "test"], { env })).out).toBe("v");
+      rmSync(file("asks"));
+      const gone = await json("get", "prod/a", "--reveal");
+      expect([gone.code, lastError(gone).error["hint"]]).toEqual([5, expect.stringContaining("confirmCommand")]);
+    });
   });
 });
 

@@ -1,7 +1,8 @@
 import { Fault } from "../../src/errors.ts";
 import { defineCommand, type Group } from "../../src/ui/command.ts";
 import { NEW_PASSWORD_ARGS, VALUE_ARGS } from "../../src/ui/flags.ts";
-import { result } from "../../src/ui/output.ts";
+import { runMasked } from "../../src/ui/masked.ts";
+import { listing, result } from "../../src/ui/output.ts";
 import { chooseNewPassword, choosePassword, needPassword, readValue } from "../../src/ui/password.ts";
 import { become, childEnvironment } from "../../src/ui/run.ts";
 import { start } from "../../src/ui/start.ts";
@@ -23,6 +24,9 @@ const echo = defineCommand({
 });
 
 const text = (value: Uint8Array) => ({ hex: value.toHex() });
+
+/** What hostile cells hold: escapes, directions, invisible characters, separators. */
+const NOTES = ["plain", "esc \u001b[2Jx", "bidi \u202e\u200bx", "tab\tline\nend\0"] as const;
 
 const root: Group = {
   summary: "fixture",
@@ -113,11 +117,22 @@ const root: Group = {
       summary: "becomes a program",
       load: async () =>
         defineCommand({
-          args: { env: { type: "list", hint: "K=V", description: "variables" } },
+          args: {
+            env: { type: "list", hint: "K=V", description: "variables" },
+            mask: { type: "list", hint: "VALUE", description: "what is masked" },
+            ask: { type: "boolean", description: "asks for a password first" },
+          },
           rest: { hint: "COMMAND…", description: "the program", required: true },
-          run: async (args, { rest, inherited, out }) => {
+          run: async (args, ctx) => {
+            const { rest, inherited, out } = ctx;
+            if (args.ask) await needPassword(ctx);
             const added = Object.fromEntries(args.env.map((pair) => pair.split("=", 2)));
-            const ended = await become(rest, childEnvironment(inherited, added));
+            const env = childEnvironment(inherited, added);
+            const values = args.mask.map((text, i) => ({ value: new TextEncoder().encode(text), label: `<${i}>` }));
+            const ended =
+              values.length === 0
+                ? await become(rest, env)
+                : await runMasked({ command: rest, env, values, onTerminate: ctx.onTerminate });
             return typeof ended === "number" ? ended : out.fail(ended.fault, ended.exit);
           },
         }),
@@ -130,6 +145,7 @@ const root: Group = {
           run: async (args) => {
             if (args.how === "foreign") throw new TypeError("hunter2 is not a function");
             if (args.how === "rate") throw new Fault("rate_limited", "too many tries", { retryAfterMs: 1_500 });
+            if (args.how === "input") throw new Fault("bad_input", "cannot use this", { why: "it is odd" });
             if (args.how === "control") throw new Fault("not_found", 'there is no "a\u001b[2Jb\n"');
             throw new Fault("locked", 'cannot read "db/prod": the vault is locked', {
               why: "idle for 15 minutes",
@@ -153,6 +169,26 @@ const root: Group = {
           args: {},
           run: async () =>
             result({ queued: true }, () => "queued", { exit: 10, requestId: "00112233445566778899aabbccddeeff" }),
+        }),
+    },
+    lots: {
+      summary: "lists rows",
+      load: async () =>
+        defineCommand({
+          list: true,
+          args: {
+            count: { type: "integer", default: 3, description: "how many" },
+            ask: { type: "boolean", description: "ask before" },
+          },
+          run: async (args, { term }) => {
+            if (args.ask) await term.text("Which list", { needed: "a list", fix: "--no-ask" });
+            const items = Array.from({ length: args.count }, (_, i) => ({
+              name: `row ${i}`,
+              note: NOTES[i % 4] ?? "",
+            }));
+            const cells = items.map(({ name, note }, i) => [String(i), name, note]);
+            return listing({ items, next: null }, { heads: ["N", "NAME", "NOTE"], cells, name: 1 });
+          },
         }),
     },
     many: {

@@ -87,6 +87,7 @@ describe("arguments", () => {
     ["a number out of range", ["echo", "a", "--length", "11"], /whole number from 1 to 10/],
     ["a number that is none", ["echo", "a", "--length", "1e1"], /whole number/],
     ["a choice that is none", ["echo", "a", "--type", "nothing"], /one of note, bytes/],
+    ["a choice that is nearly one", ["echo", "a", "--type", "byts"], /not "byts"; did you mean "bytes"/],
     ["a duration that is none", ["echo", "a", "--after", "soon"], /duration like/],
     ["a day that does not exist", ["echo", "a", "--when", "2026-02-31"], /time like/],
     ["a word too many", ["echo", "a", "b", "hunter2"], /takes 2 words, but 3 were given/],
@@ -122,6 +123,19 @@ describe("streams", () => {
         "",
       ].join("\n"),
     });
+  });
+
+  test("what was given wrong has a fix: the command's help, where nothing better is known", async () => {
+    expect((await fixture(["fail", "input"])).err).toBe(
+      "keyhold: cannot use this.\n  Why: it is odd.\n  Fix: keyhold help fail     [bad_input, exit 2]\n",
+    );
+    for (const argv of [
+      ["echo", "a", "--length", "x"],
+      ["echo", "a", "--type", "nothing"],
+      ["echo", "a", "--when", "soon"],
+    ]) {
+      expect(lastError(await fixture([...argv, "--json"])).error["hint"]).toBe("keyhold help echo");
+    }
   });
 
   test("a failure under --json is one line, the last of stderr", async () => {

@@ -1,4 +1,5 @@
 import { describe, expect, test } from "bun:test";
+import { join } from "node:path";
 import { FIXTURE, lastError, onTerminal, run } from "./support.ts";
 
 const hex = (text: string) => Buffer.from(text).toString("hex");
@@ -40,12 +41,12 @@ describe("at a terminal", () => {
 
   test("a new password is asked for twice; two that differ are refused", async () => {
     const answers = (second: string) => [
-      { expect: "Password", type: "correct horse\r" },
+      { expect: "Password", type: "correct horse battery\r" },
       { expect: "Again", type: `${second}\r` },
     ];
-    expect(JSON.parse((await onTerminal("$FIXTURE choose --json", answers("correct horse"))).out).data.hex).toBe(
-      hex("correct horse"),
-    );
+    expect(
+      JSON.parse((await onTerminal("$FIXTURE choose --json", answers("correct horse battery"))).out).data.hex,
+    ).toBe(hex("correct horse battery"));
     const differs = await onTerminal("$FIXTURE choose --json", answers("correct house"));
     expect([differs.code, differs.out]).toEqual([2, ""]);
     expect(differs.shown).toContain("the two passwords differ");
@@ -59,9 +60,24 @@ describe("at a terminal", () => {
     }
   });
 
+  test("what is typed between two secret questions is not echoed", async () => {
+    const program = `${process.execPath} ${join(import.meta.dir, "unseen.ts")}`;
+    const steps = [
+      { expect: "First", type: "one\r" },
+      { expect: "working", type: "typed ahead" },
+      { expect: "the work is done" },
+    ];
+    const ran = await onTerminal(`${program} ${restored}`, steps);
+    expect([ran.shown.includes("typed ahead"), sane.test(ran.shown)]).toEqual([false, true]);
+    // the same without it: the terminal would show it
+    expect((await onTerminal(`${program} seen`, steps)).shown).toContain("typed ahead");
+  });
+
   for (const [what, key] of [
     ["Ctrl-C", "\u0003"],
     ["Escape", "\u001b"],
+    ["Ctrl-D", "\u0004"],
+    ["Ctrl-D after half an answer", "half\u0004"],
   ] as const) {
     test(`${what} at a prompt: exit 130 and a terminal as before`, async () => {
       const ran = await onTerminal(`$FIXTURE password ${restored}`, [{ expect: "Password", type: key }]);

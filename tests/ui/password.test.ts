@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { chmodSync, mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import fc from "fast-check";
-import { normalizePassword } from "../../src/ui/password.ts";
+import { normalizePassword } from "../../src/ui/passwordtext.ts";
 import { FIXTURE, lastError, run, shell, withDirectory } from "../cli/support.ts";
 
 const hex = (text: string) => Buffer.from(text).toString("hex");

@@ -1,14 +1,43 @@
 import { describe, expect, test } from "bun:test";
 import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { become, childEnvironment, findCommand } from "../../src/ui/run.ts";
+import { become, childEnvironment, findCommand, isUnsafeVariable } from "../../src/ui/run.ts";
 import { FIXTURE, lastError, onTerminal, run, shell, withDirectory } from "../cli/support.ts";
 
 const fixture = (argv: readonly string[], options = {}) => run(["run", ...argv], { script: FIXTURE, ...options });
 
 test("a child's environment: inherited, without ours, with what is added", () => {
-  const env = { A: "1", B: "2", KEYHOLD_HOME: "/k", KEYHOLD_PROFILE: "p", BUN_BE_BUN: "1", NONE: undefined };
+  const env = { A: "1", B: "2", KEYHOLD_HOME: "/k", KEYHOLD_PROFILE: "p", BUN_BE_BUN: "1", BUN_X: "", NONE: undefined };
   expect(childEnvironment(env, { B: "3", KEYHOLD_TOKEN: "t" })).toEqual({ A: "1", B: "3", KEYHOLD_TOKEN: "t" });
+});
+
+test("a clean one has what a program needs to find its way, and what is added", () => {
+  const env = { PATH: "/bin", HOME: "/h", TERM: "t", LC_ALL: "C", LD_PRELOAD: "x", AWS_SECRET: "y", BUN_BE_BUN: "1" };
+  expect(childEnvironment(env, { A: "1" }, { clean: true })).toEqual({
+    PATH: "/bin",
+    HOME: "/h",
+    TERM: "t",
+    LC_ALL: "C",
+    A: "1",
+  });
+});
+
+test("variables that decide which code runs are known, in any case", () => {
+  for (const name of [
+    "PATH",
+    "LD_PRELOAD",
+    "ld_audit",
+    "DYLD_X",
+    "NODE_OPTIONS",
+    "https_proxy",
+    "BASH_FUNC_x",
+    "ENV",
+  ]) {
+    expect([name, isUnsafeVariable(name)]).toEqual([name, true]);
+  }
+  for (const name of ["DATABASE_KEY", "PGPASSWORD", "GITHUB_TOKEN", "GIT_TOKEN", "ENVIRONMENT", "PATHS", "NODE_ENV"]) {
+    expect([name, isUnsafeVariable(name)]).toEqual([name, false]);
+  }
 });
 
 describe("findCommand", () => {

@@ -1,9 +1,10 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
+import { nearest } from "../../src/protocol/nearest.ts";
 import { convert, flagName, parseDuration, parseTime } from "../../src/ui/args.ts";
 import { durationText } from "../../src/ui/help.ts";
 import { table } from "../../src/ui/table.ts";
-import { nearest, paint, plain, safeLines, wantsColor } from "../../src/ui/text.ts";
+import { paint, plain, safeLines, wantsColor } from "../../src/ui/text.ts";
 
 const anyText = fc.string({ unit: "binary" });
 const unsafe = /[\u0000-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069\u200b-\u200f\u2028\u2029\ufeff]/;
@@ -18,6 +19,9 @@ describe("plain", () => {
     expect(plain("a\u001b]0;x\u0007b\r\n\u202ec\u009b")).toBe("a\\x1b]0;x\\x07b\\r\\n\\u202ec\\x9b");
   });
   test("keeps ordinary text of all scripts", () => {
+    // letters that are not drawn, tags, joiners
+    for (const hidden of ["\u034f", "\u115f", "\u3164", "\uffa0", "\u{e0041}", "\u180e", "\u2065"])
+      expect(plain(`a${hidden}b`)).toMatch(/^a\\u(?:[0-9a-f]{4}|\{e0041\})b$/);
     for (const text of ["db/prod", "größe", "密码", "🔑", "ключ", "a b"]) expect(plain(text)).toBe(text);
   });
 });
@@ -112,6 +116,39 @@ describe("table", () => {
     const text = Bun.stripANSI(table(heads, rows, 80));
     expect(text).toContain("密码/\\x1b[31mx\\n");
     expect(text.split("\n")).toHaveLength(3);
+  });
+  test("wide, combining, right-to-left and joined characters keep the columns at every width", () => {
+    const names = [
+      "密码".repeat(20),
+      "e\u0301".repeat(30),
+      "שלום/מפתח",
+      "كلمة السر",
+      "🔑🔑",
+      "\u0301x",
+      "ｆｕｌｌ",
+      "a\u0e33",
+    ];
+    const name = fc.oneof(fc.constantFrom(...names), fc.string({ unit: "grapheme", maxLength: 60 }));
+    fc.assert(
+      fc.property(
+        fc.array(fc.tuple(name, name), { minLength: 1, maxLength: 6 }),
+        fc.constantFrom(0, 20, 40, 80, 200),
+        (cells, width) => {
+          const text = Bun.stripANSI(table(["NAME", "TAGS"], cells, width));
+          const lines = text.split("\n");
+          expect(lines).toHaveLength(cells.length + 1);
+          for (const line of lines) {
+            if (width > 0) expect(Bun.stringWidth(line)).toBeLessThanOrEqual(width);
+            expect(line).not.toMatch(unsafe);
+          }
+          if (width === 0) for (const [first] of cells) expect(text).toContain(plain(first).trimEnd());
+        },
+      ),
+    );
+  });
+  test("many rows are no trouble", () => {
+    const many = Array.from({ length: 200_000 }, (_, i) => [`name ${i}`, "note"]);
+    expect(table(["NAME", "TYPE"], many, 80).split("\n")).toHaveLength(200_001);
   });
   test("no rows, no text", () => expect(table(heads, [], 80)).toBe(""));
 });

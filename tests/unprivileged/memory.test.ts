@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect } from "bun:test";
-import { readFileSync } from "node:fs";
-import { type Home, openWorld, SETUP_MS, type World } from "../binary/world.ts";
+import { readFileSync, statSync } from "node:fs";
+import { binary, environment, type Home, openWorld, SETUP_MS, type World } from "../binary/world.ts";
 import { testUnless, testUnprivileged } from "../support/skip.ts";
 
 describe("other processes of the same user", () => {
@@ -36,6 +36,30 @@ describe("other processes of the same user", () => {
       open.kill("SIGKILL");
       await open.exited;
     }
+  });
+
+  testUnprivileged("nor that of a command that holds a password, which leaves no core either", async () => {
+    const child = Bun.spawn([await binary(), "list", "--password-fd", "0"], {
+      env: environment(home.dir),
+      cwd: home.dir,
+      stdin: "pipe",
+      stdout: "ignore",
+      stderr: "ignore",
+    });
+    // it waits for the end of the password
+    child.stdin.write("half of a canary");
+    await child.stdin.flush();
+    const owner = () => statSync(`/proc/${child.pid}/mem`).uid;
+    for (let tries = 0; owner() !== 0 && tries < 2_000; tries++) await Bun.sleep(5);
+    expect(owner()).toBe(0);
+    for (const name of ["environ", "maps", "mem"]) {
+      expect(() => readFileSync(`/proc/${child.pid}/${name}`)).toThrow(/EACCES|EPERM/);
+    }
+    child.kill("SIGKILL");
+    await child.exited;
+    // what it becomes is a program like any other
+    const ran = await home.run(["run", "--", "sh", "-c", "test -r /proc/$$/environ"]);
+    expect(ran.code).toBe(0);
   });
 
   const asRoot = process.getuid?.() === 0 ? "needs a user other than root" : undefined;

@@ -7,8 +7,7 @@ import { initialised } from "../../server/directory.ts";
 import { openKeyServer } from "../../server/keyserver.ts";
 import { silentLog } from "../../server/log.ts";
 import { type Context, defineCommand } from "../../ui/command.ts";
-import { result } from "../../ui/output.ts";
-import { table } from "../../ui/table.ts";
+import { listing, result } from "../../ui/output.ts";
 import { plain } from "../../ui/text.ts";
 import { VERSION } from "../../version.ts";
 import { type ControlInput, type ControlName, type ControlOutput, callControl } from "../../wire/control.ts";
@@ -67,6 +66,7 @@ export async function administer<N extends ControlName>(
 
 export const serverInit = defineCommand({
   args: DIR,
+  data: "{dir, pin, created}",
   examples: [["keyhold server init --dir /srv/keyhold", "make keys and database without running"]],
   run: async (args, ctx) => {
     const dir = await directoryOf(ctx, args.dir);
@@ -81,6 +81,7 @@ export const serverInit = defineCommand({
 
 export const serverStatus = defineCommand({
   args: DIR,
+  data: "{pid, version, url, pin, startedAt, registration, engine, incarnation, accounts, disabled, sessions, invites, requests}",
   examples: [["keyhold server status", "figures of the server"]],
   run: async (args, ctx) => {
     const status = await administer(ctx, args.dir, "status", {});
@@ -105,6 +106,7 @@ const SHOWN = 50;
 
 export const serverCheck = defineCommand({
   args: DIR,
+  data: "{ok, checks, items:[{name, ok, detail}]}; exit 8 if something is wrong",
   details: "Verifies the database, every account's signed state, its secrets, its log and its sealed rows.",
   examples: [["keyhold server check", "exit 8 if anything is wrong"]],
   run: async (args, ctx) => {
@@ -131,6 +133,7 @@ const ROTATE = {
 
 export const serverRotate = defineCommand({
   args: { ...DIR, ...ROTATE },
+  data: "{key, restart, remaining}; remaining counts accounts that have not moved to the new OPAQUE set-up",
   details:
     "Replaces one key. After --opaque each account moves to the new set-up at its next login; --finish then forgets " +
     "the old one: accounts that have not logged in come back by their recovery kit alone.",
@@ -166,6 +169,7 @@ export const serverRotate = defineCommand({
 
 export const inviteCreate = defineCommand({
   args: { ...DIR, expires: { type: "duration", description: "how long it is valid (default 7d)" } },
+  data: "{code, expiresAt}",
   examples: [["keyhold server invite create", "a code for one registration, shown once"]],
   run: async (args, ctx) => {
     const made = await administer(ctx, args.dir, "invite.create", { expiresMs: args.expires });
@@ -175,7 +179,9 @@ export const inviteCreate = defineCommand({
 });
 
 export const inviteList = defineCommand({
+  list: true,
   args: DIR,
+  data: "{items:[{hint, createdAt, expiresAt, state}], next}",
   examples: [["keyhold server invite list", "open, used and expired codes"]],
   run: async (args, ctx) => {
     const { items } = await administer(ctx, args.dir, "invite.list", {});
@@ -186,12 +192,13 @@ export const inviteList = defineCommand({
       state: one.state,
     }));
     const rows = shown.map((one) => [`${one.hint}-…`, one.state, one.createdAt, one.expiresAt]);
-    return result({ items: shown, next: null }, () => table(["CODE", "STATE", "MADE", "EXPIRES"], rows, ctx.out.width));
+    return listing({ items: shown, next: null }, { heads: ["CODE", "STATE", "MADE", "EXPIRES"], cells: rows });
   },
 });
 
 export const inviteRevoke = defineCommand({
   args: { code: { type: "positional", description: "the code, or its first four characters", ask: "Code" }, ...DIR },
+  data: "{revoked}, a count",
   examples: [["keyhold server invite revoke 4F7K", "make a code void"]],
   run: async (args, ctx) => {
     const done = await administer(ctx, args.dir, "invite.revoke", { code: args.code });
@@ -200,7 +207,9 @@ export const inviteRevoke = defineCommand({
 });
 
 export const userList = defineCommand({
+  list: true,
   args: DIR,
+  data: "{items:[{account, userId, createdAt, disabled, sessions, devices}], next}",
   examples: [["keyhold server user list", "the accounts"]],
   run: async (args, ctx) => {
     const items: ControlOutput<"user.list">["items"][number][] = [];
@@ -225,9 +234,8 @@ export const userList = defineCommand({
       String(one.devices),
       one.createdAt,
     ]);
-    return result({ items: shown, next: null }, () =>
-      table(["ACCOUNT", "", "SESSIONS", "DEVICES", "SINCE"], rows, ctx.out.width),
-    );
+    const heads = ["ACCOUNT", "", "SESSIONS", "DEVICES", "SINCE"];
+    return listing({ items: shown, next: null }, { heads, cells: rows });
   },
 });
 
@@ -238,6 +246,7 @@ const ACCOUNT = {
 
 export const userDisable = defineCommand({
   args: ACCOUNT,
+  data: "{account, userId, disabled}",
   examples: [["keyhold server user disable eve", "close the account's sessions and refuse its logins"]],
   run: async (args, ctx) => {
     const done = await administer(ctx, args.dir, "user.disable", { account: args.account });
@@ -247,6 +256,7 @@ export const userDisable = defineCommand({
 
 export const userEnable = defineCommand({
   args: ACCOUNT,
+  data: "{account, userId, disabled}",
   examples: [["keyhold server user enable eve", "let the account log in again"]],
   run: async (args, ctx) => {
     const done = await administer(ctx, args.dir, "user.enable", { account: args.account });
@@ -256,6 +266,7 @@ export const userEnable = defineCommand({
 
 export const userRemove = defineCommand({
   args: ACCOUNT,
+  data: "{account, userId, removed}",
   examples: [["keyhold server user remove eve --yes", "erase the account and all of its secrets"]],
   run: async (args, ctx) => {
     await ctx.term.confirm(`Erase the account ${plain(args.account)} with all its secrets?`);

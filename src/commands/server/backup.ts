@@ -11,12 +11,12 @@ import { restoreServer } from "../../server/restore.ts";
 import { databaseFile } from "../../storage/open.ts";
 import { type Context, defineCommand } from "../../ui/command.ts";
 import { ARCHIVE_PASSWORD_ARGS } from "../../ui/flags.ts";
+import { writeNewFile } from "../../ui/outfile.ts";
 import { result } from "../../ui/output.ts";
 import { archivePassword, readSecretFile } from "../../ui/password.ts";
 import { surroundings } from "../../ui/session.ts";
 import { plain } from "../../ui/text.ts";
 import type { ControlOutput } from "../../wire/control.ts";
-import { writeNewFile } from "../read.ts";
 import { administer, DIR, demandServer, directoryOf } from "./admin.ts";
 
 type Password = { readonly archivePasswordFd: number | null; readonly archivePasswordFile: string | null };
@@ -65,6 +65,7 @@ export const serverBackup = defineCommand({
     },
     ...ARCHIVE_PASSWORD_ARGS,
   },
+  data: "{data, keys, bytes, accounts, keysDigest}",
   details:
     "Copies the database as of one moment, while the server runs, and seals the keys. Keep the two files in different " +
     "places: together they allow guessing passwords, either alone allows nothing.",
@@ -151,6 +152,7 @@ export const serverRestore = defineCommand({
     },
     ...ARCHIVE_PASSWORD_ARGS,
   },
+  data: "{dir, accounts, incarnation, backupAt}",
   details:
     "Verifies the backup whole, then begins a new incarnation: sessions and invites end, and clients refuse the " +
     "server (exit 8) until their owners run `keyhold sync --accept-restore`, which gives back what was lost.",

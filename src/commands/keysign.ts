@@ -1,0 +1,142 @@
+import { createHash } from "node:crypto";
+import type { KeyholdClient } from "../client/api.ts";
+import { SIGN_MAX_BYTES } from "../client/signing.ts";
+import { type EcdsaScheme, SIGNATURE_SCHEMES, type SignatureScheme } from "../crypto/schemes.ts";
+import { Fault } from "../errors.ts";
+import { sshBlobOf } from "../formats/publickey.ts";
+import { readSshBlob } from "../formats/sshkey.ts";
+import { sshSignature, sshsigFile, sshsigMessage } from "../formats/sshsignature.ts";
+import { type Context, defineCommand } from "../ui/command.ts";
+import { type FileSource, openFileSource } from "../ui/filesource.ts";
+import { OUT_FILE_ARGS, outFile, putFile } from "../ui/outfile.ts";
+import { result } from "../ui/output.ts";
+import { withClient } from "../ui/session.ts";
+import { keyPair } from "./key.ts";
+
+const PIECE_BYTES = 65_536;
+
+/** A file, or stdin for `-`; the caller closes it. */
+export function sourceOf(ctx: Context, path: string): FileSource {
+  if (path !== "-") return openFileSource(path);
+  ctx.stdin.claim("the file");
+  return openFileSource(null);
+}
+
+/** What is signed whole. @throws Fault too_large */
+async function messageOf(source: FileSource): Promise<Uint8Array> {
+  const message = await source.read(SIGN_MAX_BYTES + 1);
+  if (message.length <= SIGN_MAX_BYTES) return message;
+  throw new Fault("too_large", `a file of more than ${SIGN_MAX_BYTES / 1_048_576} MiB is not signed whole`, {
+    hint: "--format ssh signs files of any size; or sign the file's hash",
+  });
+}
+
+async function sha512Of(source: FileSource): Promise<Uint8Array> {
+  const hash = createHash("sha512");
+  for (;;) {
+    const piece = await source.read(PIECE_BYTES);
+    if (piece.length === 0) return new Uint8Array(hash.digest());
+    hash.update(piece);
+  }
+}
+
+interface Made {
+  readonly signature: Uint8Array;
+  readonly scheme: SignatureScheme;
+  /** What `--out` gets, where it is not the signature itself. */
+  readonly file?: string;
+}
+
+async function byKey(
+  client: KeyholdClient,
+  source: FileSource,
+  input: { name: string; scheme: SignatureScheme | null; der: boolean },
+): Promise<Made> {
+  const { name, scheme: wanted, der } = input;
+  const made = await client.sign({ name, version: null, message: await messageOf(source), scheme: wanted });
+  if (!der) return made;
+  if (!made.scheme.startsWith("ecdsa-")) {
+    throw new Fault("usage", `signatures by ${made.scheme} have no DER form`, { hint: "leave --format out" });
+  }
+  const { ecdsaDer } = await import("../crypto/signature.ts");
+  return { scheme: made.scheme, signature: ecdsaDer(made.scheme as EcdsaScheme, made.signature) };
+}
+
+/** As `ssh-keygen -Y sign` does it: what is signed is the file's hash, so that its size does not matter. */
+async function asSsh(
+  client: KeyholdClient,
+  source: FileSource,
+  input: { name: string; scheme: SignatureScheme | null; namespace: string },
+): Promise<Made> {
+  const { namespace } = input;
+  if (namespace === "" || Buffer.byteLength(namespace) > 256)
+    throw new Fault("usage", "--namespace has 1 to 256 bytes");
+  const got = await client.get({ name: input.name, version: null, reveal: false, fresh: false, save: false });
+  const { type, publicKey, keyId } = keyPair(got.info);
+  const blob = sshBlobOf(type, publicKey);
+  if (blob === null) {
+    throw new Fault("bad_input", `ssh does not know keys of type "${type}"`, { hint: "ed25519, p256, p384, rsa, ssh" });
+  }
+  const scheme = input.scheme ?? (readSshBlob(blob).type === "rsa" ? "rsa-pkcs1-sha512" : null);
+  const message = sshsigMessage(namespace, await sha512Of(source));
+  const made = await client.sign({ name: keyId, version: null, message, scheme });
+  const signature = sshSignature(made.scheme, made.signature);
+  return { signature, scheme: made.scheme, file: sshsigFile(blob, namespace, signature) };
+}
+
+export default defineCommand({
+  args: {
+    name: { type: "positional", complete: "secret", description: "name of the key", ask: "Name of the key" },
+    messageFile: { type: "string", hint: "FILE", required: true, description: "what to sign (- is stdin)" },
+    scheme: {
+      type: "enum",
+      options: SIGNATURE_SCHEMES,
+      hint: "SCHEME",
+      description: "how to sign (default: the key's own, for rsa rsa-pss-sha256)",
+    },
+    format: {
+      type: "enum",
+      options: ["raw", "der", "ssh"],
+      default: "raw",
+      description: "r and s of ECDSA as they are, in DER as openssl takes them, or a file for ssh-keygen -Y verify",
+    },
+    namespace: {
+      type: "string",
+      hint: "NAME",
+      default: "file",
+      description: "what the signature is for, with --format ssh",
+    },
+    ...OUT_FILE_ARGS,
+    out: { type: "string", hint: "FILE", description: "write the signature to a new file, as bytes (ssh: as text)" },
+  },
+  data: "{name, scheme, format, signatureHex, out?}",
+  details: `The key stays where it is. The whole file is signed, at most ${SIGN_MAX_BYTES / 1_048_576} MiB; with --format ssh its SHA-512, of any size.
+For the other end \`keyhold key public\` prints the public key. An RSA key signs by rsa-pss-sha256, rsa-pkcs1-sha256 and
+rsa-pkcs1-sha512; other keys know one scheme.`,
+  examples: [
+    ["keyhold key sign release/key --message-file app.tar --out app.tar.sig", "a signature for openssl, as bytes"],
+    ["keyhold key sign release/ec --message-file app.tar --format der --out app.tar.sig", "by an ECDSA key"],
+    ["keyhold key sign github --message-file app.tar --format ssh --out app.tar.sig", "for ssh-keygen -Y verify"],
+  ],
+  run: async (args, ctx) => {
+    const file = outFile(args);
+    const { name, scheme, format, namespace } = args;
+    const source = sourceOf(ctx, args.messageFile);
+    try {
+      return await withClient(ctx, async (client) => {
+        const made =
+          format === "ssh"
+            ? await asSsh(client, source, { name, scheme, namespace })
+            : await byKey(client, source, { name, scheme, der: format === "der" });
+        const signatureHex = made.signature.toHex();
+        if (file !== null) {
+          putFile(file, made.file === undefined ? made.signature : new TextEncoder().encode(made.file));
+        }
+        const data = { name, scheme: made.scheme, format, signatureHex, ...(file && { out: file.path }) };
+        return result(data, () => (file === null ? (made.file?.trimEnd() ?? signatureHex) : ""));
+      });
+    } finally {
+      source.close();
+    }
+  },
+});

@@ -1,0 +1,141 @@
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { copyFileSync, mkdirSync, readlinkSync, renameSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { compile } from "../../scripts/compile.ts";
+import { agentClient, agentFacts, agentSocket } from "../../src/client/agent.ts";
+import { AGENT_METHODS, type AgentMethod } from "../../src/client/agentapi.ts";
+import { rejected } from "../support/hostile.ts";
+import { type Home, openWorld, SETUP_MS, type World } from "./world.ts";
+
+/*
+ * An agent goes on while the executable that it was started from is replaced and deleted: what it loads late must not
+ * come from that file any more.
+ */
+
+const PROJECT = join(import.meta.dir, "..", "..");
+let world: World;
+let home: Home;
+/** The two versions, and where the one that runs is installed. */
+let older: string;
+let newer: string;
+let installed: string;
+
+setDefaultTimeout(60_000);
+beforeAll(async () => {
+  world = await openWorld();
+  const entry = join(PROJECT, "src", "main.ts");
+  older = join(world.file("older"), "keyhold");
+  newer = join(world.file("newer"), "keyhold");
+  await compile({ entry, outfile: older, version: "7.0.1", commit: "older" });
+  await compile({ entry, outfile: newer, version: "7.0.2", commit: "newer" });
+  const place = world.file("installed");
+  mkdirSync(place);
+  installed = join(place, "keyhold");
+  home = await world.home("ada").register("ada", { login: false });
+}, SETUP_MS);
+afterAll(() => world.close());
+
+/** Puts a version where programs are installed, as a package manager does: beside it first, then in its place. */
+function install(version: string): void {
+  copyFileSync(version, `${installed}.new`);
+  renameSync(`${installed}.new`, installed);
+}
+
+const socketOf = (of: Home) => agentSocket(join(of.dir, "run"), "default");
+const versionOf = async (of: Home) => (await agentFacts(socketOf(of)))?.version;
+
+/** Every method of the agent, those that load code late and those that start workers among them. */
+async function useEverything(tag: string): Promise<void> {
+  const client = agentClient(socketOf(home), () => undefined);
+  const used = new Set<string>();
+  const watched = new Proxy(client, {
+    get(target, name: string) {
+      used.add(name);
+      return Reflect.get(target, name);
+    },
+  });
+  const text = (value: string) => new TextEncoder().encode(value);
+  const shape = { length: null, tags: [], replace: false, where: null };
+  const name = (what: string) => `${tag}/${what}`;
+  for (const type of ["ed25519", "p384", "password", "passphrase", "totp", "ssh", "bip39"] as const) {
+    await watched.generate({ name: name(type), type, ...shape });
+  }
+  await watched.generate({ name: name("rsa"), type: "rsa", ...shape, length: 2_048 });
+  for (const key of ["ed25519", "p384", "rsa"]) {
+    const signed = await watched.sign({ name: name(key), version: null, message: text("m"), scheme: null });
+    expect(signed.signature.length).toBeGreaterThan(60);
+  }
+  const stanzas = [{ args: ["X25519", "A".repeat(43)], body: new Uint8Array(32) }];
+  await rejected(watched.unwrapFileKey({ name: name("ed25519"), version: null, stanzas }), "denied");
+  expect((await watched.otp({ name: name("totp"), fresh: false })).code).toMatch(/^\d{6}$/);
+  await watched.store({ name: name("note"), type: null, value: text("one"), tags: [], where: null });
+  await watched.store({ name: name("note"), type: null, value: text("two"), tags: ["t"], where: null });
+  await watched.restore({ name: name("note"), version: 1 });
+  const got = await watched.get({ name: name("note"), version: null, reveal: true, fresh: true, save: true });
+  expect(got.value).toEqual(text("one"));
+  const refs = [{ name: name("note"), version: 2 }];
+  expect((await watched.getMany({ refs, fresh: false, purpose: "get" }))[0]?.value).toEqual(text("two"));
+  await watched.history({ name: name("note") });
+  await watched.rename({ from: name("note"), to: name("noted") });
+  await watched.tag({ name: name("noted"), add: ["u"], remove: [] });
+  await watched.remove({ name: name("noted"), purge: true });
+  const item = { name: name("imported"), type: "note" as const, value: text("x"), tags: [], createdAt: null };
+  await watched.importItems({ items: [item], prefix: "", dryRun: false, origin: "json", where: null });
+  const { handle } = await watched.fileBegin({ name: name("file"), tags: [], where: null, size: null });
+  const big = new Uint8Array(300_000).fill(9);
+  await watched.fileAppend({ handle, value: big });
+  await watched.fileFinish({ handle });
+  const opened = await watched.fileOpen({ name: name("file"), version: null, fresh: false, purpose: "get" });
+  expect((await watched.fileRead({ handle: opened.handle })).value[0]).toBe(9);
+  await watched.fileAbort({ handle: opened.handle });
+  await watched.report({ oldDays: null, fresh: false });
+  const page = { name: null, action: null, fromMs: null, untilMs: null, requestId: null, limit: null, cursor: null };
+  expect((await watched.auditList({ ...page, purpose: "list" })).items.length).toBeGreaterThan(5);
+  expect((await watched.auditVerify()).ok).toBe(true);
+  await watched.auditExport({ cursor: null });
+  expect((await watched.sessions()).items.length).toBeGreaterThan(0);
+  await watched.devices();
+  await watched.linkDevice();
+  await watched.sync();
+  expect((await watched.status()).session?.valid).toBe(true);
+  const all = Object.keys(AGENT_METHODS) as AgentMethod[];
+  await watched.list({ prefix: `${tag}/`, search: null, tag: null, fresh: true });
+  expect(all.filter((method) => !used.has(method) && method !== "closeSession")).toEqual([]);
+}
+
+test("every method works after the executable was replaced, and after it was deleted", async () => {
+  install(older);
+  const limits = ["--for", "3h", "--idle", "2h", "--confirm", "always"];
+  // the program that says yes is started by an agent whose own file has gone
+  const env = { KEYHOLD_CONFIRM_COMMAND: "true" };
+  await home.ok(["login", ...home.password, "--kdf", "test", ...limits], { program: installed, env });
+  const facts = await agentFacts(socketOf(home));
+  expect(facts).toMatchObject({
+    version: "7.0.1",
+    idleMs: 7_200_000,
+    confirm: { patterns: ["*"], program: true },
+  });
+  expect(Date.parse(facts?.endsAt ?? "") - Date.parse(facts?.startedAt ?? "")).toBe(10_800_000);
+  // before anything was loaded late
+  install(newer);
+  expect(readlinkSync(`/proc/${facts?.pid}/exe`)).toEndWith(" (deleted)");
+  await useEverything("replaced");
+  // the newer program's commands, with the older agent
+  await home.ok(["store", "by-newer", "--in-file", world.file("value", "v")], { program: installed });
+  expect((await home.run(["read", "by-newer"], { program: installed })).out).toBe("v");
+  expect((await home.ok(["agent", "status"], { program: installed })).data).toMatchObject({ version: "7.0.1", api: 1 });
+  rmSync(installed);
+  await useEverything("deleted");
+  expect((await agentFacts(socketOf(home)))?.pid).toBe(facts?.pid ?? 0);
+});
+
+test("unlock puts an agent of the installed version in its place; an older program can use the newer agent", async () => {
+  install(newer);
+  await home.ok(["unlock", ...home.password, "--kdf", "test"], { program: older });
+  expect(await versionOf(home)).toBe("7.0.1");
+  await home.ok(["unlock", ...home.password, "--kdf", "test"], { program: installed });
+  expect(await versionOf(home)).toBe("7.0.2");
+  expect((await home.ok(["list"], { program: older })).data.items.length).toBeGreaterThan(0);
+  await home.ok(["lock"], { program: older });
+  expect(await versionOf(home)).toBeUndefined();
+});
