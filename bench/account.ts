@@ -116,7 +116,8 @@ function accountOf(model: Model, session: Session, holder: ReturnType<typeof hol
   /** The next state over one new secret, and the call that commits it. */
   function store(keyId: KeyId): Promise<unknown> {
     const meta = newMeta(`bench/${keyId}`, "bytes", [], "bench", null, around.now());
-    const { leaf, sealed } = valueChange(model, keyId, undefined, meta, around.random(32), false, around.random);
+    const content = { value: around.random(32), fields: [] };
+    const { leaf, sealed } = valueChange(model, keyId, undefined, meta, content, false, around.random);
     const requestId = newId<RequestId>(around.random);
     const body = { changes: [{ leaf, sealed }] };
     model.map = model.map.with(idBytes(keyId), leafHash(leaf));

@@ -1,7 +1,8 @@
 import { randomBytes } from "node:crypto";
 import { copyFileSync, mkdirSync } from "node:fs";
 import { join } from "node:path";
-import { formatNamed, type PlainItem } from "../src/formats/index.ts";
+import type { PlainItem } from "../src/formats/index.ts";
+import { json } from "../src/formats/json.ts";
 import { keyhold, type Measured, median, report, timed } from "./harness.ts";
 import { inWorld, run, startServe, type World } from "./processes.ts";
 
@@ -49,8 +50,6 @@ async function account(world: World, served: { url: string; pin: string }, name:
   await own("register", "--server", served.url, "--pin", served.pin, "--account", name, "--password-file", file);
   await own("login", "--password-file", file);
   await own("unlock", "--password-file", file);
-  const { write } = formatNamed("json");
-  if (!write) throw new Error("there is no format for many secrets");
   for (let from = 0; from < count; from += PER_FILE) {
     const items: PlainItem[] = Array.from({ length: Math.min(PER_FILE, count - from) }, (_, at) => ({
       name: nameOf(from + at),
@@ -59,7 +58,7 @@ async function account(world: World, served: { url: string; pin: string }, name:
       value: new Uint8Array(randomBytes(32)),
       createdAt: null,
     }));
-    await own("import", world.file(`${name}-${from}.json`, write(items)), "--from", "json");
+    await own("import", world.file(`${name}-${from}.json`, json.write(items)), "--from", "json");
   }
   const value = world.file(`${name}.value`, "a value");
   return {

@@ -5,7 +5,7 @@
  *   bun docs/examples/client.ts URL PIN HOME_DIRECTORY ACCOUNT < password.txt
  */
 import { join } from "node:path";
-import { Fault, formatNamed, openProfile, readProfile, realSurroundings, registerAccount } from "keyhold/client";
+import { Fault, json, openProfile, readProfile, realSurroundings, registerAccount } from "keyhold/client";
 
 const [url, pin, directory, account] = process.argv.slice(2);
 if (!url || !pin || !directory || !account) throw new Error("usage: client.ts URL PIN HOME_DIRECTORY ACCOUNT");
@@ -38,9 +38,9 @@ try {
   const [token] = await client.getMany({ refs, fresh: true, purpose: "export" });
   if (!token?.value || !got.value) throw new Error("no value");
   const items = [{ name: "copy", type: token.info.type, value: token.value, tags: [], createdAt: null }];
-  const file = formatNamed("json").write(items);
+  const file = json.write(items);
   const imported = await client.importItems({
-    items: formatNamed("json").read(file, { name: null }).items,
+    items: json.read(file, { name: null }).items,
     prefix: "example/",
     dryRun: false,
     origin: "json",

@@ -1,7 +1,7 @@
 import { indexKeys, recordKeys } from "../../src/client/model.ts";
 import { type AadContext, open } from "../../src/crypto/aead.ts";
 import { concat } from "../../src/crypto/bytes.ts";
-import type { SessionId } from "../../src/ids.ts";
+import { type EntryId, newId, type SessionId } from "../../src/ids.ts";
 import {
   openDeviceName,
   previousKeys,
@@ -11,15 +11,17 @@ import {
 } from "../../src/protocol/account.ts";
 import { KDF } from "../../src/protocol/defaults.ts";
 import { LINK_SECRET_BYTES, openParcel, sealParcel } from "../../src/protocol/link.ts";
-import { openMeta, openValue, WRAPPED_BYTES } from "../../src/protocol/secret.ts";
+import { openMeta, openQueued, openValue, sealQueued, WRAPPED_BYTES } from "../../src/protocol/secret.ts";
 import {
   createVault,
   openPending,
   openVaultWithAccountKey,
   openVaultWithKey,
+  openVaultWithKit,
   openVaultWithPassword,
   sealPending,
   setAccountSlot,
+  setKitSlot,
   writeVault,
 } from "../../src/protocol/vault.ts";
 import { parseVault, VAULT_AT, vaultCheck } from "../../src/protocol/vaultlayout.ts";
@@ -68,7 +70,14 @@ export async function placesOfAccount(server: TestServer, account: string, devic
   const row = await server.store.transaction((tx) => tx.account(owner));
   if (!row) throw new Error("there is no account");
   const { settings } = row;
+  const waiting = { userId: owner, entryId: newId<EntryId>(random), type: "note" };
   const places: Place[] = [
+    {
+      kind: "queued",
+      name: `value that waits of ${account}`,
+      sealed: sealQueued(keys.record, waiting, passwordOf("waiting"), random),
+      open: (sealed) => openQueued(recordKeys(model), waiting, sealed),
+    },
     {
       kind: "account-key",
       name: `account key of ${account}`,
@@ -137,10 +146,11 @@ export async function placesOfVault(account: string, device: TestDevice): Promis
   const password = passwordOf(`vault of ${account}`);
   const { accountKey } = device.open.box.model;
   const made = await createVault(password, { cost: KDF.test, allowTestKdf: true }, random);
-  const vault = setAccountSlot(made, accountKey, random);
+  const entropy = random(32);
+  const vault = setKitSlot(setAccountSlot(made, accountKey, random), entropy, random);
   const bytes = writeVault(vault, random(500), random);
-  const { password: slot, account: other, sealedBody, header } = parseVault(bytes);
-  if (!other) throw new Error("there is no account slot");
+  const { password: slot, account: other, kit, sealedBody, header } = parseVault(bytes);
+  if (!other || !kit) throw new Error("there is no account slot, or no kit slot");
   // whoever can write the file can also make its check anew
   const file = (at: number, sealed: Uint8Array, length: number) => {
     const spliced = concat(header.subarray(0, at), sealed, header.subarray(at + length));
@@ -161,7 +171,13 @@ export async function placesOfVault(account: string, device: TestDevice): Promis
       kind: "vault-key",
       name: `account slot of ${account}`,
       sealed: other,
-      open: (sealed) => openVaultWithAccountKey(file(VAULT_AT.accountSlot, sealed, other.length), accountKey),
+      open: (sealed) => openVaultWithAccountKey(file(VAULT_AT.slots, sealed, other.length), accountKey),
+    },
+    {
+      kind: "vault-key",
+      name: `kit slot of ${account}`,
+      sealed: kit,
+      open: (sealed) => openVaultWithKit(file(VAULT_AT.slots + other.length, sealed, kit.length), entropy),
     },
     {
       kind: "vault-body",

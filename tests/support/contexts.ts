@@ -1,5 +1,5 @@
 import type { AadContext } from "../../src/crypto/aead.ts";
-import type { DeviceId, KeyId, RequestId, SessionId, UserId } from "../../src/ids.ts";
+import type { DeviceId, EntryId, KeyId, RequestId, SessionId, UserId } from "../../src/ids.ts";
 import { bentFields } from "./arbitraries.ts";
 import { projectText } from "./doctables.ts";
 
@@ -38,6 +38,7 @@ export const EXAMPLES: { readonly [K in AadContext["kind"]]: AadContext & { kind
   "vault-key": { kind: "vault-key", vaultId: blob, slot: "password", header: blob },
   "vault-body": { kind: "vault-body", vaultId: blob, generation: 1, header: blob },
   "vault-pending": { kind: "vault-pending", vaultId: blob },
+  queued: { kind: "queued", userId, entryId: digit(6) as EntryId, type: "bytes" },
 };
 
 function withoutKind(context: AadContext): Record<string, unknown> {
