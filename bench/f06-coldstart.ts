@@ -1,6 +1,7 @@
 import { existsSync, mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { keyhold, type Measured, median, report, timed } from "./harness.ts";
+import { makeKdbx } from "./kdbx.ts";
 import { inWorld, run, startServe, untilShown, type World } from "./processes.ts";
 
 /** F6: how long a command takes from nothing: `--version`, `get` by a running agent, the first prompt on a terminal. */
@@ -61,14 +62,22 @@ await inWorld(async (world) => {
     measured.push({ ...version, value });
     notes.push("peer left out: age is not installed (Debian: age)");
   }
-  if (BW && existsSync(BW)) {
-    const bwEnv = { BITWARDENCLI_APPDATA_DIR: join(world.dir, "bw") };
+  const bw = BW && existsSync(BW) ? BW : null;
+  const bwEnv = { BITWARDENCLI_APPDATA_DIR: join(world.dir, "bw") };
+  if (bw) {
     const [ours = Number.NaN, theirs = Number.NaN] = await times(SLOW_ROUNDS, [
       () => own("--version"),
-      () => run([BW, "--version"], { env: bwEnv }),
+      () => run([bw, "--version"], { env: bwEnv }),
     ]);
     measured.push({ what: "--version", unit: "ms", value: ours, peer: { name: "bw --version", value: theirs } });
-  } else notes.push("peer left out: bw (npm: @bitwarden/cli; name it in KEYHOLD_BENCH_BW)");
+    // without a server of its own it has nothing to get: its status is the least that each of its commands does
+    const [get = Number.NaN, status = Number.NaN] = await times(SLOW_ROUNDS, [
+      () => own("get", "db/prod", "--reveal"),
+      () => run([bw, "status"], { env: bwEnv }),
+    ]);
+    const tenth = { goal: { atMost: status / 10 }, peer: { name: "bw status", value: status } };
+    measured.push({ what: "get by the agent", unit: "ms", value: get, ...tenth });
+  } else notes.push("peer left out: bw is not installed (npm: @bitwarden/cli; name it in KEYHOLD_BENCH_BW)");
 
   const get = { what: "get by the agent", unit: "ms", goal: { atMost: 60 } } as const;
   const pass = await startPass(world);
@@ -82,6 +91,32 @@ await inWorld(async (world) => {
     measured.push({ ...get, value });
     notes.push("peer left out: pass is not installed (Debian: pass, gnupg)");
   }
+  if (age && Bun.which("age-keygen")) {
+    const identity = join(world.dir, "identity");
+    await run(["age-keygen", "-o", identity]);
+    const recipient = (await run(["age-keygen", "-y", identity])).stdout.trim();
+    const sealed = join(world.dir, "sealed.age");
+    await run([age, "-r", recipient, "-o", sealed, file]);
+    const [ours = Number.NaN, theirs = Number.NaN] = await times(ROUNDS, [
+      getOnce,
+      () => run([age, "-d", "-i", identity, sealed]),
+    ]);
+    measured.push({ ...get, value: ours, peer: { name: "age -d by a key file", value: theirs } });
+  }
+  if (Bun.which("keepassxc-cli")) {
+    const kdbx = world.file("peer.kdbx", await makeKdbx(PASSWORD, ["db-prod"], { rounds: 1 }));
+    const show = ["keepassxc-cli", "show", "-q", "-s", "-a", "Password", kdbx, "db-prod"];
+    const kdbxEnv = { HOME: world.dir, QT_QPA_PLATFORM: "offscreen" };
+    const [ours = Number.NaN, theirs = Number.NaN] = await times(ROUNDS, [
+      getOnce,
+      () => run(show, { env: kdbxEnv, stdin: `${PASSWORD}\n` }),
+    ]);
+    measured.push({
+      ...get,
+      value: ours,
+      peer: { name: "keepassxc-cli show, without a key derivation", value: theirs },
+    });
+  } else notes.push("peer left out: keepassxc-cli is not installed (Debian: keepassxc)");
   await own("lock");
 
   const fresh = { KEYHOLD_HOME: join(world.dir, "fresh") };
@@ -93,5 +128,11 @@ await inWorld(async (world) => {
   }
   const prompt = { what: "first prompt", unit: "ms", value: median(ours), goal: { atMost: 100 } } as const;
   measured.push(age ? { ...prompt, peer: { name: "age -p", value: median(theirs) } } : prompt);
+  if (bw) {
+    const bwMs: number[] = [];
+    for (let round = 0; round < SLOW_ROUNDS; round++)
+      bwMs.push(await untilShown([bw, "login"], /Email address/, bwEnv));
+    measured.push({ ...prompt, goal: { atMost: median(bwMs) / 10 }, peer: { name: "bw login", value: median(bwMs) } });
+  }
   report("F6", "cold start", measured, [`${ROUNDS} rounds each, in turn with the peer`, ...notes]);
 });

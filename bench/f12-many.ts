@@ -4,11 +4,13 @@ import { join } from "node:path";
 import type { PlainItem } from "../src/formats/index.ts";
 import { json } from "../src/formats/json.ts";
 import { keyhold, type Measured, median, report, timed } from "./harness.ts";
+import { makeKdbx } from "./kdbx.ts";
 import { inWorld, run, startServe, type World } from "./processes.ts";
 
 /**
  * F12: an account of 10,000 secrets by the command line with a running agent: list, search, open one; and what one
- * store costs there against an account of ten. The peer is `pass`.
+ * store costs there against an account of ten. The peers are `pass` and `keepassxc-cli`; `bw` lists nothing without a
+ * server of its own.
  */
 
 const asked = process.argv.indexOf("--secrets");
@@ -41,6 +43,16 @@ async function startPass(world: World): Promise<{ list: () => Promise<unknown>; 
   };
 }
 
+/** The peer that opens its whole database at each command, by one round of AES-KDF: next to nothing. */
+async function keepass(world: World): Promise<((...args: readonly string[]) => Promise<unknown>) | null> {
+  if (!Bun.which("keepassxc-cli")) return null;
+  const titles = Array.from({ length: SECRETS }, (_, at) => `service-${at}`);
+  const file = world.file("peer.kdbx", await makeKdbx(PASSWORD, titles, { rounds: 1 }));
+  const env = { HOME: world.dir, QT_QPA_PLATFORM: "offscreen" };
+  return (command = "ls", ...rest) =>
+    run(["keepassxc-cli", command, "-q", file, ...rest], { env, stdin: `${PASSWORD}\n` });
+}
+
 /** One account with `count` secrets, its agent unlocked. */
 async function account(world: World, served: { url: string; pin: string }, name: string, count: number) {
   const bin = await keyhold();
@@ -63,6 +75,7 @@ async function account(world: World, served: { url: string; pin: string }, name:
   const value = world.file(`${name}.value`, "a value");
   return {
     list: () => own("list"),
+    listJson: () => own("list", "--json"),
     search: () => own("search", `service-${count - 1}`),
     get: () => own("get", nameOf(count - 1), "--reveal"),
     store: (at: number) => own("store", `new/${at}`, "--in-file", value),
@@ -75,13 +88,22 @@ await inWorld(async (world) => {
   const many = await account(world, served, "many", SECRETS);
   const few = await account(world, served, "few", FEW);
   const pass = await startPass(world);
+  const kdbx = await keepass(world);
   const works: Record<string, (round: number) => Promise<unknown>> = {
     list: many.list,
     search: many.search,
     get: many.get,
     store: many.store,
     storeFew: few.store,
+    listJson: many.listJson,
     ...(pass ? { pass: pass.list } : {}),
+    ...(kdbx
+      ? {
+          kdbxList: () => kdbx("ls"),
+          kdbxSearch: () => kdbx("search", `service-${SECRETS - 1}`),
+          kdbxShow: () => kdbx("show", `service-${SECRETS - 1}`),
+        }
+      : {}),
   };
   const all: Record<string, number[]> = {};
   for (let round = 0; round <= ROUNDS; round++) {
@@ -91,18 +113,21 @@ await inWorld(async (world) => {
     }
   }
   const of = (name: string) => median(all[name] ?? []);
-  const peer = pass ? { peer: { name: "pass ls", value: of("pass") } } : {};
+  const against = (name: string, work: string) => (all[work] ? { peer: { name, value: of(work) } } : {});
   const goal = { atMost: 300 };
   const measured: Measured[] = [
-    { what: "list", unit: "ms", value: of("list"), goal, ...peer },
-    { what: "search", unit: "ms", value: of("search"), goal },
-    { what: "get", unit: "ms", value: of("get"), goal },
+    { what: "list", unit: "ms", value: of("list"), goal, ...against("pass ls", "pass") },
+    { what: "list --json", unit: "ms", value: of("listJson"), goal, ...against("keepassxc-cli ls", "kdbxList") },
+    { what: "search", unit: "ms", value: of("search"), goal, ...against("keepassxc-cli search", "kdbxSearch") },
+    { what: "get", unit: "ms", value: of("get"), goal, ...against("keepassxc-cli show", "kdbxShow") },
     { what: "store", unit: "ms", value: of("store") },
     { what: `store, of that with ${FEW}`, unit: "×", value: of("store") / of("storeFew"), goal: { atMost: 1.5 } },
   ];
   report("F12", `account of ${SECRETS} secrets`, measured, [
     `whole commands with a running agent, ${ROUNDS} rounds in turn`,
     ...(pass ? [] : ["peer left out: pass is not installed (Debian: pass, gnupg, tree)"]),
+    ...(kdbx ? [] : ["peer left out: keepassxc-cli is not installed (Debian: keepassxc)"]),
+    "peer left out: bw lists nothing without a server of its own",
   ]);
   await many.lock();
   await few.lock();

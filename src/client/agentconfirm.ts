@@ -98,7 +98,7 @@ export function confirmer(
     if (names?.length === 0) return;
     if (ask === null) {
       throw new Fault("denied", "this has to be confirmed, and nobody can be asked", {
-        hint: "set confirmCommand (docs/agent.md), then keyhold unlock",
+        hint: 'put "confirmCommand": "PROGRAM" into the file that keyhold config path names, then keyhold unlock',
       });
     }
     if (waiting >= WAITING_MAX) throw new Fault("rate_limited", "too many questions wait for the owner");

@@ -2,7 +2,6 @@ import { chmodSync, lstatSync, rmSync, statSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { connect, listen } from "bun";
 import { wipe } from "../crypto/bytes.ts";
-import { sha256 } from "../crypto/kdf.ts";
 import { Fault } from "../errors.ts";
 import { tryFileLock } from "../wire/filelock.ts";
 import { libc } from "../wire/libc.ts";
@@ -58,7 +57,7 @@ const PATH_MAX_BYTES = 100;
 export function agentSocketPath(path: string): string {
   const whole = resolve(path);
   if (Buffer.byteLength(whole) <= PATH_MAX_BYTES) return whole;
-  const name = sha256(new TextEncoder().encode(whole)).subarray(0, 16).toHex();
+  const name = new Bun.CryptoHasher("sha256").update(whole).digest("hex").slice(0, 32);
   return join(`/tmp/keyhold-${process.geteuid?.() ?? 0}`, `${name}.sock`);
 }
 

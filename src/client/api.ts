@@ -81,6 +81,8 @@ export interface KeyholdClient {
     conflicts: number;
     requestId: RequestId | null;
   }>;
+  /** Keeps a copy of every value in the vault, parts of files aside: `left` are those for which there is no room. */
+  keepCopies(): Promise<{ kept: number; left: number; requestId: RequestId | null }>;
   status(): Promise<Status>;
   /** Ends the use of this object; does not close a session that the agent holds. Safe to call twice. */
   close(): Promise<void>;
@@ -123,6 +125,10 @@ export interface StoreInput {
 export interface FileBegin extends Pick<StoreInput, "name" | "tags" | "fields" | "expiresAt" | "ifVersion" | "where"> {
   /** Bytes of the whole, where they are known. */
   size: number | null;
+  /** Format that it was imported from. */
+  origin?: string;
+  /** When it was made, where an import knows it; of a secret that is there its own day is kept. */
+  createdAt?: string | null;
 }
 
 export interface FileOpen {

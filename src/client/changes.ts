@@ -173,6 +173,15 @@ function newerVersion(): Fault {
   return new Fault("unsupported", "a newer version of keyhold wrote this secret", { hint: "update keyhold" });
 }
 
+/** Refuses the key id of a secret as a name: who asks for it by its id would get the other one. @throws Fault bad_input */
+export function refuseIdAsName(model: Pick<Model, "secrets">, name: string): void {
+  if (!model.secrets.has(name as KeyId)) return;
+  throw new Fault("bad_input", "this is not a name for a secret", {
+    why: "it is the key id of a secret that is there",
+    hint: "use a path like db/prod",
+  });
+}
+
 /** A change that gives a secret its first or next content, in the form that the metadata says. */
 export function valueChange(
   model: Model,
@@ -233,6 +242,7 @@ function nextLeaf(
   random: RandomSource,
 ): LeafRecord {
   if (before?.meta?.origin === UNREADABLE) throw newerVersion();
+  if (meta.type !== "part" && meta.name !== before?.meta?.name) refuseIdAsName(model, meta.name);
   const serial = (before?.leaf.serial ?? 0) + 1;
   const previous = before ? leafHash(before.leaf) : ZEROS;
   const base = { keyId, serial, version, sealedHash: hash, status, previous };

@@ -228,6 +228,7 @@ export function createClient(open: Open, place: Place, end: () => Promise<void>)
           };
         }),
       ),
+    keepCopies: () => queued(async () => (await import("./copies.ts")).keepCopies(open)),
     // says how things stand, and changes nothing of it
     status: () => inTurn(status),
     close() {

@@ -6,10 +6,11 @@ import type { FileParts } from "../protocol/content.ts";
 import type { FileOpen, FileOpened } from "./api.ts";
 import { infoOf, noSuchSecret, openChecked, secretOf } from "./changes.ts";
 import type { Change } from "./commit.ts";
+import { fetchSealed } from "./fetching.ts";
 import type { Model, Secret } from "./model.ts";
 import { type Online, type Open, online, save } from "./opened.ts";
 import { viewOf } from "./overlay.ts";
-import { catchUp, fetchSealed, lookUp, readVersion, syncedAt, withheld } from "./reading.ts";
+import { catchUp, lookUp, readVersion, syncedAt, withheld } from "./reading.ts";
 
 /** Parts of one piece that is read. */
 const READ_PARTS = 16;

@@ -1,6 +1,8 @@
 import { createHash } from "node:crypto";
 import { equalBytes, wipe } from "../crypto/bytes.ts";
 import { Fault } from "../errors.ts";
+import type { PlainItem } from "../formats/item.ts";
+import { sameFields, sameTime } from "../formats/same.ts";
 import type { Field } from "../protocol/content.ts";
 import type { FileBegin, FileOpen, FileOpened, KeyholdClient, Where, Written } from "./api.ts";
 
@@ -126,6 +128,8 @@ export interface WholeFile {
   readonly fields: readonly Field[];
   readonly expiresAt: string | null;
   readonly where: Where | null;
+  readonly origin?: string;
+  readonly createdAt?: string | null;
 }
 
 /** Stores a file from memory. @throws As {@link storeFileFrom} */
@@ -139,8 +143,13 @@ export function storeWholeFile(client: FileClient, file: WholeFile): Promise<Wri
   });
 }
 
-/** True where a secret holds these bytes already, so that an import can leave it as it is. */
-export async function holdsFile(client: FileClient, name: string, value: Uint8Array): Promise<boolean> {
+/** True where a secret holds this content already, so that an import can leave it as it is. */
+export async function holdsFile(
+  client: FileClient,
+  name: string,
+  file: Pick<PlainItem, "value" | "fields" | "expiresAt">,
+): Promise<boolean> {
+  const { value, fields = [], expiresAt = null } = file;
   const hash = createHash("sha256");
   let size = 0;
   try {
@@ -149,7 +158,12 @@ export async function holdsFile(client: FileClient, name: string, value: Uint8Ar
       { name, version: null, fresh: false, purpose: "get" },
       {
         begin: (opened) => {
-          if (opened.size !== value.length) throw new Fault("conflict", "another size");
+          const same =
+            opened.size === value.length &&
+            opened.info.type === "file" &&
+            sameTime(opened.info.expiresAt, expiresAt) &&
+            sameFields(opened.fields, fields, (field) => [field.name, field.kind, field.value]);
+          if (!same) throw new Fault("conflict", "another content");
         },
         write: (piece) => {
           hash.update(piece);

@@ -2,7 +2,7 @@ import { createHash, type Hash } from "node:crypto";
 import { wipe } from "../crypto/bytes.ts";
 import { Fault } from "../errors.ts";
 import { type KeyId, newId, type RequestId } from "../ids.ts";
-import { checkFields, type Field, type FileParts } from "../protocol/content.ts";
+import { checkFileFields, type Field, type FileParts } from "../protocol/content.ts";
 import { DEFAULTS } from "../protocol/defaults.ts";
 import { encodeFile } from "../wire/content.ts";
 import type { FileBegin, Written } from "./api.ts";
@@ -24,13 +24,11 @@ export const PART_BYTES = 45_052;
 /** Parts of one request. */
 const BATCH = 2;
 /** A file of no more bytes is one secret without parts: with fields, and without. */
-const WHOLE = { fields: 40_000, bare: 61_440 } as const;
+const WHOLE = { fields: 36_000, bare: 61_440 } as const;
 /** The vault keeps a copy of a file up to this size; of a larger one where it is asked for. */
 const KEPT_BYTES = 1_048_576;
 /** Largest piece that is handed over at once, in bytes. */
 export const PIECE_BYTES = 1_048_576;
-/** Fields of a file, which go to the server in one request with its last part. */
-const FIELDS_MAX = 16_384;
 
 /** A file that comes in. */
 export interface Upload {
@@ -64,11 +62,19 @@ export function checkSize(size: number): void {
   }
 }
 
+/** When a file was made, by what an import says of it. @throws Fault bad_input */
+function madeMs({ createdAt = null }: FileBegin, nowMs: number): number {
+  const at = createdAt === null ? nowMs : Date.parse(createdAt);
+  if (Number.isSafeInteger(at) && at >= 0) return at;
+  throw new Fault("bad_input", "the time of creation is no time", { hint: "write it as 2027-01-31" });
+}
+
 /** Begins a file. @throws Fault conflict, too_large, bad_input */
 export async function beginUpload(open: Open, given: FileBegin): Promise<Upload> {
   const name = secretName(given.name);
   const input = { ...given, name, tags: secretTags(given.tags) };
   if (given.expiresAt !== undefined) expiryMs(given.expiresAt);
+  madeMs(given, 0);
   const away = await sendFirst(open);
   const seen = liveNamed(viewOf(open.box.model), name);
   if (away && placeOf(open, seen, input.where).place === "server") {
@@ -81,10 +87,7 @@ export async function beginUpload(open: Open, given: FileBegin): Promise<Upload>
   const seenVersion = known?.leaf.version ?? 0;
   if (input.ifVersion !== undefined && input.ifVersion !== seenVersion) throw changedMeanwhile();
   const fields = input.fields ?? (await fieldsOf(open, known));
-  checkFields(fields);
-  if (Buffer.byteLength(JSON.stringify(fields)) > FIELDS_MAX) {
-    throw new Fault("too_large", `the fields of a file have at most ${FIELDS_MAX} bytes`);
-  }
+  checkFileFields(fields);
   const [first, second] = reserved;
   if (!first || !second) throw new Fault("internal", "no id was reserved");
   return {
@@ -221,7 +224,10 @@ async function commit(
       });
     }
     if (upload.bound && (before?.leaf.version ?? 0) !== upload.seenVersion) throw changedMeanwhile();
-    const fresh = newMeta(input.name, "file", input.tags, "stored", null, open.around.now());
+    const nowMs = open.around.now();
+    const origin = input.origin === undefined ? "stored" : `imported:${input.origin}`;
+    const made = newMeta(input.name, "file", input.tags, origin, null, nowMs);
+    const fresh = { ...made, createdAtMs: madeMs(input, nowMs) };
     const meta = withFields(nextMeta(before, fresh, input.expiresAt), fields, file);
     last = partChange(open, upload, model, upload.lastPart, upload.parts.length - 1, value);
     const content = { value: new Uint8Array(0), fields, file };

@@ -7,7 +7,7 @@ import { DEFAULTS } from "../protocol/defaults.ts";
 import { checkLength } from "../protocol/secret.ts";
 import { encodeRecord } from "../wire/content.ts";
 import type { Imported, Where } from "./api.ts";
-import { checkedPublicKey, liveNamed, newMeta, valueChange, withFields } from "./changes.ts";
+import { checkedPublicKey, liveNamed, newMeta, refuseIdAsName, valueChange, withFields } from "./changes.ts";
 import { type Change, changeBytes } from "./commit.ts";
 import { expiryMs } from "./expiry.ts";
 import { encryptMeta, type Meta } from "./meta.ts";
@@ -95,6 +95,7 @@ function importedMeta(open: Open, item: PlainItem, origin: string): Meta {
   checkSize(item.value, fields);
   const nowMs = open.around.now();
   const { keys, owner } = open.box.model;
+  refuseIdAsName(viewOf(open.box.model), item.name);
   const publicKey = checkedPublicKey(item.type, item.value);
   const base = newMeta(item.name, item.type, item.tags, `imported:${origin}`, publicKey, nowMs);
   const createdAtMs = item.createdAt === null ? nowMs : Date.parse(item.createdAt);

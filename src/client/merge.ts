@@ -5,6 +5,7 @@ import { DEFAULTS } from "../protocol/defaults.ts";
 import type { CommitName } from "../wire/operations.ts";
 import { metaChange, plainChange, reservedTwice } from "./changes.ts";
 import { type Change, changeBytes, commitChanges } from "./commit.ts";
+import { withHigherCounter } from "./mergecounter.ts";
 import { Aside, type Plan, planOf } from "./mergeplan.ts";
 import { type Model, recordKeys, type Surroundings } from "./model.ts";
 import { openEntry, type QueueEntry } from "./queue.ts";
@@ -140,7 +141,7 @@ async function changesOf(
     if (plan === null || plan.at === "drop" || plan.operation !== operation) break;
     const keyId = plan.target?.leaf.keyId ?? (await newKeyId(model, entry, operation, session, reserved));
     if (taken.has(keyId) || taken.has(entry.keyId) || taken.has(plan.meta.name)) break;
-    const change = changeOf(model, keyId, entry, plan, around);
+    const change = await changeOf(model, keyId, entry, plan, session, around);
     bytes += changeBytes(change);
     if (changes.length > 0 && bytes > BATCH_BYTES) break;
     for (const one of [keyId, entry.keyId, plan.meta.name]) taken.add(one);
@@ -161,22 +162,25 @@ function planNext(model: Model, entry: QueueEntry, around: Surroundings, first: 
   }
 }
 
-function changeOf(
+async function changeOf(
   model: Model,
   keyId: KeyId,
   entry: QueueEntry,
-  { target, meta, status }: Extract<Plan, { at: "commit" }>,
+  { target, meta, status, conflict }: Extract<Plan, { at: "commit" }>,
+  session: Session,
   around: Surroundings,
-): Change {
+): Promise<Change> {
   if (entry.sealed === null) {
     if (target === null) throw new Fault("internal", "a change without its secret");
     return metaChange(model, target, meta, status, around.random);
   }
   const plain = openEntry(recordKeys(model), model.owner, entry);
+  let made = plain;
   try {
-    return plainChange(model, keyId, target ?? undefined, meta, plain, entry.keep, around.random);
+    if (target && conflict) made = await withHigherCounter(model, target, meta, plain, session);
+    return plainChange(model, keyId, target ?? undefined, meta, made, entry.keep, around.random);
   } finally {
-    wipe(plain);
+    wipe(plain, made);
   }
 }
 

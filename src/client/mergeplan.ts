@@ -75,6 +75,11 @@ function planValue(model: Model, entry: QueueEntry, nowMs: number): Plan {
   }
   const { name } = entry.meta;
   const holder = holderOf(model, name, entry.keyId);
+  // the parts of a file are that file's: on top of another one, or of none, they could not be read
+  if (entry.meta.form === "parts" && (holder !== undefined || !mine?.meta)) {
+    const notice = `${JSON.stringify(name)} was removed on another device: its fields were not changed`;
+    return { at: "drop", conflict: null, notice };
+  }
   if (isServer(holder) && holder.meta) {
     if (holder.meta.origin === UNREADABLE) return keptAside(entry);
     return onTop(entry, holder, mergeMeta(undefined, entry.meta, holder.meta, true), "changed", nowMs);

@@ -75,7 +75,8 @@ export function encryptMeta(
   checkMeta(meta);
   const plain = new TextEncoder().encode(encodeJson(metaCodec, meta));
   const sealed = sealMeta(indexKey, owner, keyId, serial, plain, random);
-  if (sealed.length > META_MAX) throw new Fault("bad_input", "name and tags of a secret are too long together");
+  if (sealed.length > META_MAX)
+    throw new Fault("bad_input", "name, tags, user and addresses of a secret are too long together");
   return sealed;
 }
 

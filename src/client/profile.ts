@@ -2,6 +2,7 @@ import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { Fault } from "../errors.ts";
 import type { UserId } from "../ids.ts";
+import { accountName } from "../wire/accountname.ts";
 import {
   bool,
   bytes,
@@ -17,7 +18,6 @@ import {
   uint,
 } from "../wire/codec.ts";
 import { takeFileLock } from "../wire/filelock.ts";
-import { accountName } from "../wire/records.ts";
 import {
   makePrivateDirectory,
   readPrivateFile,

@@ -3,9 +3,9 @@ import { Fault } from "../errors.ts";
 import type { KeyId, RequestId } from "../ids.ts";
 import { type Content, isShown } from "../protocol/content.ts";
 import { type LeafRecord, leafHash, leafMetaFits } from "../protocol/leaf.ts";
-import { GET_KEYS_MAX } from "../wire/operations.ts";
 import type { Got, VersionInfo } from "./api.ts";
 import { findSecret, infoOf, isForeignId, noSuchSecret, openChecked, secretOf } from "./changes.ts";
+import { fetchSealed } from "./fetching.ts";
 import { decryptMeta } from "./meta.ts";
 import { indexKeys, type LocalSecret, type QueuedSecret, type Secret, type ServerSecret } from "./model.ts";
 import { type Online, type Open, online, save } from "./opened.ts";
@@ -38,30 +38,6 @@ export async function withheld<T>(open: Open, at: Online | null, work: () => Pro
       });
     }
   }
-}
-
-/** Asks the server for values of this account. */
-export async function fetchSealed(
-  session: Session,
-  purpose: "secret.get" | "secret.export",
-  keys: readonly { keyId: KeyId; version: number }[],
-): Promise<{ sealed: readonly Uint8Array[]; requestId: RequestId }> {
-  const sealed: Uint8Array[] = [];
-  let requestId: RequestId | undefined;
-  while (sealed.length < keys.length) {
-    const wanted = keys.slice(sealed.length, sealed.length + GET_KEYS_MAX);
-    const answer = await session.call(purpose, { keys: wanted });
-    requestId ??= answer.requestId;
-    const { items } = answer.output;
-    const fits =
-      items.length > 0 &&
-      items.every((item, i) => item.keyId === wanted[i]?.keyId && item.version === wanted[i].version);
-    if (!fits)
-      throw new Fault("integrity", "the server answered with other secrets than it was asked for", { requestId });
-    sealed.push(...items.map((item) => item.sealed));
-  }
-  if (!requestId) throw new Fault("internal", "nothing was asked for");
-  return { sealed, requestId };
 }
 
 /** All leaves of a secret, oldest first, each linked to the next and the last to what the signed root holds. */

@@ -16,6 +16,8 @@ export interface SignInput {
   message: Uint8Array;
   /** null: the key's own, and for `rsa` RSASSA-PSS. */
   scheme: SignatureScheme | null;
+  /** True where `message` is the hash that the scheme signs; not for Ed25519. */
+  prehashed?: boolean;
 }
 
 /** A signature and what it is checked with; the private key stays where it is. */
@@ -76,7 +78,7 @@ async function signingKey(
 export async function signSecret(open: Open, input: SignInput): Promise<Signed> {
   if (input.message.length > SIGN_MAX_BYTES) {
     throw new Fault("too_large", `at most ${SIGN_MAX_BYTES} bytes are signed at once`, {
-      hint: "sign the SHA-256 of the file instead",
+      hint: "sign its hash: prehashed, or in ssh's form",
     });
   }
   const { name, version } = input;
@@ -92,6 +94,11 @@ export async function signSecret(open: Open, input: SignInput): Promise<Signed> 
     kept.push(key);
     if (!publicKey) throw new Fault("internal", "a key came without its public half");
     const scheme = schemeOf(type, input.scheme);
+    if (input.prehashed === true) {
+      const { PSS_SALT_BYTES, signDigest } = await import("../crypto/digestsignature.ts");
+      const salt = open.around.random(PSS_SALT_BYTES);
+      return { signature: signDigest(scheme, key, input.message, salt), scheme, publicKey };
+    }
     const { signMessage } = await import("../crypto/signature.ts");
     return { signature: signMessage(scheme, key, input.message), scheme, publicKey };
   } finally {

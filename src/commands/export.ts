@@ -55,10 +55,10 @@ export default defineCommand({
     ["keyhold export tls/key --to pem --protect --out key.pem", "one private key, encrypted"],
   ],
   run: async (args, ctx) => {
-    const out = outFile({ out: args.out, mode: null, force: false });
+    const out = outFile({ out: args.out, mode: null, force: null });
     const { formatNamed, refuseTypes } = await import("../formats/index.ts");
     const { archiveKeys, recipientsOf } = await import("./archivekeys.ts");
-    const { fetchItems, holdable, selected } = await import("./exportitems.ts");
+    const { fetchItems, holdable, selected, writable } = await import("./exportitems.ts");
     const format = await formatNamed(args.to, { protect: args.protect });
     const recipients = recipientsOf(args.recipient);
     await checkRecipients(format, recipients);
@@ -79,12 +79,16 @@ export default defineCommand({
           hint: "export one name, or --to age or json",
         });
       }
-      const { items, requestId } = await fetchItems(client, held, args.fresh, ctx.term);
+      const { items: fetched, requestId } = await fetchItems(client, held, args.fresh, ctx.term);
       const keys = archiveKeys(ctx, args, "new", []);
       try {
+        const trial = args.skipUnsupported && format.kind === "many" && !OWN_FORMATS.includes(args.to);
+        const able = trial ? await writable(await formatNamed(args.to), fetched) : { items: fetched, left: [] };
+        const { items } = able;
+        if (items.length === 0 && !OWN_FORMATS.includes(args.to)) throw nothingToWrite(args.to);
         const written = await checkedFile(ctx, format, items, recipients, keys);
         const { file } = written;
-        const lost = [...left, ...written.lost];
+        const lost = [...left, ...able.left, ...written.lost];
         const exit = lost.length > 0 ? 10 : 0;
         warn(ctx, format, args.to, out);
         const about = { count: items.length, lost, digest: `sha256:${sha256(file).toHex()}` };
@@ -102,11 +106,21 @@ export default defineCommand({
         return result(data, () => lines.join("\n"), { requestId, exit });
       } finally {
         keys.end();
-        for (const item of items) wipe(item.value);
+        for (const item of fetched) wipe(item.value);
       }
     });
   },
 });
+
+/** Formats that hold whatever a secret holds. */
+const OWN_FORMATS: readonly FormatName[] = ["json", "age"];
+
+function nothingToWrite(format: FormatName): Fault {
+  return new Fault("bad_input", `there is nothing to export as ${format}`, {
+    why: "no secret that was chosen can be written so",
+    hint: "--to age, or --to json",
+  });
+}
 
 async function checkRecipients(format: ForeignFormat, recipients: readonly string[]): Promise<void> {
   if (recipients.length === 0) return;

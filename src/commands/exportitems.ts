@@ -46,6 +46,35 @@ export function holdable(
   return { held, left: others.map(({ name, type }) => `${name}: type "${type}"`) };
 }
 
+/**
+ * Splits off items that cannot be written though their type can: a login without a one-time password for `otpauth`, a
+ * value that no quotation holds for `dotenv`.
+ *
+ * @param format Of a form that needs no password.
+ */
+export async function writable(
+  format: ForeignFormat,
+  items: readonly PlainItem[],
+): Promise<{ readonly items: readonly PlainItem[]; readonly left: readonly string[] }> {
+  const kept: PlainItem[] = [];
+  const left: string[] = [];
+  const none = async () => {
+    throw new Fault("internal", "this form is written without a key");
+  };
+  const options = { recipients: [], asks: { password: none, identities: none, progress: () => undefined } };
+  for (const item of items) {
+    try {
+      wipe((await format.write?.([item], options))?.file);
+      kept.push(item);
+    } catch (error) {
+      if (!(error instanceof Fault) || (error.code !== "bad_input" && error.code !== "too_large")) throw error;
+      const why = error.why === undefined ? "" : `: ${error.why}`;
+      left.push(`${item.name}: ${error.message}${why}`);
+    }
+  }
+  return { items: kept, left };
+}
+
 /** The secrets with their values, which the caller wipes. */
 export async function fetchItems(
   client: KeyholdClient,

@@ -3,7 +3,6 @@ import { wipe } from "../crypto/bytes.ts";
 import { Fault } from "../errors.ts";
 import type { Field } from "../protocol/content.ts";
 import type { Values } from "../ui/args.ts";
-import { copyToClipboard } from "../ui/clipboard.ts";
 import { type Context, defineCommand } from "../ui/command.ts";
 import { type Result, result } from "../ui/output.ts";
 import { withClient } from "../ui/session.ts";
@@ -55,6 +54,7 @@ async function show(ctx: Context, client: KeyholdClient, args: GetArgs): Promise
         one?.value ?? valueText(info.type, value ?? new Uint8Array(0), args.encoding),
       );
       const clearAfterMs = (await ctx.settings()).get("clearAfter", args.clearAfter);
+      const { copyToClipboard } = await import("../ui/clipboard.ts");
       try {
         ctx.out.notice((await copyToClipboard({ value: bytes, clearAfterMs, env: ctx.env })).message);
       } finally {

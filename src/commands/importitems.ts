@@ -1,8 +1,11 @@
 import type { KeyholdClient, Where } from "../client/api.ts";
+import { expiryMs } from "../client/expiry.ts";
 import { holdsFile, storeWholeFile } from "../client/files.ts";
+import { secretName, secretTags } from "../client/names.ts";
 import { Fault } from "../errors.ts";
 import type { PlainItem } from "../formats/item.ts";
 import type { RequestId } from "../ids.ts";
+import { checkFileFields } from "../protocol/content.ts";
 import { DEFAULTS } from "../protocol/defaults.ts";
 import type { Terminal } from "../ui/terminal.ts";
 
@@ -34,7 +37,7 @@ export interface ImportInput {
 /** Items that are stored between two steps of the progress. */
 const STEP = 200;
 /** What a file may have to be stored with others in one request; a larger one goes in parts. */
-const SMALL_FILE = { bare: 61_440, fields: 40_000 } as const;
+const SMALL_FILE = { bare: 61_440, fields: 36_000 } as const;
 
 const goesInParts = ({ type, value, fields = [] }: PlainItem): boolean =>
   type === "file" && value.length > (fields.length > 0 ? SMALL_FILE.fields : SMALL_FILE.bare);
@@ -49,11 +52,7 @@ export async function storeItems(client: KeyholdClient, input: ImportInput, term
   if (names.size !== input.items.length) throw new Fault("bad_input", "two items to import have the same name");
   const large = input.items.filter(goesInParts);
   const small = large.length === 0 ? input.items : input.items.filter((item) => !goesInParts(item));
-  for (const { value } of large) {
-    if (value.length > DEFAULTS.fileBytes) {
-      throw new Fault("too_large", `a file to import has at most ${DEFAULTS.fileBytes} bytes`);
-    }
-  }
+  for (const item of large) checkLarge(item, prefix);
   const outcomes = new Map<string, Outcome["outcome"]>();
   const counter = term.counter(input.dryRun ? "Comparing" : "Importing", input.items.length);
   let requestId: RequestId | null = null;
@@ -76,11 +75,13 @@ export async function storeItems(client: KeyholdClient, input: ImportInput, term
     const known = large.length === 0 ? new Set<string>() : await namesOf(client);
     for (const item of large) {
       const name = `${prefix}${item.name}`.normalize("NFC");
-      const same = known.has(name) && (await holdsFile(client, name, item.value));
+      const same = known.has(name) && (await holdsFile(client, name, item));
       outcomes.set(name, same ? "same" : known.has(name) ? "version" : "new");
       if (!same && !input.dryRun) {
-        const { value, tags, fields = [], expiresAt = null } = item;
-        const done = await storeWholeFile(client, { name, value, tags, fields, expiresAt, where: input.where });
+        const { where, origin } = input;
+        const { value, tags, createdAt, fields = [], expiresAt = null } = item;
+        const file = { name, value, tags, fields, expiresAt, where, origin, createdAt };
+        const done = await storeWholeFile(client, file);
         requestId = done.requestId ?? requestId;
         queued ||= done.queued;
       }
@@ -95,6 +96,17 @@ export async function storeItems(client: KeyholdClient, input: ImportInput, term
   });
   const skipped = items.filter(({ outcome }) => outcome === "same").length;
   return { items, imported: items.length - skipped, skipped, queued, requestId };
+}
+
+/** What the client refuses of a file, before the first item is stored. @throws Fault bad_input, too_large */
+function checkLarge({ name, value, tags, fields = [], expiresAt = null }: PlainItem, prefix: string): void {
+  if (value.length > DEFAULTS.fileBytes) {
+    throw new Fault("too_large", `a file to import has at most ${DEFAULTS.fileBytes} bytes`);
+  }
+  secretName(`${prefix}${name}`);
+  secretTags(tags);
+  checkFileFields(fields);
+  expiryMs(expiresAt);
 }
 
 async function namesOf(client: KeyholdClient): Promise<ReadonlySet<string>> {

@@ -1,4 +1,4 @@
-import { statSync } from "node:fs";
+import { type Stats, statSync } from "node:fs";
 import { basename } from "node:path";
 import { wipe } from "../crypto/bytes.ts";
 import { Fault } from "../errors.ts";
@@ -25,7 +25,7 @@ export async function readSource(
 ): Promise<ReadResult & { format: ForeignFormat }> {
   const { formatNamed, factsOf, sniffFormat } = await import("../formats/index.ts");
   const { path } = source;
-  const tree = path !== "-" && statSync(path, { throwIfNoEntry: false })?.isDirectory() === true;
+  const tree = path !== "-" && statOf(path)?.isDirectory() === true;
   const start = tree
     ? new Uint8Array(0)
     : path === "-"
@@ -60,8 +60,17 @@ export async function readSource(
 /** A file as it is now, or stdin; one byte more than `limit` where it is longer. */
 function readAll(ctx: Pick<Context, "stdin">, path: string, limit = STDIN_BYTES): Uint8Array {
   if (path === "-") return readStandardInput(ctx, "the file to import", limit + 1);
-  const size = statSync(path, { throwIfNoEntry: false })?.size ?? 0;
+  const size = statOf(path)?.size ?? 0;
   return readSecretFile(path, Math.min(limit, size) + 1, "accept");
+}
+
+/** What is known of a path; where nothing is, opening it tells why. */
+function statOf(path: string): Stats | undefined {
+  try {
+    return statSync(path);
+  } catch {
+    return undefined;
+  }
 }
 
 /** More than any format takes. */
@@ -70,7 +79,7 @@ const STDIN_BYTES = 129 * 1_024 * 1_024;
 function unknown(tree: boolean): Fault {
   return new Fault("bad_input", `cannot tell the ${tree ? "directory" : "file"}'s format`, {
     why: "nothing in it names one",
-    hint: tree ? "--from pass" : "--from raw, hex, base64 or len8   (keyhold help formats)",
+    hint: tree ? "--from pass" : "--from raw, hex, base64, len8 or csv   (keyhold help formats)",
   });
 }
 

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import type { KeyholdClient } from "../client/api.ts";
-import { SIGN_MAX_BYTES } from "../client/signing.ts";
-import { type EcdsaScheme, SIGNATURE_SCHEMES, type SignatureScheme } from "../crypto/schemes.ts";
+import { SIGN_MAX_BYTES, schemeOf } from "../client/signing.ts";
+import { type EcdsaScheme, hashOfScheme, SIGNATURE_SCHEMES, type SignatureScheme } from "../crypto/schemes.ts";
 import { Fault } from "../errors.ts";
 import { sshBlobOf } from "../formats/publickey.ts";
 import { readSshBlob } from "../formats/sshkey.ts";
@@ -22,17 +22,13 @@ export function sourceOf(ctx: Context, path: string): FileSource {
   return openFileSource(null);
 }
 
-/** What is signed whole. @throws Fault too_large */
-async function messageOf(source: FileSource): Promise<Uint8Array> {
-  const message = await source.read(SIGN_MAX_BYTES + 1);
-  if (message.length <= SIGN_MAX_BYTES) return message;
-  throw new Fault("too_large", `a file of more than ${SIGN_MAX_BYTES / 1_048_576} MiB is not signed whole`, {
-    hint: "--format ssh signs files of any size; or sign the file's hash",
-  });
-}
-
-async function sha512Of(source: FileSource): Promise<Uint8Array> {
-  const hash = createHash("sha512");
+/** The hash of what is left of a file, behind what was read of it already. */
+async function hashOf(
+  source: FileSource,
+  algorithm: "sha256" | "sha384" | "sha512",
+  first: Uint8Array = new Uint8Array(0),
+): Promise<Uint8Array> {
+  const hash = createHash(algorithm).update(first);
   for (;;) {
     const piece = await source.read(PIECE_BYTES);
     if (piece.length === 0) return new Uint8Array(hash.digest());
@@ -47,13 +43,37 @@ interface Made {
   readonly file?: string;
 }
 
+/** The public half of a key, and the type that it signs as. */
+async function pairOf(client: KeyholdClient, name: string) {
+  const got = await client.get({ name, version: null, reveal: false, fresh: false, save: false });
+  const { type, publicKey, keyId } = keyPair(got.info);
+  const blob = sshBlobOf(type, publicKey);
+  return { type, keyId, blob, signs: blob === null ? type : readSshBlob(blob).type };
+}
+
+/** Signs a file: one that is small is sent whole, of another its hash. */
+async function signed(client: KeyholdClient, source: FileSource, name: string, wanted: SignatureScheme | null) {
+  const first = await source.read(SIGN_MAX_BYTES + 1);
+  if (first.length <= SIGN_MAX_BYTES) return client.sign({ name, version: null, message: first, scheme: wanted });
+  const { keyId, signs } = await pairOf(client, name);
+  const scheme = schemeOf(signs, wanted);
+  const algorithm = hashOfScheme(scheme);
+  if (algorithm === null) {
+    throw new Fault("too_large", `an Ed25519 key signs files of at most ${SIGN_MAX_BYTES / 1_048_576} MiB whole`, {
+      hint: "--format ssh signs files of any size",
+    });
+  }
+  const message = await hashOf(source, algorithm, first);
+  return client.sign({ name: keyId, version: null, message, scheme, prehashed: true });
+}
+
 async function byKey(
   client: KeyholdClient,
   source: FileSource,
   input: { name: string; scheme: SignatureScheme | null; der: boolean },
 ): Promise<Made> {
   const { name, scheme: wanted, der } = input;
-  const made = await client.sign({ name, version: null, message: await messageOf(source), scheme: wanted });
+  const made = await signed(client, source, name, wanted);
   if (!der) return made;
   if (!made.scheme.startsWith("ecdsa-")) {
     throw new Fault("usage", `signatures by ${made.scheme} have no DER form`, { hint: "leave --format out" });
@@ -71,14 +91,12 @@ async function asSsh(
   const { namespace } = input;
   if (namespace === "" || Buffer.byteLength(namespace) > 256)
     throw new Fault("usage", "--namespace has 1 to 256 bytes");
-  const got = await client.get({ name: input.name, version: null, reveal: false, fresh: false, save: false });
-  const { type, publicKey, keyId } = keyPair(got.info);
-  const blob = sshBlobOf(type, publicKey);
+  const { type, keyId, blob, signs } = await pairOf(client, input.name);
   if (blob === null) {
     throw new Fault("bad_input", `ssh does not know keys of type "${type}"`, { hint: "ed25519, p256, p384, rsa, ssh" });
   }
-  const scheme = input.scheme ?? (readSshBlob(blob).type === "rsa" ? "rsa-pkcs1-sha512" : null);
-  const message = sshsigMessage(namespace, await sha512Of(source));
+  const scheme = input.scheme ?? (signs === "rsa" ? "rsa-pkcs1-sha512" : null);
+  const message = sshsigMessage(namespace, await hashOf(source, "sha512"));
   const made = await client.sign({ name: keyId, version: null, message, scheme });
   const signature = sshSignature(made.scheme, made.signature);
   return { signature, scheme: made.scheme, file: sshsigFile(blob, namespace, signature) };
@@ -110,9 +128,9 @@ export default defineCommand({
     out: { type: "string", hint: "FILE", description: "write the signature to a new file, as bytes (ssh: as text)" },
   },
   data: "{name, scheme, format, signatureHex, out?}",
-  details: `The key stays where it is. The whole file is signed, at most ${SIGN_MAX_BYTES / 1_048_576} MiB; with --format ssh its SHA-512, of any size.
-For the other end \`keyhold key public\` prints the public key. An RSA key signs by rsa-pss-sha256, rsa-pkcs1-sha256 and
-rsa-pkcs1-sha512; other keys know one scheme.`,
+  details: `The key stays where it is. A file may have any size, but by an Ed25519 key ${SIGN_MAX_BYTES / 1_048_576} MiB, and any size again with
+--format ssh. An RSA key signs by rsa-pss-sha256, rsa-pkcs1-sha256 and rsa-pkcs1-sha512; other keys know one scheme.
+For the other end \`keyhold key public\` prints the public key.`,
   examples: [
     ["keyhold key sign release/key --message-file app.tar --out app.tar.sig", "a signature for openssl, as bytes"],
     ["keyhold key sign release/ec --message-file app.tar --format der --out app.tar.sig", "by an ECDSA key"],

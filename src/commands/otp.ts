@@ -162,8 +162,8 @@ export const otpCodeCommand = defineCommand({
   },
   data: "{name, code, expiresAt?, periodS?}; with --copy without the code",
   details:
-    "Prints the code of now, or of the next counter. A counter is stored before its code is shown, so no code is ever " +
-    "shown twice.",
+    "Prints the code of now, or of the next counter. A counter is stored before its code is shown, so no code is shown " +
+    "twice; only while the server is away, another device may show the same one.",
   examples: [
     ["keyhold otp code web/mail", "the code, and how long it is good for"],
     ["keyhold otp code web/mail --copy", "onto the clipboard"],

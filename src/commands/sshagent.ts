@@ -61,7 +61,7 @@ async function confirmerOf(ctx: Context, profile: string, given: readonly string
   const ask: AskOwner | null = command && askByProgram(command, profile, checkDisplay(ctx.env));
   if (patterns.length > 0 && ask === null) {
     throw new Fault("bad_input", "--confirm needs a program that asks", {
-      hint: "set confirmCommand (docs/agent.md)",
+      hint: 'put "confirmCommand": "PROGRAM" into the file that keyhold config path names',
     });
   }
   return confirmer({ patterns, ask }, keys.list);

@@ -47,22 +47,29 @@ export default defineCommand({
       type: "boolean",
       description: "go on with a server that was restored from a backup, and give back what it lost",
     },
+    copies: { type: "boolean", description: "keep a copy of every value in the vault, for when the server is away" },
   },
   details:
+    "With --copies the vault keeps a copy of every value (parts of files aside), so that all of it can be read while the server is away; otherwise it has copies of what was stored from this device, and of what `get --save` kept. " +
     "With --accept-restore it asks, goes on with a server that was restored from a backup, and gives it back what it lost. What waited in the vault while the server was away goes there first; every command that reaches the server does that.",
-  data: "{revision, changed, sent, conflicts}; with --accept-restore {serverRevision, knownRevision, uploaded, removed, lost}, exit 10 if something is lost",
+  data: "{revision, changed, sent, conflicts}, with --copies copies: {kept, left}; with --accept-restore {serverRevision, knownRevision, uploaded, removed, lost}, exit 10 if something is lost",
   examples: [
     ["keyhold sync", "bring the vault up to the server's state"],
+    ["keyhold sync --copies", "everything can be read while the server is away"],
     ["keyhold sync --accept-restore", "after the operator restored a backup"],
   ],
   run: async (args, ctx) => {
     if (args.acceptRestore) return adopt(ctx);
     return withClient(ctx, async (client) => {
-      const { requestId, ...data } = await ctx.term.step("Synchronising", client.sync());
-      const { revision, changed, sent, conflicts } = data;
+      const { requestId, ...synced } = await ctx.term.step("Synchronising", client.sync());
+      const { revision, changed, sent, conflicts } = synced;
+      const copies = args.copies ? await ctx.term.step("Copying", client.keepCopies()) : null;
+      const data = copies === null ? synced : { ...synced, copies: { kept: copies.kept, left: copies.left } };
+      const copied =
+        copies === null ? "" : `, ${copies.kept} copied${copies.left > 0 ? `, no room for ${copies.left}` : ""}`;
       const sending = sent > 0 ? `, ${sent} sent` : "";
       const left = conflicts > 0 ? `\n${conflicts} ${conflicts === 1 ? "conflict" : "conflicts"}: keyhold status` : "";
-      return result(data, () => `revision ${revision}, ${changed} changed${sending}${left}`, { requestId });
+      return result(data, () => `revision ${revision}, ${changed} changed${sending}${copied}${left}`, { requestId });
     });
   },
 });

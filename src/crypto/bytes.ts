@@ -1,5 +1,3 @@
-import { timingSafeEqual } from "node:crypto";
-
 /** A source of uniform random bytes; a parameter wherever randomness is needed. */
 export type RandomSource = (length: number) => Uint8Array;
 
@@ -18,7 +16,9 @@ export function concat(...parts: readonly Uint8Array[]): Uint8Array {
 
 /** Compares in constant time; lengths are not hidden. */
 export function equalBytes(a: Uint8Array, b: Uint8Array): boolean {
-  return a.length === b.length && timingSafeEqual(a, b);
+  // as node:crypto has it, whose loading takes milliseconds that every command would pay
+  // biome-ignore lint/style/noRestrictedGlobals: neither randomness nor I/O
+  return a.length === b.length && crypto.timingSafeEqual(a, b);
 }
 
 /** Overwrites secrets with zeros; each buffer must belong to the caller. */

@@ -10,3 +10,9 @@ export const SIGNATURE_SCHEMES = [
 ] as const;
 export type SignatureScheme = (typeof SIGNATURE_SCHEMES)[number];
 export type EcdsaScheme = Extract<SignatureScheme, `ecdsa-${string}`>;
+
+/** The hash that a scheme signs; null for Ed25519, which signs the message itself. */
+export function hashOfScheme(scheme: SignatureScheme): "sha256" | "sha384" | "sha512" | null {
+  if (scheme === "ed25519") return null;
+  return scheme.endsWith("-sha384") ? "sha384" : scheme.endsWith("-sha512") ? "sha512" : "sha256";
+}

@@ -53,7 +53,9 @@ function sameInBitwarden(written: PlainItem, read: PlainItem): boolean {
   if (written.type === "totp" || written.type === "hotp") {
     const otp = (read.fields ?? []).find(({ kind }) => kind === "otp");
     const rest = (read.fields ?? []).filter((field) => field !== otp);
-    return sameOtp(otp?.value ?? "", before.toString()) && sameFields(written.fields ?? [], rest, facts);
+    // what is no URI as Bitwarden takes it stands in the notes
+    const same = otp === undefined ? before.equals(after) : sameOtp(otp.value, before.toString());
+    return same && sameFields(written.fields ?? [], rest, facts);
   }
   if (!sameFields(written.fields ?? [], read.fields ?? [], facts)) return false;
   if (before.equals(after)) return true;

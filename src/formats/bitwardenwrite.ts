@@ -97,8 +97,16 @@ interface ItemBody {
 function contentJson(item: PlainItem, take: Take, lose: (what: string) => void): ItemBody {
   const value = utf8Text(item.value);
   if (value === null || item.type === "file") {
+    const notes = Buffer.from(item.value).toString("base64");
+    if (notes.length > DEFAULTS.secretBytes) {
+      const why = `a note has at most ${DEFAULTS.secretBytes} bytes, and it stands there in base64`;
+      throw new Fault("bad_input", `cannot write "${item.name}" as bitwarden`, {
+        why,
+        hint: "--skip-unsupported leaves it out",
+      });
+    }
     lose(`that its type is ${item.type}: written as a note in base64`);
-    return noteJson(Buffer.from(item.value).toString("base64"));
+    return noteJson(notes);
   }
   switch (item.type) {
     case "login":

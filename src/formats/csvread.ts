@@ -118,6 +118,7 @@ function planOf(header: readonly string[], map: ReadonlyMap<string, string>): Pl
     const target = Object.hasOwn(SYNONYMS, key) ? SYNONYMS[key] : undefined;
     return { target: target ?? `field:${name.trim()}`, header: name };
   });
+  secondsAsFields(columns);
   const has = (one: Target) => columns.some(({ target }) => target === one);
   if (!has("name") || !(has("value") || has("value-base64"))) {
     throw unreadable(
@@ -127,6 +128,17 @@ function planOf(header: readonly string[], map: ReadonlyMap<string, string>): Pl
     );
   }
   return { columns, own: false, program: null };
+}
+
+/** What a secret has once: a second column of it is kept beside, not in the place of the first. */
+const ONCE: readonly Target[] = ["name", "folder", "type", "value", "value-base64", "created", "expires", "otp"];
+
+function secondsAsFields(columns: Column[]): void {
+  const seen = new Set<Target>();
+  for (const [i, { target, header }] of columns.entries()) {
+    if (seen.has(target)) columns[i] = { target: `field:${header.trim()}:hidden`, header };
+    else if (ONCE.includes(target)) seen.add(target);
+  }
 }
 
 function ownColumn(header: string): Column {

@@ -57,14 +57,21 @@ export function writeDotenv(items: readonly PlainItem[]): Written {
     owners.set(variable, name);
     for (const field of fields) lost.push({ what: `"${name}": field "${field.name}"` });
     const text = type === "file" ? null : utf8Text(value);
-    const line = text === null ? null : assignment(variable, text);
+    const able = text !== null && text !== "" && !text.includes("\0");
+    const line = able ? assignment(variable, text) : null;
     if (line !== null) return line;
     throw new Fault("bad_input", `cannot write "${name}" as dotenv: such files cannot hold its value`, {
-      why: text === null ? "it is not text" : "its quotation marks or line ends cannot be written",
-      hint: "leave it out, or use --to json",
+      why: whyNot(text),
+      hint: "--skip-unsupported leaves it out; --to json holds it",
     });
   });
   return { file: utf8Bytes(lines.join("")), lost };
+}
+
+function whyNot(text: string | null): string {
+  if (text === "") return "it has fields alone";
+  if (text === null || text.includes("\0")) return "it is not text";
+  return "its quotation marks or line ends cannot be written";
 }
 
 /** The variable for a name: `db/password` is `DB_PASSWORD`. */

@@ -1,6 +1,6 @@
 import { wipe } from "../crypto/bytes.ts";
 import { Fault } from "../errors.ts";
-import { type Field, isDay } from "../protocol/content.ts";
+import { checkFileFields, type Field, isDay } from "../protocol/content.ts";
 import { DEFAULTS } from "../protocol/defaults.ts";
 import type { SecretType } from "../protocol/secrettype.ts";
 import { encodeRecord } from "../wire/content.ts";
@@ -193,8 +193,10 @@ function itemsOf(format: string, name: string, draft: Draft): Made {
       lost.push(`the whole of it: a file has at most ${DEFAULTS.fileBytes} bytes`);
       return none;
     }
-    for (const { name: unkept } of fields) lost.push(`field "${unkept}" of a file`);
-    fields = [];
+    if (fields.length > 0 && !fitFile(fields)) {
+      for (const { name: unkept } of fields) lost.push(`field "${unkept}" of a file`);
+      fields = [];
+    }
   }
   const spilled: { field: string; value: Uint8Array }[] = [];
   while (type !== "file" && fields.length > 0 && !fits(value, fields)) {
@@ -211,6 +213,16 @@ function itemsOf(format: string, name: string, draft: Draft): Made {
     ...(draft.expiresAt ? { expiresAt: draft.expiresAt } : {}),
   };
   return { item: value.length === 0 && fields.length === 0 ? null : item, shared, spilled, lost };
+}
+
+function fitFile(fields: readonly Field[]): boolean {
+  try {
+    checkFileFields(fields);
+    return true;
+  } catch (error) {
+    if (error instanceof Fault && error.code === "too_large") return false;
+    throw error;
+  }
 }
 
 /** True where value and fields fit one secret; counted roughly first, since most are small. */

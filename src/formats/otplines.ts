@@ -62,7 +62,11 @@ export function otpUris(
     const otp = fields.find(({ kind }) => kind === "otp");
     const own = type === "totp" || type === "hotp";
     const uri = own ? utf8Text(value) : (otp?.value ?? null);
-    if (uri === null) throw new Fault("bad_input", `cannot write "${name}" as ${format}: it has no one-time password`);
+    if (uri === null) {
+      throw new Fault("bad_input", `cannot write "${name}" as ${format}: it has no one-time password`, {
+        hint: "--skip-unsupported leaves it out",
+      });
+    }
     if (!own) lost.push({ what: `"${name}": all but its one-time password` });
     else if (fields.length > 0) lost.push({ what: `"${name}": its fields` });
     return { name, uri };

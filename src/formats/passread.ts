@@ -5,7 +5,7 @@ import { DEFAULTS } from "../protocol/defaults.ts";
 import { plainEnvironment } from "../wire/environment.ts";
 import type { IdentityList } from "./agearchive.ts";
 import type { Asks } from "./foreign.ts";
-import { type Draft, gather } from "./gathering.ts";
+import { contained, type Draft, gather } from "./gathering.ts";
 import { type ReadResult, unreadable } from "./item.ts";
 import { passDraft } from "./passentry.ts";
 import { type PassFile, walkPassTree } from "./passwalk.ts";
@@ -29,7 +29,7 @@ const GPG_VARIABLES = [
 /** Reads the tree of pass, gopass or passage. @throws Fault bad_input, too_large, wrong_password */
 export async function readPassTree(source: Uint8Array | string, asks: Asks): Promise<ReadResult> {
   if (typeof source !== "string") throw unreadable(FORMAT, "it is a file, not the directory of a store");
-  const { files, lost } = await walkPassTree(source);
+  const { files, lost } = await contained(FORMAT, () => walkPassTree(source));
   const openers = await openersOf(files, asks);
   const drafts: (Draft | null)[] = files.map(() => null);
   try {

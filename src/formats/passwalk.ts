@@ -81,10 +81,10 @@ function tooLarge(why: string): Fault {
 
 async function linked(base: string, at: string, shown: string): Promise<string> {
   const target = await realpath(at).catch(() => null);
-  if (target?.startsWith(base + sep)) return target;
+  if (target === base || target?.startsWith(base + sep)) return target;
   throw unreadable(
     FORMAT,
-    `"${shown}" is a link that leaves the tree`,
+    `"${shown}" is a link that ${target === null ? "leads nowhere" : "leaves the tree"}`,
     "remove the link, or put the file in its place",
   );
 }

@@ -59,6 +59,18 @@ export function checkFields(fields: readonly Field[]): void {
   }
 }
 
+/** Bytes of a file's fields as JSON: they go to the server in one request with its last part. */
+const FILE_FIELDS_BYTES = 16_384;
+
+/** Refuses fields that a file cannot have (docs/protocol.md §5.11). @throws Fault bad_input, too_large */
+export function checkFileFields(fields: readonly Field[]): void {
+  checkFields(fields);
+  if (Buffer.byteLength(JSON.stringify(fields)) <= FILE_FIELDS_BYTES) return;
+  throw new Fault("too_large", `the fields of a file have at most ${FILE_FIELDS_BYTES} bytes`, {
+    hint: "keep them as a secret of type note",
+  });
+}
+
 function refused(why: string): Fault {
   return new Fault("bad_input", `cannot keep these fields: ${why}`);
 }

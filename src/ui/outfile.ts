@@ -40,12 +40,16 @@ function cannotWrite(path: string, error: unknown): Fault {
   const code = errnoOf(error);
   if (code === "EEXIST") return existsAlready(path);
   if (code === "ENOENT" || code === "ENOTDIR") return noDirectory(path);
-  return new Fault("storage", `cannot write ${JSON.stringify(path)}`, { why: code ?? "unknown" });
+  const why = code === "ENOSPC" || code === "EDQUOT" ? "the disk is full" : (code ?? "unknown");
+  return new Fault("storage", `cannot write ${JSON.stringify(path)}`, { why });
 }
 
 function existsAlready(path: string, hint = "choose another file"): Fault {
   return new Fault("exists", `${JSON.stringify(path)} exists`, { hint });
 }
+
+const takenHint = (force: boolean | null): string =>
+  force === null ? "choose another file" : "choose another file, or --force";
 
 function noDirectory(path: string): Fault {
   return new Fault("not_found", `there is no directory for ${JSON.stringify(path)}`, { hint: "choose another file" });
@@ -107,7 +111,8 @@ export interface OutFile {
   readonly path: string;
   /** Permission bits, whatever the umask is. */
   readonly mode: number;
-  readonly force: boolean;
+  /** Null: the command offers no such flag. */
+  readonly force: boolean | null;
 }
 
 /**
@@ -115,7 +120,7 @@ export interface OutFile {
  *
  * @throws Fault usage, exists, denied (a link or no regular file in the way), not_found (no directory)
  */
-export function outFile(args: { out: string | null; mode: string | null; force: boolean }): OutFile | null {
+export function outFile(args: { out: string | null; mode: string | null; force: boolean | null }): OutFile | null {
   if (args.out === null || args.out === "-") {
     if (args.mode !== null || args.force) {
       throw new Fault("usage", `${args.force ? "--force" : "--mode"} needs --out`, { hint: "--out FILE" });
@@ -150,7 +155,7 @@ function checkTarget({ path, force }: OutFile): void {
       hint: "choose another file; --out - is stdout",
     });
   }
-  if (!force) throw existsAlready(path, "choose another file, or --force");
+  if (!force) throw existsAlready(path, takenHint(force));
 }
 
 function inTheWay(path: string): Stats | undefined {
@@ -257,7 +262,7 @@ function giveName(temp: string, file: OutFile): void {
   try {
     linkSync(temp, file.path);
   } catch (error) {
-    if (errnoOf(error) === "EEXIST") throw existsAlready(file.path, "choose another file, or --force");
+    if (errnoOf(error) === "EEXIST") throw existsAlready(file.path, takenHint(file.force));
     // a file system without hard links
     checkTarget(file);
     renameSync(temp, file.path);

@@ -1,7 +1,6 @@
-import { isatty } from "node:tty";
 import { toBase64url } from "../crypto/bytes.ts";
 import { Fault } from "../errors.ts";
-import { BrokenPipe, writeAll } from "./process.ts";
+import { BrokenPipe, isTerminal, writeAll } from "./process.ts";
 import { table } from "./table.ts";
 import { type ColorMode, paint, plain, safeLines, wantsColor } from "./text.ts";
 
@@ -100,12 +99,12 @@ export interface OutputOptions {
 export function createOutput(options: OutputOptions): Output {
   const { json, quiet, verbose, color, env, form = "table" } = options;
   const write = options.write ?? writeAll;
-  const colorOf = (fd: 1 | 2) => wantsColor(color, env, isatty(fd));
+  const colorOf = (fd: 1 | 2) => wantsColor(color, env, isTerminal(fd));
   const put = (fd: 1 | 2, text: string) => write(fd, new TextEncoder().encode(text));
   const putLines = (fd: 1 | 2, text: string) => {
     if (text !== "") put(fd, `${safeLines(text, colorOf(fd))}\n`);
   };
-  const widthNow = () => (isatty(1) ? process.stdout.columns || 80 : null);
+  const widthNow = () => (isTerminal(1) ? process.stdout.columns || 80 : null);
   return {
     json,
     quiet,
@@ -114,17 +113,17 @@ export function createOutput(options: OutputOptions): Output {
       return widthNow();
     },
     get animated() {
-      return !quiet && !json && env["TERM"] !== "dumb" && isatty(2);
+      return !quiet && !json && env["TERM"] !== "dumb" && isTerminal(2);
     },
     result(done) {
       const requestId = done.requestId ?? undefined;
       if (json) put(1, `${jsonText({ v: 1, data: done.data, requestId })}\n`);
-      else if (done.rows !== null && form !== "table") put(1, listText(done.rows, form, isatty(1)));
-      else if (done.bare && !isatty(1)) put(1, `${done.human(null)}\n`);
+      else if (done.rows !== null && form !== "table") put(1, listText(done.rows, form, isTerminal(1)));
+      else if (done.bare && !isTerminal(1)) put(1, `${done.human(null)}\n`);
       else putLines(1, done.human(widthNow()));
     },
     pageable(done) {
-      const fits = json || form !== "table" || !done.paged || done.bare || !isatty(1);
+      const fits = json || form !== "table" || !done.paged || done.bare || !isTerminal(1);
       return fits ? null : `${safeLines(done.human(widthNow()), colorOf(1))}\n`;
     },
     jsonLine: (value) => put(1, `${jsonText(value)}\n`),

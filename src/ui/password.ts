@@ -1,5 +1,4 @@
 import { closeSync, constants, fstatSync, openSync, readSync } from "node:fs";
-import { isatty } from "node:tty";
 import { wipe } from "../crypto/bytes.ts";
 import { Fault } from "../errors.ts";
 import { DEFAULTS } from "../protocol/defaults.ts";
@@ -196,7 +195,6 @@ async function rawValue(
 
 /** True for a pipe, socket or file with content: a terminal, a closed stdin or /dev/null is nobody's value. */
 export function stdinHasInput(): boolean {
-  if (isatty(0)) return false;
   try {
     return !fstatSync(0).isCharacterDevice();
   } catch {

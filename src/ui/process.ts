@@ -1,4 +1,4 @@
-import { closeSync, writeSync } from "node:fs";
+import { closeSync, fstatSync, writeSync } from "node:fs";
 import { Fault } from "../errors.ts";
 import { libc } from "../wire/libc.ts";
 
@@ -47,6 +47,16 @@ export function writeAll(fd: number, bytes: Uint8Array): void {
       }
     }
   }
+}
+
+/** isatty(3); what tells it is loaded for what may be a terminal alone, since that takes milliseconds. */
+export function isTerminal(fd: number): boolean {
+  try {
+    if (process.platform !== "win32" && !fstatSync(fd).isCharacterDevice()) return false;
+  } catch {
+    return false;
+  }
+  return process.getBuiltinModule("node:tty").isatty(fd);
 }
 
 /** Closes a descriptor, ignoring that it may be closed already. */

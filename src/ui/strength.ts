@@ -65,10 +65,17 @@ async function load(): Promise<Estimator> {
   return (password, known) => zxcvbn.check(password, known);
 }
 
-/** Begins to load the word lists, so that they are there when the password is typed. */
-export function prepareStrength(): void {
+function loaded(): Promise<Estimator> {
   estimator ??= load();
-  estimator.catch(() => undefined);
+  return estimator;
+}
+
+/** After this a question is shown: unpacking the lists before it would keep it back. */
+const SHOWN_MS = 150;
+
+/** Begins to load the word lists once the question for a password is shown, so that they are there when it is typed. */
+export function prepareStrength(): void {
+  setTimeout(() => void loaded().catch(() => undefined), SHOWN_MS).unref();
 }
 
 /**
@@ -77,8 +84,7 @@ export function prepareStrength(): void {
  * @param known What an attacker knows of its owner: the account's name, the server's host.
  */
 export async function strengthOf(password: string, known: readonly string[] = []): Promise<Strength> {
-  prepareStrength();
-  const estimate = await (estimator ?? load());
+  const estimate = await loaded();
   const words = [...new Set([...known, ...known.flatMap((one) => one.split(/[^\p{L}\p{N}]+/u))])];
   const { guessesLog10, feedback } = estimate(
     password.slice(0, LOOKED_AT),

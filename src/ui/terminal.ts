@@ -1,5 +1,5 @@
 import { openSync } from "node:fs";
-import { ReadStream, WriteStream } from "node:tty";
+import type { ReadStream, WriteStream } from "node:tty";
 import { Fault } from "../errors.ts";
 import { libc } from "../wire/libc.ts";
 import type { Output } from "./output.ts";
@@ -303,7 +303,9 @@ function opener(device: string): () => Opened {
   return () => {
     if (opened === null || opened.input.destroyed) {
       const [inputFd, outputFd] = [openSync(device, "r"), openSync(device, "w")];
-      opened = { input: new ReadStream(inputFd), output: new WriteStream(outputFd), outputFd };
+      // loaded for questions alone: it takes milliseconds
+      const tty = process.getBuiltinModule("node:tty");
+      opened = { input: new tty.ReadStream(inputFd), output: new tty.WriteStream(outputFd), outputFd };
       asked = opened.input;
       askedFd = inputFd;
     }

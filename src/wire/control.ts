@@ -1,8 +1,8 @@
 import { join } from "node:path";
 import { Fault, isErrorCode } from "../errors.ts";
 import type { IncarnationId, UserId } from "../ids.ts";
+import { accountName } from "./accountname.ts";
 import { bool, type Codec, decodeJson, encodeJson, id, list, nullable, oneOf, struct, text, u53 } from "./codec.ts";
-import { accountName } from "./records.ts";
 
 function op<I, O>(input: Codec<I>, output: Codec<O>): { readonly input: Codec<I>; readonly output: Codec<O> } {
   return { input, output };

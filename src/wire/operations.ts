@@ -1,9 +1,9 @@
 import type { IncarnationId, KeyId, RequestId, SessionId, UserId } from "../ids.ts";
 import { DEFAULTS } from "../protocol/defaults.ts";
 import { bodyHash } from "../protocol/state.ts";
+import { accountName } from "./accountname.ts";
 import { bool, bytes, type Codec, id, type Json, list, nullable, oneOf, struct, text, u53, uint } from "./codec.ts";
 import {
-  accountName,
   hash32,
   headSummary,
   inviteCode,

@@ -1,4 +1,3 @@
-import { Fault } from "../errors.ts";
 import type { DeviceId, IncarnationId, KeyId, RequestId, SessionId, UserId } from "../ids.ts";
 import type { AuditEntry, SaltedEntry } from "../protocol/audit.ts";
 import { DEFAULTS } from "../protocol/defaults.ts";
@@ -11,18 +10,6 @@ import { bytes, type Codec, id, list, nullable, oneOf, struct, text, u53, uint }
 
 export const hash32 = bytes({ length: 32 });
 export const signature = bytes({ length: 64 });
-
-const nameText = text({ min: 1, max: DEFAULTS.accountNameBytes, pattern: /^[^\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+$/u });
-
-/** Account name: NFC, 1 to 128 bytes, no control characters. One of another form looks the same and is refused. */
-export const accountName: Codec<string> = {
-  decode: (value, path) => {
-    const name = nameText.decode(value, path);
-    if (name !== name.normalize("NFC")) throw new Fault("bad_input", `${path || "body"} must be in normal form C`);
-    return name;
-  },
-  encode: nameText.encode,
-};
 
 export const inviteCode = text({ min: 1, max: 64, pattern: /^[0-9A-Z-]+$/ });
 

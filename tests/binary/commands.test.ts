@@ -59,7 +59,7 @@ const COMMANDS: Readonly<Record<string, Expected>> = {
   "agent status": { argv: [], fresh: 4, locked: 0, unlocked: 0 },
   doctor: same([], 0),
   "git-credential": same(["get"], 2),
-  "otp add": same(["code", "--in-file", "VALUE"], 2),
+  "otp add": keyed("code", "--in-file", "VALUE"),
   "otp code": { argv: ["nothing"], fresh: 4, locked: 4, unlocked: 3 },
   "otp qr": { argv: ["nothing"], fresh: 4, locked: 4, unlocked: 3 },
   generate: keyed("made"),

@@ -8,6 +8,7 @@ import {
   readFileSync,
   rmSync,
   statSync,
+  symlinkSync,
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
@@ -207,7 +208,77 @@ describe("archives", () => {
   });
 });
 
+test("a large file keeps its time of creation, fields and expiry, and they are compared", async () => {
+  const value = Buffer.alloc(100_000, 7).toString("base64url");
+  const fields = [{ name: "notes", kind: "text", value: "one" }];
+  const times = { createdAt: "2020-01-02T03:04:05.678Z", expiresAt: "2031-01-31T00:00:00.000Z" };
+  const large = { name: "large", type: "file", valueB64: value, tags: ["t"], fields, ...times };
+  const pathOf = (name: string, ...items: unknown[]) =>
+    world.file(name, JSON.stringify({ keyhold: "export", v: 2, items }));
+  const to = await localHome("large-whole");
+  const path = pathOf("large.json", large);
+  expect((await to.ok(["import", path])).data.imported).toBe(1);
+  expect(await contentOf(to)).toEqual([large]);
+  const { data } = await to.ok(["list"]);
+  expect((await to.ok(["get", "large"])).data.origin).toBe("imported:json");
+  expect((await to.ok(["import", path])).data).toMatchObject({ imported: 0, skipped: 1 });
+  expect((await to.ok(["list"])).data).toEqual(data);
+  const other = { ...large, fields: [{ name: "notes", kind: "text", value: "two" }], expiresAt: null };
+  expect((await to.ok(["import", pathOf("other.json", other)])).data).toMatchObject({ imported: 1, skipped: 0 });
+  expect(await contentOf(to)).toEqual([other]);
+  const wordy = { ...large, fields: [{ name: "notes", kind: "text", value: "x".repeat(20_000) }] };
+  const small = { name: "small", type: "note", value: "v", tags: [], createdAt: null, fields: [], expiresAt: null };
+  await to.fails(2, ["import", pathOf("wordy.json", small, wordy)]);
+  expect(await contentOf(to)).toEqual([other]);
+});
+
+test("--skip-unsupported leaves out what a format cannot hold of a type that it can, and says so", async () => {
+  const from = await localHome("unsupported");
+  const field = (name: string, kind: string, value: string) => ({ name, kind, value });
+  const uri = "otpauth://totp/x?secret=JBSWY3DPEHPK3PXP";
+  const one = (name: string, type: string, value: object, ...fields: object[]) => ({
+    ...{ name, type, ...value, tags: [], createdAt: null, fields, expiresAt: null },
+  });
+  const items = [
+    one("a/otp", "login", { value: "pw" }, field("otp", "otp", uri)),
+    one("b/plain", "login", { value: 'it\'s "a" `b`' }),
+    one("c/fields", "login", { value: "" }, field("user", "text", "ada")),
+    one("d/zero", "password", { value: "\0" }),
+    one("e/bytes", "bytes", { valueB64: Buffer.alloc(60_000, 255).toString("base64url") }),
+    one("f/file", "file", { valueB64: "_w" }, field("notes", "text", "of a file")),
+  ];
+  await from.ok(["import", world.file("unsupported.json", JSON.stringify({ keyhold: "export", v: 2, items }))]);
+  const kept = { otpauth: ["a/otp"], dotenv: ["a/otp"], bitwarden: ["a/otp", "b/plain", "c/fields", "d/zero"] };
+  for (const [format, names] of Object.entries(kept)) {
+    const path = world.file(`unsupported.${format}`);
+    const all = ["export", "--all", "--to", format, "--out", path];
+    await from.fails(2, all);
+    const done = await from.run([...all, "--skip-unsupported", "--json"]);
+    expect([format, done.code]).toEqual([format, 10]);
+    const { count, lost } = JSON.parse(done.out).data;
+    expect([format, count]).toEqual([format, names.length]);
+    for (const { name } of items.filter((item) => !names.includes(item.name))) expect(lost.join()).toContain(name);
+  }
+  const bare = ["export", "b/plain", "--to", "otpauth", "--skip-unsupported", "--out", world.file("bare.txt")];
+  expect((await from.fails(2, bare)).message).toBe("there is nothing to export as otpauth");
+  const again = await localHome("unsupported-again");
+  const table = world.file("unsupported.csv");
+  await from.ok(["export", "--all", "--to", "csv", "--out", table]);
+  await again.ok(["import", table]);
+  expect((await contentOf(again)).map(({ createdAt: _, ...rest }) => rest)).toEqual(
+    (await contentOf(from)).map(({ createdAt: _, ...rest }) => rest),
+  );
+});
+
 describe("import", () => {
+  test("a path that leads nowhere is told as such", async () => {
+    const loop = world.file("loop");
+    symlinkSync(loop, loop);
+    await home.fails(5, ["import", loop]);
+    await home.fails(5, ["import", `${loop}/x`]);
+    await home.fails(5, ["import", "a".repeat(5_000)]);
+  });
+
   test("--dry-run shows what maps where and what is lost, and changes nothing", async () => {
     const before = await contentOf(home);
     const shown = await home.run(["import", BITWARDEN, "--dry-run", "--prefix", "dry/"]);

@@ -162,7 +162,7 @@ describe("the first run at a terminal", () => {
     // the usual port may be somebody else's
     const taken = await serve(mkdirOf("other-server"), ["--listen", "127.0.0.1:0"]);
     mkdirSync(join(home.dir, "config"), { recursive: true });
-    writeFileSync(join(home.dir, "config", "config.toml"), `listen = "127.0.0.1:${taken.port}"\n`);
+    writeFileSync(join(home.dir, "config", "config.json"), JSON.stringify({ listen: `127.0.0.1:${taken.port}` }));
     const ran = await play(home, [
       where("here"),
       { expect: "Name of your account", type: `hosts${ENTER}` },

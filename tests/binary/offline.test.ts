@@ -47,6 +47,10 @@ test("reads come from the vault and say how old it is; writes wait and go out wi
     expect((await one.ok(["rename", "db/url", "db/dsn"])).data.queued).toBe(true);
     expect((await one.ok(["tag", "db/dsn", "--add", "live"])).code).toBe(10);
     expect((await one.ok(["generate", "made"])).code).toBe(10);
+    const { checks } = (await one.ok(["doctor"])).data;
+    expect(checks).toContainEqual(
+      expect.objectContaining({ check: "sync", state: "warn", detail: expect.stringMatching(/^\d+ changes wait/) }),
+    );
     // two processes of one home at once
     const both = await Promise.all([
       one.ok(["store", "p1"], { stdin: "1" }),

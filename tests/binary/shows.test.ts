@@ -150,7 +150,7 @@ describe("values", () => {
     const before = await laptop.ok(["list"]);
     expect((await laptop.fails(2, ["store", "empty"], { stdin: [] })).code).toBe("bad_input");
     expect((await laptop.fails(2, ["store", "empty", "--in-file", world.file("empty", "")])).code).toBe("bad_input");
-    const large = await laptop.fails(2, ["store", "large"], { stdin: new Uint8Array(65_537) });
+    const large = await laptop.fails(2, ["store", "large", "--type", "bytes"], { stdin: new Uint8Array(65_537) });
     expect(large.code).toBe("too_large");
     expect((await laptop.ok(["list"])).data.items).toEqual(before.data.items);
   });

@@ -1,4 +1,7 @@
-import { readFileSync, statSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, relative } from "node:path";
+import { environment } from "./world.ts";
 
 /** All bytes of all files below a directory, by path. */
 export function filesBelow(dir: string): { path: string; mode: number; bytes: Buffer }[] {
@@ -28,4 +31,37 @@ export function traces(text: string): Buffer[] {
     utf16,
     ...[...encoded, raw.toString("hex"), raw.toString("hex").toUpperCase()].map((form) => Buffer.from(form)),
   ];
+}
+
+const PROJECT = join(import.meta.dir, "..", "..");
+
+/**
+ * Runs a command from the sources and gives the modules that it loaded, relative to the project, with its exit code:
+ * the executable is made of the same ones.
+ */
+export async function modulesOf(
+  home: string,
+  argv: readonly string[],
+): Promise<{ readonly code: number; readonly modules: readonly string[] }> {
+  const dir = mkdtempSync(join(tmpdir(), "keyhold-modules-"));
+  const [preload, list] = [join(dir, "preload.ts"), join(dir, "modules.json")];
+  try {
+    writeFileSync(
+      preload,
+      `import { writeFileSync } from "node:fs";
+process.on("exit", () => writeFileSync(${JSON.stringify(list)}, JSON.stringify(Object.keys(require.cache))));`,
+    );
+    const child = Bun.spawn([process.execPath, "--preload", preload, join(PROJECT, "src", "main.ts"), ...argv], {
+      env: environment(home),
+      cwd: home,
+      stdin: "ignore",
+      stdout: "ignore",
+      stderr: "ignore",
+    });
+    const code = await child.exited;
+    const all = JSON.parse(readFileSync(list, "utf8")) as string[];
+    return { code, modules: all.filter((path) => path !== preload).map((path) => relative(PROJECT, path)) };
+  } finally {
+    rmSync(dir, { recursive: true, force: true });
+  }
 }

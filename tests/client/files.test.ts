@@ -55,6 +55,19 @@ const parts = (device: TestDevice = ada, status = "live") =>
   );
 
 describe("files", () => {
+  test("of any size take fields of up to 16 KiB, and no more", async () => {
+    const fields = [{ name: "notes", kind: "text" as const, value: "x".repeat(16_300) }];
+    for (const size of [35_999, 36_000, 36_001, 40_000, 61_441]) {
+      await storeWholeFile(client, file(bytes(size), { fields }));
+      const got = await read();
+      expect([size, got.size, got.fields]).toEqual([size, size, fields]);
+    }
+    const more = [...fields, { name: "more", kind: "text" as const, value: "x".repeat(60) }];
+    for (const size of [10, 61_441]) {
+      await rejected(storeWholeFile(client, file(bytes(size), { fields: more })), "too_large");
+    }
+  });
+
   test("come back as they were stored, whatever their size", async () => {
     const sizes = [
       1,

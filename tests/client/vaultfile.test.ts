@@ -23,6 +23,7 @@ import {
   readVaultFile,
   removeVaultFile,
   replaceVaultFile,
+  vaultGeneration,
   withVaultLock,
   writePending,
 } from "../../src/client/vaultfile.ts";
@@ -136,6 +137,33 @@ describe("one process", () => {
     const next = writeVault({ ...vault, generation: 1 }, utf8("1"), random);
     await expect(replaceVaultFile(path, next, { expectGeneration: 1 })).rejects.toMatchObject({ code: "corrupt" });
     expect(contents(path)).toEqual(bytes);
+  });
+
+  test("the generation is read from the header alone: damage there and a cut tell, damage behind it does not", async () => {
+    expect(vaultGeneration(path)).toBeNull();
+    const bytes = await begin();
+    expect(vaultGeneration(path)).toBe(1);
+    const large = writeVault({ ...vault, generation: 1 }, new Uint8Array(100_000), random);
+    await replaceVaultFile(path, large, { expectGeneration: 1 });
+    expect(vaultGeneration(path)).toBe(2);
+    for (const [at, code] of [
+      [0, "corrupt"],
+      [215, "corrupt"],
+      [260, "corrupt"],
+      [50_000, null],
+    ] as const) {
+      const damaged = new Uint8Array(large);
+      damaged[at] = (damaged[at] ?? 0) ^ 1;
+      writeFileSync(path, damaged);
+      if (code === null) expect(vaultGeneration(path)).toBe(2);
+      else expect(() => vaultGeneration(path)).toThrow(expect.objectContaining({ code }));
+    }
+    for (const cut of [0, 100, 300, 420, large.length - 1]) {
+      writeFileSync(path, large.subarray(0, cut));
+      expect(() => vaultGeneration(path)).toThrow(expect.objectContaining({ code: "corrupt" }));
+    }
+    writeFileSync(path, bytes);
+    expect(vaultGeneration(path)).toBe(1);
   });
 
   test("wrong password, damage, truncation: the file stays as it is", async () => {

@@ -79,9 +79,7 @@ test("every flag that the page names exists", () => {
 });
 
 test("the table of exit codes has every exit of an error", () => {
-  const codes = [...page.matchAll(/\| (\d+) \|/g)].map(([, code]) => Number(code));
+  const codes = [...page.matchAll(/\| (\d+) +\|/g)].map(([, code]) => Number(code));
   const exits = errorTable().map(({ exit }) => exit);
-  expect(
-    [...new Set(exits)].filter((exit) => exit < 126 && !codes.includes(exit) && !page.includes(`| ${exit} |`)),
-  ).toEqual([]);
+  expect([...new Set(exits)].filter((exit) => exit < 126 && !codes.includes(exit))).toEqual([]);
 });

@@ -83,5 +83,5 @@ test("every other line of keyhold on the page has words and flags that it takes"
 test("the page names the service's command, the socket and the limit that there are", () => {
   expect(blocks("ini")[0]).toContain("ExecStart=/usr/local/bin/keyhold ssh-agent\n");
   expect(page).toContain("$XDG_RUNTIME_DIR/keyhold/ssh-agent-default.sock");
-  expect(page).toContain(`A file of more than ${SIGN_MAX_BYTES / 1_048_576} MiB`);
+  expect(page).toContain(`Ed25519 signs at most ${SIGN_MAX_BYTES / 1_048_576} MiB`);
 });

@@ -261,6 +261,30 @@ describe("writing", () => {
     }
   }, 30_000);
 
+  test("a one-time password that is no URI as Bitwarden takes it becomes a note, and is compared as one", async () => {
+    const uri = "otpauth://totp/x?secret=JBSWY3DPEHPK3PXP";
+    for (const value of [`${uri}\n`, "JBSWY3DPEHPK3PXP", "otpauth://hotp/x?secret=JBSWY3DP&counter=9007199254740993"]) {
+      const otp: PlainItem = { name: "a", type: "totp", value: utf8(value), tags: [], createdAt: null };
+      const { file } = await writeWith(bitwarden, [otp]);
+      const { items } = await readWith(bitwarden, file);
+      expect([items[0]?.type, text(items[0]?.value ?? new Uint8Array(0))]).toEqual(["note", value]);
+      expect(bitwarden.same?.(otp, items[0] as PlainItem)).toBe(true);
+    }
+  });
+
+  test("bytes that no note holds in base64 are refused by name", async () => {
+    const large: PlainItem = {
+      name: "a/b",
+      type: "bytes",
+      value: new Uint8Array(49_153).fill(255),
+      tags: [],
+      createdAt: null,
+    };
+    const fault = await writeWith(bitwarden, [large]).catch((error: unknown) => error);
+    expect(fault).toMatchObject({ code: "bad_input", message: 'cannot write "a/b" as bitwarden' });
+    expect((await writeWith(bitwarden, [{ ...large, value: large.value.subarray(1) }])).lost).toHaveLength(1);
+  });
+
   test("the comparison notices another value, field, name and time", async () => {
     const one: PlainItem = {
       name: "a",

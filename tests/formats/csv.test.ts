@@ -151,6 +151,17 @@ describe("other tables", () => {
     expect((await refusal(csv, utf8(TABLE))).hint).toContain("--map");
   });
 
+  test("a second column of the name or the value is kept beside the first, and nothing is dropped", async () => {
+    const { items, lost } = await readWith(csv, utf8("name,password,password,Secret,title\na,b,c,d,e\n"));
+    expect(items.map(({ name, value }) => [name, text(value)])).toEqual([["a", "b"]]);
+    expect(items[0]?.fields).toEqual([
+      { name: "password", kind: "hidden", value: "c" },
+      { name: "Secret", kind: "hidden", value: "d" },
+      { name: "title", kind: "hidden", value: "e" },
+    ]);
+    expect(lost).toEqual([]);
+  });
+
   test("line ends of all systems, a byte-order mark, empty lines", async () => {
     for (const end of ["\n", "\r\n", "\r"]) {
       const file = `\ufeffname,value${end}a,"1"${end}${end}b,2`;

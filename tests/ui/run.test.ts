@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { become, childEnvironment, findCommand, isUnsafeVariable } from "../../src/ui/run.ts";
+import { become, cannotSpawn, childEnvironment, findCommand, isUnsafeVariable } from "../../src/ui/run.ts";
 import { FIXTURE, lastError, onTerminal, run, shell, withDirectory } from "../cli/support.ts";
 
 const fixture = (argv: readonly string[], options = {}) => run(["run", ...argv], { script: FIXTURE, ...options });
@@ -22,6 +22,11 @@ test("a clean one has what a program needs to find its way, and what is added", 
   });
 });
 
+test("a script without a first line that names its interpreter is said to be one", () => {
+  const { exit, fault } = cannotSpawn("./job", Object.assign(new Error("x"), { code: "ENOEXEC" }));
+  expect([exit, fault.hint]).toEqual([126, "name its interpreter: -- sh ./job"]);
+});
+
 test("variables that decide which code runs are known, in any case", () => {
   for (const name of [
     "PATH",
@@ -32,6 +37,12 @@ test("variables that decide which code runs are known, in any case", () => {
     "https_proxy",
     "BASH_FUNC_x",
     "ENV",
+    "LESS",
+    "PS1",
+    "XDG_CONFIG_HOME",
+    "DOTNET_STARTUP_HOOKS",
+    "REQUESTS_CA_BUNDLE",
+    "DOCKER_HOST",
   ]) {
     expect([name, isUnsafeVariable(name)]).toEqual([name, true]);
   }

@@ -5,9 +5,9 @@ import { auditLink } from "../../src/protocol/audit.ts";
 import { DEFAULTS, KDF } from "../../src/protocol/defaults.ts";
 import { leafHash } from "../../src/protocol/leaf.ts";
 import { settingsHash, stateHash } from "../../src/protocol/state.ts";
+import { accountName } from "../../src/wire/accountname.ts";
 import type { Codec } from "../../src/wire/codec.ts";
 import {
-  accountName,
   hash32,
   inviteCode,
   ksfCost,

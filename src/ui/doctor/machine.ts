@@ -116,8 +116,16 @@ export async function checkAgent({ ctx, profile, nowMs }: Patient): Promise<Find
   }
   try {
     const { sync } = await agentClient(socket, () => undefined).status();
-    if (sync?.pending) findings.push(warn("sync", "a change waits for the server", "keyhold sync"));
-    else if (sync) findings.push(ok("sync", `revision ${sync.revision}, ${sync.syncedAt ?? "never"}`));
+    if (sync && sync.queued > 0) {
+      const what = sync.queued === 1 ? "1 change waits" : `${sync.queued} changes wait`;
+      findings.push(warn("sync", `${what} for the server`, "keyhold sync"));
+    } else if (sync?.pending) findings.push(warn("sync", "a change waits for the server", "keyhold sync"));
+    else if (sync && sync.conflicts.length > 0) {
+      const [first] = sync.conflicts;
+      findings.push(
+        warn("sync", `${sync.conflicts.length} conflicts are unsolved`, `keyhold history ${quoted(first?.name ?? "")}`),
+      );
+    } else if (sync) findings.push(ok("sync", `revision ${sync.revision}, ${sync.syncedAt ?? "never"}`));
   } catch (error) {
     if (!(error instanceof Fault)) throw error;
     findings.push(fail("sync", error.message, error.hint ?? "keyhold sync"));
