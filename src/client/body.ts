@@ -1,5 +1,5 @@
 import type { DeviceId, IncarnationId, UserId } from "../ids.ts";
-import { bytes, type Codec, id, list, nullable, type Of, struct, text, u53, uint } from "../wire/codec.ts";
+import { bytes, type Codec, encodeJson, id, list, nullable, type Of, struct, text, u53, uint } from "../wire/codec.ts";
 import { hash32, leafRecord, sealedValue, settings, signedState } from "../wire/records.ts";
 import { logPinCodec } from "./logpin.ts";
 import { conflictCodec, entryCodec, QUEUE_MAX } from "./queue.ts";
@@ -69,3 +69,26 @@ export const bodyCodec: Codec<Body> = {
     return short ? shortBody.encode({ v: 1, ...body }) : longBody.encode({ v: 2, ...body });
   },
 };
+
+type Stored = Of<typeof storedSecret>;
+
+/** JSON of a server's secret, by the object that stands for it: a change puts another object in its place. */
+const storedTexts = new WeakMap<Stored, string>();
+
+function storedText(secret: Stored): string {
+  const known = storedTexts.get(secret);
+  if (known !== undefined) return known;
+  const text = encodeJson(storedSecret, secret);
+  storedTexts.set(secret, text);
+  return text;
+}
+
+const NONE = '"secrets":[]';
+
+/** The one JSON text of a body; secrets that stand in an earlier one are not encoded anew. */
+export function bodyText(body: Body): string {
+  const rest = encodeJson(bodyCodec, { ...body, secrets: [] });
+  // no text in the JSON holds this: its quotation marks would be escaped
+  const at = rest.indexOf(NONE) + NONE.length - 1;
+  return `${rest.slice(0, at)}${body.secrets.map(storedText).join(",")}${rest.slice(at)}`;
+}

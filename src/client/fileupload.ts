@@ -8,7 +8,7 @@ import { encodeFile } from "../wire/content.ts";
 import type { FileBegin, Written } from "./api.ts";
 import { infoOf, liveNamed, newMeta, secretOf, valueChange, withFields } from "./changes.ts";
 import type { Change } from "./commit.ts";
-import { expiryMs } from "./expiry.ts";
+import { expiryMs, timeMs } from "./expiry.ts";
 import { keepSealed } from "./fileread.ts";
 import type { Model, Secret } from "./model.ts";
 import { secretName, secretTags } from "./names.ts";
@@ -62,19 +62,12 @@ export function checkSize(size: number): void {
   }
 }
 
-/** When a file was made, by what an import says of it. @throws Fault bad_input */
-function madeMs({ createdAt = null }: FileBegin, nowMs: number): number {
-  const at = createdAt === null ? nowMs : Date.parse(createdAt);
-  if (Number.isSafeInteger(at) && at >= 0) return at;
-  throw new Fault("bad_input", "the time of creation is no time", { hint: "write it as 2027-01-31" });
-}
-
 /** Begins a file. @throws Fault conflict, too_large, bad_input */
 export async function beginUpload(open: Open, given: FileBegin): Promise<Upload> {
   const name = secretName(given.name);
   const input = { ...given, name, tags: secretTags(given.tags) };
   if (given.expiresAt !== undefined) expiryMs(given.expiresAt);
-  madeMs(given, 0);
+  timeMs(given.createdAt ?? "1970-01-01");
   const away = await sendFirst(open);
   const seen = liveNamed(viewOf(open.box.model), name);
   if (away && placeOf(open, seen, input.where).place === "server") {
@@ -223,11 +216,17 @@ async function commit(
         hint: "run the command again",
       });
     }
+    const gone = upload.parts.some((id) => id !== upload.lastPart && model.secrets.get(id)?.leaf.status !== "live");
+    if (place === "server" && gone) {
+      throw new Fault("conflict", "another device took the parts of this file for left over", {
+        hint: "set the clocks of your devices, then run the command again",
+      });
+    }
     if (upload.bound && (before?.leaf.version ?? 0) !== upload.seenVersion) throw changedMeanwhile();
     const nowMs = open.around.now();
     const origin = input.origin === undefined ? "stored" : `imported:${input.origin}`;
     const made = newMeta(input.name, "file", input.tags, origin, null, nowMs);
-    const fresh = { ...made, createdAtMs: madeMs(input, nowMs) };
+    const fresh = { ...made, createdAtMs: input.createdAt ? timeMs(input.createdAt) : nowMs };
     const meta = withFields(nextMeta(before, fresh, input.expiresAt), fields, file);
     last = partChange(open, upload, model, upload.lastPart, upload.parts.length - 1, value);
     const content = { value: new Uint8Array(0), fields, file };

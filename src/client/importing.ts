@@ -9,7 +9,7 @@ import { encodeRecord } from "../wire/content.ts";
 import type { Imported, Where } from "./api.ts";
 import { checkedPublicKey, liveNamed, newMeta, refuseIdAsName, valueChange, withFields } from "./changes.ts";
 import { type Change, changeBytes } from "./commit.ts";
-import { expiryMs } from "./expiry.ts";
+import { expiryMs, timeMs } from "./expiry.ts";
 import { encryptMeta, type Meta } from "./meta.ts";
 import type { Secret } from "./model.ts";
 import { secretName, secretTags } from "./names.ts";
@@ -98,7 +98,7 @@ function importedMeta(open: Open, item: PlainItem, origin: string): Meta {
   refuseIdAsName(viewOf(open.box.model), item.name);
   const publicKey = checkedPublicKey(item.type, item.value);
   const base = newMeta(item.name, item.type, item.tags, `imported:${origin}`, publicKey, nowMs);
-  const createdAtMs = item.createdAt === null ? nowMs : Date.parse(item.createdAt);
+  const createdAtMs = item.createdAt === null ? nowMs : timeMs(item.createdAt);
   const meta = withFields({ ...base, createdAtMs, expiresAtMs: expiryMs(item.expiresAt ?? null) }, fields);
   encryptMeta(keys.index, owner, newId<KeyId>(open.around.random), 1, meta, open.around.random);
   return meta;

@@ -8,9 +8,9 @@ import { type AccountKeys, accountKeys, previousKeys, unwrapIdentity } from "../
 import type { AuditHead } from "../protocol/audit.ts";
 import { type LeafRecord, leafHash } from "../protocol/leaf.ts";
 import { type Settings, type SignedState, stateHash } from "../protocol/state.ts";
-import { decodeJson, encodeJson, type Of } from "../wire/codec.ts";
+import { decodeJson, type Of } from "../wire/codec.ts";
 import { lockKey } from "../wire/lockedmemory.ts";
-import { bodyCodec, type boundCodec, RECEIPTS_MAX } from "./body.ts";
+import { bodyCodec, bodyText, type boundCodec, RECEIPTS_MAX } from "./body.ts";
 import { mergeLogs, NO_LOG } from "./logpin.ts";
 import { decryptMeta, type Meta } from "./meta.ts";
 import { type Conflict, openConflicts, type QueueEntry } from "./queue.ts";
@@ -248,11 +248,11 @@ export function encodeModel(model: Model): Uint8Array {
     });
   }
   const all = [...model.secrets.values()];
-  const text = encodeJson(bodyCodec, {
+  const text = bodyText({
     owner: model.owner,
     accountKey: model.accountKey,
     bound: model.bound,
-    secrets: all.flatMap((s) => (s.place === "server" ? [{ leaf: s.leaf, sealed: s.sealed }] : [])),
+    secrets: all.filter((s) => s.place === "server"),
     local: all.flatMap((s) => (s.place === "local" ? [{ leaves: s.leaves, values: s.values }] : [])),
     queue: model.queue,
     conflicts: openConflicts(model),

@@ -101,7 +101,8 @@ export default defineCommand({
         const data = { ...about, out: out.path, format: format.name, encrypted: format.encrypted };
         const lines = [
           `exported ${items.length} to ${plain(out.path)} (${format.name}), read back and compared`,
-          ...lost.map((what) => `lost: ${plain(what)}`),
+          ...lost.slice(0, SHOWN).map((what) => `lost: ${plain(what)}`),
+          ...(lost.length > SHOWN ? [`lost: ${lost.length - SHOWN} more (--json lists all)`] : []),
         ];
         return result(data, () => lines.join("\n"), { requestId, exit });
       } finally {
@@ -111,6 +112,9 @@ export default defineCommand({
     });
   },
 });
+
+/** Lines about what is lost that people see; `--json` has all. */
+const SHOWN = 50;
 
 /** Formats that hold whatever a secret holds. */
 const OWN_FORMATS: readonly FormatName[] = ["json", "age"];

@@ -1,3 +1,4 @@
+import { YEAR_10000_MS } from "../client/expiry.ts";
 import { Fault } from "../errors.ts";
 import type { Field, FieldKind } from "../protocol/content.ts";
 import type { SecretType } from "../protocol/secrettype.ts";
@@ -78,7 +79,7 @@ export function expiryOf(text: string, nowMs: number): string | null {
   if (text === "never") return null;
   const span = /^\d+[smhd]$/.test(text) ? parseDuration(text) : null;
   const at = span !== null ? nowMs + span : /^\d{4}-/.test(text) ? parseTime(text, nowMs) : null;
-  if (at === null || at < 0) {
+  if (at === null || at < 0 || at >= YEAR_10000_MS) {
     throw new Fault("usage", "--expires takes a day such as 2027-01-31, a time from now such as 90d, or never");
   }
   return new Date(at).toISOString();

@@ -66,7 +66,7 @@ async function useEverything(tag: string): Promise<void> {
     expect(signed.signature.length).toBeGreaterThan(60);
   }
   const stanzas = [{ args: ["X25519", "A".repeat(43)], body: new Uint8Array(32) }];
-  await rejected(watched.unwrapFileKey({ name: name("ed25519"), version: null, stanzas }), "denied");
+  await rejected(watched.unwrapFileKey({ name: name("ed25519"), version: null, stanzas }), "bad_input");
   expect((await watched.otp({ name: name("totp"), fresh: false })).code).toMatch(/^\d{6}$/);
   await watched.store({ name: name("note"), type: null, value: text("one"), tags: [], where: null });
   await watched.store({ name: name("note"), type: null, value: text("two"), tags: ["t"], where: null });
@@ -97,6 +97,7 @@ async function useEverything(tag: string): Promise<void> {
   await watched.devices();
   await watched.linkDevice();
   await watched.sync();
+  await watched.keepCopies();
   expect((await watched.status()).session?.valid).toBe(true);
   const all = Object.keys(AGENT_METHODS) as AgentMethod[];
   await watched.list({ prefix: `${tag}/`, search: null, tag: null, fresh: true });

@@ -77,7 +77,9 @@ describe("secrets with fields", () => {
     await rejected(store({ value: new Uint8Array(0), fields: [] }), "bad_input");
     await rejected(store({ value: new Uint8Array(0), type: "token" }), "bad_input");
     await rejected(store({ fields: [FIELDS[0], FIELDS[0]] }), "bad_input");
-    await rejected(store({ expiresAt: "soon" }), "bad_input");
+    for (const expiresAt of ["soon", "+010000-01-01T00:00:00Z", "-000001-01-01T00:00:00Z"]) {
+      await rejected(store({ expiresAt }), "bad_input");
+    }
     expect((await client.list({ prefix: null, search: null, tag: null, fresh: true })).items).toEqual([]);
     await store({ value: new Uint8Array(0) });
     expect((await get()).value).toEqual(new Uint8Array(0));

@@ -55,6 +55,21 @@ const parts = (device: TestDevice = ada, status = "live") =>
   );
 
 describe("files", () => {
+  test("are not there when another device, whose clock is wrong, swept their parts meanwhile", async () => {
+    const value = bytes(PART_BYTES * 5);
+    const { handle } = await client.fileBegin({ name: "big", tags: [], size: value.length, where: null });
+    await client.fileAppend({ handle, value: value.slice() });
+    const other = await addTestDevice(villain.link, account, PASSWORD);
+    await other.client.list({ prefix: null, search: null, tag: null, fresh: true });
+    const ahead = () => other.open.around.now() + 90_000_000;
+    expect(parts(other).length).toBeGreaterThan(0);
+    await sweepParts({ ...other.open, around: { ...other.open.around, now: ahead } });
+    expect(parts(other)).toEqual([]);
+    await rejected(client.fileFinish({ handle }), "conflict");
+    expect((await client.list({ prefix: null, search: null, tag: null, fresh: true })).items).toEqual([]);
+    await other.end();
+  });
+
   test("of any size take fields of up to 16 KiB, and no more", async () => {
     const fields = [{ name: "notes", kind: "text" as const, value: "x".repeat(16_300) }];
     for (const size of [35_999, 36_000, 36_001, 40_000, 61_441]) {

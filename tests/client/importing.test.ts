@@ -56,6 +56,21 @@ describe("an import", () => {
     );
   });
 
+  test("of a name that is the key id of a secret is refused, as is any other way to that name", async () => {
+    const { done } = await importing([note("one", "1"), note("two", "2")]);
+    expect(done.imported).toBe(2);
+    const { items } = await ada.client.list(EVERYTHING);
+    const id = items.find(({ name }) => name === "one")?.keyId ?? "";
+    const input = { items: [note("three", "3"), note(id, "another")], prefix: "", origin: "json", where: null };
+    await rejected(ada.client.importItems({ ...input, dryRun: true }), "bad_input");
+    await rejected(ada.client.importItems({ ...input, dryRun: false }), "bad_input");
+    await rejected(ada.client.store(storing(id, "another")), "bad_input");
+    await rejected(ada.client.rename({ from: "two", to: id }), "bad_input");
+    expect((await ada.client.list(EVERYTHING)).items.map(({ name }) => name)).toEqual(["one", "two"]);
+    const got = await ada.client.getMany({ refs: [{ name: id, version: null }], fresh: false, purpose: "export" });
+    expect(got[0]?.info.name).toBe("one");
+  });
+
   test("whose metadata is too long sealed is refused before the first item is stored", async () => {
     const long = Array.from({ length: DEFAULTS.tags }, (_, tag) => `${tag}`.padEnd(DEFAULTS.tagBytes, '"'));
     const items = [...Array.from({ length: 25 }, (_, i) => note(`m/${i}`, "v")), note("last", "v", long)];

@@ -109,6 +109,7 @@ describe("a tree of age files", () => {
     });
     symlinkSync("a/c.age", join(root, "link.age"));
     symlinkSync("a", join(root, "loop"));
+    symlinkSync(".", join(root, "self"));
     expect(passTree.sniff(new Uint8Array(), root)).toBe(true);
     const read = await readAge(root);
     expect(read.items.map(({ name, type, value }) => [name, type, text(value)])).toEqual([
@@ -120,6 +121,7 @@ describe("a tree of age files", () => {
     expect(read.lost.map(({ what }) => what)).toEqual([
       '"README.md": a file that is no encrypted entry',
       '"loop": a link to a directory of the tree',
+      '"self": a link to a directory of the tree',
     ]);
     expect(await readAge(root)).toEqual(read);
   });

@@ -60,7 +60,7 @@ describe("tables", () => {
     ["abcdefghijkl", "abcdefg…"],
     ["abcdefgh", "abcdefgh"],
     ["日本語テキスト", "日本語…"],
-    ["日本語é", "日本語é"],
+    ["日本語éa", "日本語éa"],
   ])("%j in eight columns is %j", (text, cut) => {
     const rows = [[text, "x".repeat(8)]];
     expect(table(["A", "B"], rows, 18).split("\n")[1]).toBe(`${cut}${" ".repeat(10 - wide(cut))}${"x".repeat(8)}`);

@@ -1,0 +1,40 @@
+import { expect, test } from "bun:test";
+import fc from "fast-check";
+import { bodyCodec, bodyText } from "../../src/client/body.ts";
+import type { UserId } from "../../src/ids.ts";
+import { encodeJson, type Of } from "../../src/wire/codec.ts";
+import { bytesOf, leafArbitrary } from "../support/arbitraries.ts";
+
+type Body = Of<typeof bodyCodec>;
+const stored = fc.record({ leaf: leafArbitrary, sealed: fc.option(bytesOf(90)) });
+const bodyWith = (secrets: Body["secrets"]): Body => ({
+  owner: "ab".repeat(16) as UserId,
+  accountKey: new Uint8Array(32).fill(7),
+  bound: null,
+  secrets,
+  local: [],
+  queue: [],
+  conflicts: [],
+});
+
+test("a body's text is the codec's own, the first time and after secrets were replaced, added and taken away", () => {
+  fc.assert(
+    fc.property(
+      fc.array(stored, { maxLength: 5 }),
+      fc.array(stored, { minLength: 1, maxLength: 3 }),
+      (before, after) => {
+        for (const secrets of [before, [...before, ...after], [...after, ...before.slice(1)], before.slice(1), []]) {
+          expect(bodyText(bodyWith(secrets))).toBe(encodeJson(bodyCodec, bodyWith(secrets)));
+        }
+      },
+    ),
+  );
+});
+
+test("a secret of which another version took the place is encoded as it is now", () => {
+  const [one] = fc.sample(stored, 1);
+  if (!one) throw new Error("no sample");
+  bodyText(bodyWith([one]));
+  const next = { ...one, leaf: { ...one.leaf, serial: (one.leaf.serial % 1_000) + 1 } };
+  expect(bodyText(bodyWith([next]))).toBe(encodeJson(bodyCodec, bodyWith([next])));
+});
