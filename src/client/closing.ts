@@ -1,13 +1,13 @@
 import { equalBytes, wipe, ZERO_HASH_BYTES } from "../crypto/bytes.ts";
 import { Fault } from "../errors.ts";
 import { newId, type RequestId, type UserId } from "../ids.ts";
-import { closedHash, type SignedState, signState, stateHash } from "../protocol/state.ts";
+import { closedHash, type SignedState, stateHash } from "../protocol/state.ts";
 import { requestHash } from "../wire/operations.ts";
-import { checkReceipt, lostTurn, rebase } from "./commit.ts";
+import { checkReceipt, lostTurn, rebase, signNext } from "./commit.ts";
 import { askClosed, type Detached, detachVault, wouldStay } from "./detach.ts";
 import { closeQuietly, type FreshLogin, type Home, logInFreshly } from "./home.ts";
 import type { Surroundings } from "./model.ts";
-import { boundOf, type Model, pinnedHash, signersOf } from "./model.ts";
+import { boundOf, type Model } from "./model.ts";
 import { online } from "./opened.ts";
 import type { Profile } from "./profile.ts";
 import { isSealed } from "./session.ts";
@@ -17,24 +17,9 @@ import { withVault } from "./vaultbox.ts";
 /** The state that ends an account: no settings, no secrets (docs/protocol.md §5.10). */
 function lastState(model: Model, requestId: RequestId): SignedState {
   const bound = boundOf(model);
-  const { identity, device } = signersOf(model);
-  return signState(
-    {
-      incarnation: bound.incarnation,
-      userId: bound.userId,
-      deviceId: bound.deviceId,
-      revision: bound.head.state.revision + 1,
-      previous: pinnedHash(bound),
-      requestId,
-      requestHash: requestHash("account.delete", { state: bound.head }),
-      root: ZERO_HASH_BYTES,
-      settingsHash: closedHash(bound.userId),
-      auditSeq: bound.verified.seq,
-      auditLink: bound.verified.link,
-    },
-    identity,
-    device,
-  );
+  const hash = requestHash("account.delete", { state: bound.head });
+  const content = { requestId, requestHash: hash, root: ZERO_HASH_BYTES, settingsHash: closedHash(bound.userId) };
+  return signNext(model, content);
 }
 
 /** What deleting an account did. */

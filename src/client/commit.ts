@@ -55,6 +55,15 @@ export function nextState(
   settings: Settings,
   by?: Signer,
 ): SignedState {
+  return signNext(model, { requestId, requestHash: hash, root, settingsHash: settingsHash(settings) }, by);
+}
+
+/** Signs the state that follows the newest one with this content. */
+export function signNext(
+  model: Model,
+  content: Pick<SignedState["state"], "requestId" | "requestHash" | "root" | "settingsHash">,
+  by?: Signer,
+): SignedState {
   const bound = boundOf(model);
   const { identity, device } = signersOf(model);
   return signState(
@@ -64,10 +73,7 @@ export function nextState(
       deviceId: bound.deviceId,
       revision: bound.head.state.revision + 1,
       previous: pinnedHash(bound),
-      requestId,
-      requestHash: hash,
-      root,
-      settingsHash: settingsHash(settings),
+      ...content,
       auditSeq: bound.verified.seq,
       auditLink: bound.verified.link,
     },

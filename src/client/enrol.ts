@@ -22,13 +22,13 @@ import { bind, type Model, newModel, type Surroundings } from "./model.ts";
 import { accountNameOf } from "./names.ts";
 import { online } from "./opened.ts";
 import {
+  addProfile,
   asProfileName,
-  defaultProfile,
+  localProfile,
   type Profile,
   type ProfileServer,
   readProfile,
   removeProfile,
-  useProfile,
   writeProfile,
 } from "./profile.ts";
 import { deviceEntry, type NewDevice, newDevice, prepareRegistration } from "./register.ts";
@@ -131,8 +131,7 @@ export async function registerAccount(
     box.model.bound = model.bound;
     await held.save();
   });
-  await writeProfile(home.profiles, { ...base, userId: model.owner });
-  if (defaultProfile(home.profiles) === null) await useProfile(home.profiles, name);
+  await addProfile(home.profiles, { ...base, userId: model.owner });
   return { account, userId: model.owner, profile: name, requestId: prepared.requestId };
 }
 
@@ -239,8 +238,7 @@ export async function loginNewDevice(
       ),
     );
   }
-  await writeProfile(home.profiles, profile);
-  if (defaultProfile(home.profiles) === null) await useProfile(home.profiles, name);
+  await addProfile(home.profiles, profile);
   await moveToNewestSetup(profile, { open, link, done }, input.password, around);
   return loggedIn(profile, open, done, async () => undefined);
 }
@@ -258,20 +256,9 @@ export async function initLocal(
   const accountKey = around.random(32);
   const model = newModel(newId<UserId>(around.random), accountKey, null);
   const vault = await makeVault(input.password, input.kdf, accountKey, around);
-  const profile: Profile = {
-    v: 1,
-    name,
-    server: null,
-    account: null,
-    userId: null,
-    deviceToken: null,
-    loggedOut: false,
-    kdf: input.kdf,
-    vault: `${name}.vault`,
-  };
+  const profile = localProfile(name, input.kdf, `${name}.vault`);
   const path = vaultPath(home, profile);
   await createVaultFile({ path, vault, model }, around);
-  await writeProfile(home.profiles, profile);
-  if (defaultProfile(home.profiles) === null) await useProfile(home.profiles, name);
+  await addProfile(home.profiles, profile);
   return { profile: name, vault: path };
 }

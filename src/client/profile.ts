@@ -158,6 +158,18 @@ export async function writeProfile(directory: string, value: Profile): Promise<v
   await changing(directory, () => replacePrivateFile(profilePath(directory, name), bytes));
 }
 
+/** A profile of a vault without a server. */
+export function localProfile(name: string, kdf: Profile["kdf"], vault: string): Profile {
+  const nobody = { server: null, account: null, userId: null, deviceToken: null, loggedOut: false };
+  return { v: 1, name, ...nobody, kdf, vault };
+}
+
+/** Writes a profile; the first one becomes the default. @throws As {@link writeProfile} */
+export async function addProfile(directory: string, profile: Profile): Promise<void> {
+  await writeProfile(directory, profile);
+  if (defaultProfile(directory) === null) await useProfile(directory, profile.name);
+}
+
 /** Notes in its profile that a recovery kit was made or confirmed. @throws As {@link writeProfile}; not_found */
 export async function noteKit(directory: string, name: string, kit: KitNote): Promise<void> {
   const before = readProfile(directory, name);

@@ -4,6 +4,7 @@ import type { RequestId } from "../ids.ts";
 import type { SecretType } from "../protocol/secrettype.ts";
 import type { Report, ReportInput, ReportIssue, SecretInfo } from "./api.ts";
 import { infoOf } from "./changes.ts";
+import { LOOKED_AT, loadEstimator } from "./guesses.ts";
 import { type Open, online, save } from "./opened.ts";
 import { viewOf } from "./overlay.ts";
 import { getManySecrets } from "./reading.ts";
@@ -20,8 +21,6 @@ const DAY_MS = 86_400_000;
 const SOON_DAYS = 30;
 /** Decimal logarithm of guesses: less is weak. */
 const WEAK_LOG10 = 10;
-/** More of a password adds nothing, and costs time. */
-const LOOKED_AT = 128;
 const ORDER: readonly ReportIssue[] = ["expired", "expires-soon", "reused", "weak", "old"];
 
 /**
@@ -115,7 +114,7 @@ async function weakness(info: SecretInfo, value: Uint8Array): Promise<string | n
   if (info.origin === "generated" || !CHOSEN.has(info.type)) return null;
   const text = new TextDecoder().decode(value).slice(0, LOOKED_AT);
   const words = [info.name, info.user ?? "", ...info.urls].flatMap((one) => one.split(/[^\p{L}\p{N}]+/u));
-  const log10 = await guessesLog10(
+  const { guessesLog10: log10 } = (await loadEstimator())(
     text,
     words.filter((word) => word.length > 2),
   );
@@ -127,25 +126,4 @@ function pinWeakness(pin: string): string | null {
   const steps = new Set(digits.slice(1).map((digit, i) => digit - (digits[i] ?? 0)));
   if (steps.size === 1 && [0, 1, -1].some((step) => steps.has(step))) return "a plain row of digits";
   return /^(19|20)\d\d$/.test(pin) ? "a year" : null;
-}
-
-type Guess = (password: string, known: string[]) => { guessesLog10: number };
-let guess: Promise<Guess> | undefined;
-
-/** The word lists are some megabytes: loaded with the first value that they judge. */
-async function guessesLog10(password: string, known: string[]): Promise<number> {
-  guess ??= (async () => {
-    const [{ ZxcvbnFactory }, common, english] = await Promise.all([
-      import("@zxcvbn-ts/core"),
-      import("@zxcvbn-ts/language-common"),
-      import("@zxcvbn-ts/language-en"),
-    ]);
-    const zxcvbn = new ZxcvbnFactory({
-      dictionary: { ...common.dictionary, ...english.dictionary },
-      graphs: common.adjacencyGraphs,
-      maxLength: LOOKED_AT,
-    });
-    return (text: string, words: string[]) => zxcvbn.check(text, words);
-  })();
-  return (await guess)(password, known).guessesLog10;
 }

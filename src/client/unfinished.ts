@@ -3,15 +3,7 @@ import { Fault } from "../errors.ts";
 import { closeVault, openVaultWithPassword } from "../protocol/vault.ts";
 import { type Home, type Kdf, vaultPath } from "./home.ts";
 import { decodeModel } from "./model.ts";
-import {
-  asProfileName,
-  defaultProfile,
-  type Profile,
-  readProfile,
-  removeProfile,
-  useProfile,
-  writeProfile,
-} from "./profile.ts";
+import { addProfile, asProfileName, localProfile, type Profile, readProfile, removeProfile } from "./profile.ts";
 import { readPreviousVaultFile, readVaultFile, removeVaultFile } from "./vaultfile.ts";
 
 /** What lies under a profile's name. */
@@ -59,19 +51,8 @@ export async function adoptVault(home: Home, name: string, password: Uint8Array,
     wipe(opened.body);
     closeVault(opened.vault);
   }
-  const profile: Profile = {
-    v: 1,
-    name,
-    server: null,
-    account: null,
-    userId: null,
-    deviceToken: null,
-    loggedOut: false,
-    kdf,
-    vault,
-  };
-  await writeProfile(home.profiles, profile);
-  if (defaultProfile(home.profiles) === null) await useProfile(home.profiles, name);
+  const profile = localProfile(name, kdf, vault);
+  await addProfile(home.profiles, profile);
   return profile;
 }
 

@@ -4,11 +4,11 @@ import { defineCommand } from "../ui/command.ts";
 import { expiryOf } from "../ui/recordfields.ts";
 import { withClient } from "../ui/session.ts";
 import { currentOf, EXPIRES_ARG, FIELD_ARGS, fieldsAfter, namesFields } from "./fieldargs.ts";
-import { TYPE_ARG, WRITE_ARGS, writtenResult } from "./secretargs.ts";
+import { SECRET_ARG, TYPE_ARG, WRITE_ARGS, writtenResult } from "./secretargs.ts";
 
 export default defineCommand({
   args: {
-    name: { type: "positional", complete: "secret", description: "name of the secret", ask: "Name of the secret" },
+    ...SECRET_ARG,
     ...TYPE_ARG,
     bytes: { type: "integer", min: 1, max: 65_536, description: "length in bytes (bytes, token; default 32)" },
     length: {

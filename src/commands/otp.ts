@@ -11,7 +11,7 @@ import { result } from "../ui/output.ts";
 import { readSecretFile, readValue } from "../ui/password.ts";
 import { withClient } from "../ui/session.ts";
 import { decodeText, plain } from "../ui/text.ts";
-import { WRITE_ARGS, writtenData, writtenLine } from "./secretargs.ts";
+import { SECRET_ARG, WRITE_ARGS, writtenData, writtenLine } from "./secretargs.ts";
 
 /** What the text behind a code may be told, where it is a bare key. */
 interface Said {
@@ -155,7 +155,7 @@ function validity({ expiresAt }: OtpCode): string {
 
 export const otpCodeCommand = defineCommand({
   args: {
-    name: { type: "positional", complete: "secret", description: "name of the secret", ask: "Name of the secret" },
+    ...SECRET_ARG,
     copy: { type: "boolean", description: "put the code on the clipboard instead" },
     clearAfter: { type: "duration", description: "when the clipboard is cleared (default 30s; 0 never)" },
     fresh: { type: "boolean", description: "insist on the server's answer" },
@@ -191,7 +191,7 @@ export const otpCodeCommand = defineCommand({
 
 export const otpQr = defineCommand({
   args: {
-    name: { type: "positional", complete: "secret", description: "name of the secret", ask: "Name of the secret" },
+    ...SECRET_ARG,
     out: { type: "string", hint: "FILE", description: "write a PNG to a new file, 0600, instead" },
     invert: { type: "boolean", description: "for a terminal with dark text on a light ground" },
     fresh: { type: "boolean", description: "insist on the server's answer" },

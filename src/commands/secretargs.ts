@@ -5,6 +5,11 @@ import type { Values } from "../ui/args.ts";
 import { type Result, result } from "../ui/output.ts";
 import { decodeText, plain } from "../ui/text.ts";
 
+/** The secret that a command is about. */
+export const SECRET_ARG = {
+  name: { type: "positional", complete: "secret", description: "name of the secret", ask: "Name of the secret" },
+} as const;
+
 /** Flags of commands that write a secret. */
 export const WRITE_ARGS = {
   tag: { type: "list", hint: "TAG", description: "attach a tag (repeatable)" },

@@ -14,10 +14,10 @@ import { readValue, stdinHasInput } from "../ui/password.ts";
 import { expiryOf, isRecordType } from "../ui/recordfields.ts";
 import { withClient } from "../ui/session.ts";
 import { currentOf, EXPIRES_ARG, FIELD_ARGS, fieldsAfter, namesFields } from "./fieldargs.ts";
-import { TYPE_ARG, WRITE_ARGS, writtenResult } from "./secretargs.ts";
+import { SECRET_ARG, TYPE_ARG, WRITE_ARGS, writtenResult } from "./secretargs.ts";
 
 const ARGS = {
-  name: { type: "positional", complete: "secret", description: "name of the secret", ask: "Name of the secret" },
+  ...SECRET_ARG,
   ...VALUE_ARGS,
   ...TYPE_ARG,
   ...FIELD_ARGS,

@@ -1,3 +1,5 @@
+import { LOOKED_AT, loadEstimator } from "../client/guesses.ts";
+
 /** How hard a password is to guess for somebody who has the vault's file. */
 export interface Strength {
   /** Decimal logarithm of the guesses that it takes. */
@@ -13,8 +15,6 @@ export interface Strength {
 
 /** Guesses a second of an attacker who rents many machines against the vault's cost of stretching. */
 const GUESSES_PER_SECOND_LOG10 = 4;
-/** More than this adds nothing, and costs time. */
-const LOOKED_AT = 128;
 
 const LEVELS = [
   [6, "very weak"],
@@ -41,41 +41,12 @@ function spanOf(seconds: number): string {
   return `about ${count} ${name}${count === 1 ? "" : "s"}`;
 }
 
-type Estimator = (password: string, known: string[]) => { guessesLog10: number; feedback: Feedback };
-interface Feedback {
-  readonly warning: string | null;
-  readonly suggestions: readonly string[];
-}
-
-let estimator: Promise<Estimator> | undefined;
-
-/** The word lists are some megabytes: nobody loads them who chooses no password. */
-async function load(): Promise<Estimator> {
-  const [{ ZxcvbnFactory }, common, english] = await Promise.all([
-    import("@zxcvbn-ts/core"),
-    import("@zxcvbn-ts/language-common"),
-    import("@zxcvbn-ts/language-en"),
-  ]);
-  const zxcvbn = new ZxcvbnFactory({
-    dictionary: { ...common.dictionary, ...english.dictionary },
-    graphs: common.adjacencyGraphs,
-    translations: english.translations,
-    maxLength: LOOKED_AT,
-  });
-  return (password, known) => zxcvbn.check(password, known);
-}
-
-function loaded(): Promise<Estimator> {
-  estimator ??= load();
-  return estimator;
-}
-
 /** After this a question is shown: unpacking the lists before it would keep it back. */
 const SHOWN_MS = 150;
 
 /** Begins to load the word lists once the question for a password is shown, so that they are there when it is typed. */
 export function prepareStrength(): void {
-  setTimeout(() => void loaded().catch(() => undefined), SHOWN_MS).unref();
+  setTimeout(() => void loadEstimator().catch(() => undefined), SHOWN_MS).unref();
 }
 
 /**
@@ -84,7 +55,7 @@ export function prepareStrength(): void {
  * @param known What an attacker knows of its owner: the account's name, the server's host.
  */
 export async function strengthOf(password: string, known: readonly string[] = []): Promise<Strength> {
-  const estimate = await loaded();
+  const estimate = await loadEstimator();
   const words = [...new Set([...known, ...known.flatMap((one) => one.split(/[^\p{L}\p{N}]+/u))])];
   const { guessesLog10, feedback } = estimate(
     password.slice(0, LOOKED_AT),

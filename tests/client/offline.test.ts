@@ -123,7 +123,7 @@ describe("while the server is away", () => {
       expect((await ada.client.restore({ name: "i2", version: 1 })).queued).toBe(true);
       expect(await read(ada.client, "i2")).toBe("2");
       expect(await waiting(ada.client)).toBe(9);
-      expect(await rejected(ada.client.store(storing("c", "x", { where: "local" })), "conflict")).toBeDefined();
+      await rejected(ada.client.store(storing("c", "x", { where: "local" })), "conflict");
       await rejected(ada.client.generate({ ...GENERATE, name: "c" }), "exists");
       await rejected(ada.client.rename({ from: "a", to: "c" }), "exists");
       await rejected(ada.client.rename({ from: "nobody", to: "d" }), "not_found");

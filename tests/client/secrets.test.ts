@@ -470,13 +470,14 @@ describe("where a secret lies", () => {
       offline(() => client.get(asking("s"))),
       "unreachable",
     );
-    expect((await client.get(asking("s", { save: true }))).info.where).toBe("both");
+    const saved = await client.get(asking("s", { save: true }));
+    expect(saved.info.where).toBe("both");
     const next = await reopened(null, ada, account, PASSWORD);
     ends.push(() => next.client.close());
     const got = await next.client.get(asking("s"));
     expect(new TextDecoder().decode(got.value ?? undefined)).toBe("value");
     expect(got.from).toBe("vault");
-    expect(got.syncedAt).not.toBeNull();
+    expect([got.syncedAt, typeof saved.syncedAt]).toEqual([saved.syncedAt, "string"]);
     expect(next.notices.join()).toContain("the server is away");
   });
 
