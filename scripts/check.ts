@@ -1,7 +1,7 @@
 import { mkdtemp, readdir, rm } from "node:fs/promises";
 import { availableParallelism, tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { closingLine, type Tally, tally } from "./tally.ts";
+import { closingLine, failures, type Tally, tally } from "./tally.ts";
 
 const PROJECT = dirname(import.meta.dir);
 const NO_SKIP = process.env["KEYHOLD_TEST_NO_SKIP"] === "1";
@@ -36,8 +36,13 @@ async function rooms(): Promise<readonly string[]> {
   return found.filter((name) => tested.has(name) && !(NO_SKIP && IS_ROOT && name === "unprivileged"));
 }
 
+interface Ran extends Tally {
+  /** Each failed test with its cause. */
+  readonly why: readonly string[];
+}
+
 /** Runs one room; its output appears whole when it has ended. */
-async function room(name: string, folder: string): Promise<Tally> {
+async function room(name: string, folder: string): Promise<Ran> {
   const file = join(folder, `${name}.xml`);
   const log = join(folder, `${name}.log`);
   const command = ["test", "--timeout=60000", "--reporter=junit", `--reporter-outfile=${file}`, `./tests/${name}`];
@@ -49,16 +54,18 @@ async function room(name: string, folder: string): Promise<Tally> {
     stderr: output,
   });
   const ran = (await child.exited) === 0;
-  process.stdout.write(await output.text());
+  const text = await output.text();
+  process.stdout.write(text);
   const report = Bun.file(file);
-  return tally((await report.exists()) ? await report.text() : "", ran, NO_SKIP);
+  const why = ran ? [] : [`== ${name}: exit ${child.exitCode ?? child.signalCode}`, ...failures(text)];
+  return { ...tally((await report.exists()) ? await report.text() : "", ran, NO_SKIP), why };
 }
 
 async function tests(only?: string): Promise<boolean> {
   const folder = await mkdtemp(join(tmpdir(), "keyhold-check-"));
   try {
     const waiting = only === undefined ? [...(await rooms())] : [only];
-    const results: Tally[] = [];
+    const results: Ran[] = [];
     const lane = async () => {
       for (let name = waiting.shift(); name !== undefined; name = waiting.shift())
         results.push(await room(name, folder));
@@ -66,6 +73,8 @@ async function tests(only?: string): Promise<boolean> {
     await Promise.all(Array.from({ length: LANES }, lane));
     const sum = (field: keyof Tally) => results.reduce((total, result) => total + result[field], 0);
     const result = { passed: sum("passed"), failed: sum("failed"), skipped: sum("skipped") };
+    // again, where the end of a long report is all that one sees
+    for (const line of results.flatMap(({ why }) => why)) process.stdout.write(`${line}\n`);
     process.stdout.write(`${closingLine(result)}\n`);
     return result.failed === 0;
   } finally {

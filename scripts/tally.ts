@@ -32,3 +32,17 @@ export function tally(report: string, succeeded: boolean, noSkip: boolean): Tall
 export function closingLine({ passed, failed, skipped }: Tally): string {
   return `${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ""}`;
 }
+
+/** Lines of a log that tell why a test failed: so many before the one that names it. */
+const CAUSE_LINES = 16;
+
+/** Every failed test of a run's log with what stands before it, for the end of a long report. */
+export function failures(log: string): readonly string[] {
+  const lines = log.split("\n");
+  return lines.flatMap((line, at) => {
+    if (!/^\(fail\)|^# Unhandled error/.test(line)) return [];
+    const earlier = lines.slice(Math.max(0, at - CAUSE_LINES), at);
+    const own = earlier.slice(earlier.findLastIndex((one) => /^\((pass|fail|skip)\)/.test(one)) + 1);
+    return [[...own, line].join("\n")];
+  });
+}

@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { closingLine, tally } from "../../scripts/tally.ts";
+import { closingLine, failures, tally } from "../../scripts/tally.ts";
 
 const SUPPORT = join(import.meta.dir, "..", "support");
 
@@ -46,6 +46,24 @@ describe("the closing line", () => {
   });
   test("a run of skipped tests alone is a failure", async () => {
     expect(await close(`${HEAD}test.skip("a", () => {});\n`)).toBe("0 passed, 1 failed, 1 skipped");
+  });
+});
+
+describe("the causes at the end", () => {
+  const LOG = [
+    "(pass) one [1.00ms]",
+    "error: expect(received).toBe(expected)",
+    "(fail) room > two [2.00ms]",
+    "(pass) three",
+    "# Unhandled error between tests",
+    "(fail) four",
+  ];
+  test("name each failed test with what stands between it and the one before", () => {
+    const found = failures(LOG.join("\n"));
+    expect(found).toEqual([LOG.slice(1, 3).join("\n"), LOG[4] ?? "", LOG.slice(4, 6).join("\n")]);
+  });
+  test("are none where nothing failed", () => {
+    expect(failures("(pass) one\n\n 1 pass\n 0 fail\n")).toEqual([]);
   });
 });
 
