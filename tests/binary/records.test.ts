@@ -361,7 +361,20 @@ describe("files", () => {
     const value = content(8 * MIB);
     const path = world.file("cut.bin", value);
     const bob = await world.home("bob").register("bob");
-    const child = await spawn(bob.dir, ["store", "cut", "--in-file", path]);
+    // a pipe that stops half-way holds it there, however slow the machine
+    const half = async (args: readonly string[]) => {
+      const command = [await binary(), ...args];
+      const child = Bun.spawn(command, {
+        env: environment(bob.dir),
+        stdin: "pipe",
+        stdout: "ignore",
+        stderr: "ignore",
+      });
+      child.stdin.write(value.subarray(0, value.length / 2));
+      await child.stdin.flush();
+      return child;
+    };
+    const child = await half(["store", "cut"]);
     const parts = async () =>
       (await bob.ok(["audit", "list", "--action", "secret.import", "--limit", "8"])).data.items.length;
     while ((await parts()) < 8) await Bun.sleep(20);
@@ -377,7 +390,7 @@ describe("files", () => {
     const imports = async () =>
       (await bob.ok(["audit", "list", "--action", "secret.import", ...own])).data.items.length;
     const before = await imports();
-    const alone = await spawn(bob.dir, ["store", "alone", "--in-file", path, ...own]);
+    const alone = await half(["store", "alone", ...own]);
     while ((await imports()) < before + 8) await Bun.sleep(5);
     alone.kill("SIGKILL");
     await alone.exited;
