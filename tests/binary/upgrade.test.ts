@@ -116,7 +116,9 @@ test("every method works after the executable was replaced, and after it was del
     idleMs: 7_200_000,
     confirm: { patterns: ["*"], program: true },
   });
-  expect(Date.parse(facts?.endsAt ?? "") - Date.parse(facts?.startedAt ?? "")).toBe(10_800_000);
+  const lives = Date.parse(facts?.endsAt ?? "") - Date.parse(facts?.startedAt ?? "");
+  // each is read off the clock by itself
+  expect(Math.round(lives / 1_000)).toBe(10_800);
   // before anything was loaded late
   install(newer);
   expect(readlinkSync(`/proc/${facts?.pid}/exe`)).toEndWith(" (deleted)");
