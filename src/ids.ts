@@ -46,3 +46,34 @@ export function newId<T extends AnyId>(random: (length: number) => Uint8Array): 
 export function idBytes(id: AnyId): Uint8Array {
   return Uint8Array.fromHex(id);
 }
+
+/** 256-bit identifiers, text form: 64 lower-case hexadecimal digits; each is the hash of what it names (§8). */
+export type FederationId = Branded<"FederationId">;
+export type FederatedRequestId = Branded<"FederatedRequestId">;
+export type FederatedKeyId = Branded<"FederatedKeyId">;
+/** Hash of the first document of a policy's chain. */
+export type PolicyId = Branded<"PolicyId">;
+
+export type AnyHashId = FederationId | FederatedRequestId | FederatedKeyId | PolicyId;
+
+const HASH_TEXT = /^[0-9a-f]{64}$/;
+
+/** True for the text form of a 256-bit id. */
+export function isHashId(text: string): boolean {
+  return HASH_TEXT.test(text);
+}
+
+/**
+ * Gives a text its id type after checking its form.
+ *
+ * @throws Fault bad_input
+ */
+export function asHashId<T extends AnyHashId>(text: string): T {
+  if (!HASH_TEXT.test(text)) throw new Fault("bad_input", "this id is 64 lower-case hexadecimal digits");
+  return text as T;
+}
+
+/** The id that a 32-byte hash is. */
+export function hashId<T extends AnyHashId>(hash: Uint8Array): T {
+  return asHashId(hash.toHex());
+}

@@ -1,5 +1,15 @@
 import { Fault } from "../errors.ts";
-import type { DeviceId, EntryId, KeyId, RequestId, SessionId, UserId } from "../ids.ts";
+import type {
+  DeviceId,
+  EntryId,
+  FederatedKeyId,
+  FederatedRequestId,
+  FederationId,
+  KeyId,
+  RequestId,
+  SessionId,
+  UserId,
+} from "../ids.ts";
 import { concat, type RandomSource } from "./bytes.ts";
 import { type CanonValue, canon } from "./canon.ts";
 import { XAES, xaesOpen, xaesSeal } from "./xaes.ts";
@@ -32,7 +42,28 @@ export type AadContext =
   | { kind: "vault-key"; vaultId: Uint8Array; slot: "password" | "account" | "kit"; header: Uint8Array }
   | { kind: "vault-body"; vaultId: Uint8Array; generation: number; header: Uint8Array }
   | { kind: "vault-pending"; vaultId: Uint8Array }
-  | { kind: "queued"; userId: UserId; entryId: EntryId; type: string };
+  | { kind: "queued"; userId: UserId; entryId: EntryId; type: string }
+  | {
+      kind: "key-share";
+      /** Ed25519 key of the enclave that holds it, 32 bytes. */
+      server: Uint8Array;
+      keyId: FederatedKeyId;
+      manifestEpoch: number;
+      shareGeneration: number;
+      type: string;
+      custody: string;
+    }
+  | {
+      kind: "pending-share";
+      server: Uint8Array;
+      requestId: FederatedRequestId;
+      attempt: number;
+      /** Of the certificate that this server has signed, 32 bytes. */
+      certificateHash: Uint8Array;
+    }
+  | { kind: "federation-label"; federationId: FederationId; requestId: FederatedRequestId }
+  /** Imported `bytes`: request key and nonce of the request that brings them, 32 bytes each. */
+  | { kind: "federated-value"; federationId: FederationId; requester: Uint8Array; nonce: Uint8Array };
 
 /** First byte of each sealed value: which suite made it. 0x01 is XAES-256-GCM. */
 export const SUITE_XAES = 0x01;
@@ -82,6 +113,14 @@ function fields(c: AadContext): CanonValue[] {
       return [c.vaultId];
     case "queued":
       return [c.userId, c.entryId, c.type];
+    case "key-share":
+      return [c.server, c.keyId, c.manifestEpoch, c.shareGeneration, c.type, c.custody];
+    case "pending-share":
+      return [c.server, c.requestId, c.attempt, c.certificateHash];
+    case "federation-label":
+      return [c.federationId, c.requestId];
+    case "federated-value":
+      return [c.federationId, c.requester, c.nonce];
   }
 }
 

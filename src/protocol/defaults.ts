@@ -21,6 +21,7 @@ export const DEFAULTS = {
   deviceTokenFailures: 10,
   approvalMs: DAY,
   requestMs: DAY,
+  openRequests: 64,
   reservationMs: DAY,
   ceremonyStageMs: HOUR,
   clockSkewMs: 60 * SECOND,
@@ -73,6 +74,8 @@ export const KDF = {
   vaultSmall: { memoryKib: 65_536, passes: 3, lanes: 4 },
   /** Ceiling on reading: a file cannot make the reader allocate more. */
   vaultCeiling: { memoryKib: 1_048_576, passes: 16, lanes: 16 },
+  /** For the 256-bit secrets of a federation alone, which cannot be guessed at any cost: no password is ever hashed so. */
+  federation: { memoryKib: 64, passes: 1, lanes: 1 },
   /** Only behind `--kdf test` against a loopback server: insecure. */
   test: { memoryKib: 64, passes: 1, lanes: 1 },
 } as const;

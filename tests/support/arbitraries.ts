@@ -98,6 +98,7 @@ export const saltedArbitrary: fc.Arbitrary<SaltedEntry> = fc.record({ entry: ent
 /** Copies of a value that each differ from it in one small way, but keep its type as far as that goes. */
 export function bent(value: unknown): unknown[] {
   if (value === null) return [new Uint8Array(32)];
+  if (typeof value === "boolean") return [!value];
   if (typeof value === "number") return value === 0 ? [1] : [value + 1, value - 1];
   if (typeof value === "string") {
     const [first, ...rest] = Array.from(value);
