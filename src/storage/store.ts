@@ -173,6 +173,23 @@ export interface CheckpointRow {
 }
 
 /**
+ * A record of a role beyond accounts: of federations, keyrings, ceremonies. Its body is the role's own JSON. What an
+ * account owns is erased with it.
+ */
+export interface DocumentRow {
+  /** A word for what it is. */
+  readonly kind: string;
+  readonly id: string;
+  /** Whom a list of it is asked for, or "". */
+  readonly owner: string;
+  /** Place in lists, ascending: a time as a rule. */
+  readonly place: number;
+  readonly body: Uint8Array;
+  /** Counts up with each change, from 1. */
+  readonly version: number;
+}
+
+/**
  * One serializable transaction. Everything read through it is consistent and everything written becomes durable
  * together or not at all. Work inside awaits nothing but this object.
  */
@@ -327,6 +344,19 @@ export interface Tx {
 
   /** How many accounts there are, and sessions that are not over: neither ended nor unused since `idleBeforeMs`. */
   counts(nowMs: number, idleBeforeMs: number): Promise<StoreCounts>;
+
+  document(kind: string, id: string): Promise<DocumentRow | undefined>;
+  /** Compare-and-swap: `expected` is the version to replace, 0 for a new one; false, and nothing written, otherwise. */
+  putDocument(row: Omit<DocumentRow, "version">, expected: number): Promise<boolean>;
+  /** True if it was there. */
+  removeDocument(kind: string, id: string): Promise<boolean>;
+  /** Of one owner, ordered by place then id, above `after`. */
+  documents(
+    kind: string,
+    owner: string,
+    after: Pick<DocumentRow, "place" | "id"> | null,
+    limit: number,
+  ): Promise<readonly DocumentRow[]>;
 
   setting(name: string): Promise<string | undefined>;
   putSetting(name: string, value: string): Promise<void>;

@@ -1,6 +1,6 @@
 import { fromBase64url, toBase64url } from "../crypto/bytes.ts";
 import { Fault } from "../errors.ts";
-import { type AnyId, isId } from "../ids.ts";
+import { type AnyHashId, type AnyId, isHashId, isId } from "../ids.ts";
 
 export type Json = null | boolean | number | string | readonly Json[] | { readonly [key: string]: Json };
 
@@ -94,6 +94,15 @@ export function id<T extends AnyId>(): Codec<T> {
   );
 }
 
+/** A 256-bit id in its text form. */
+export function hashIdOf<T extends AnyHashId>(): Codec<T> {
+  return codec(
+    (value, path) =>
+      typeof value === "string" && isHashId(value) ? (value as T) : bad(path, "an id of 64 hexadecimal digits"),
+    (value) => value,
+  );
+}
+
 export function nullable<T>(inner: Codec<T>): Codec<T | null> {
   return codec(
     (value, path) => (value === null ? null : inner.decode(value, path)),
@@ -145,6 +154,42 @@ export function struct<F extends Fields>(fields: F): Codec<StructOf<F>> {
       return out;
     },
   );
+}
+
+type Cases = { readonly [tag: string]: Codec<unknown> };
+type CaseOf<F extends string, C extends Cases> = {
+  readonly [K in keyof C & string]: { readonly [P in F]: K } & Of<C[K]>;
+}[keyof C & string];
+
+/** One of several objects, told apart by the word in `field`; the cases name the other fields. */
+export function tagged<const F extends string, C extends Cases>(field: F, cases: C): Codec<CaseOf<F, C>> {
+  return codec(
+    (value, path) => {
+      if (typeof value !== "object" || value === null || Array.isArray(value)) bad(path, "an object");
+      const { [field]: tag, ...rest } = value as Record<string, unknown>;
+      if (typeof tag !== "string" || !Object.hasOwn(cases, tag)) {
+        return bad(path ? `${path}.${field}` : field, `one of ${Object.keys(cases).join(", ")}`);
+      }
+      return { [field]: tag, ...(cases[tag]?.decode(rest, path) as object) } as CaseOf<F, C>;
+    },
+    (value) => {
+      const { [field]: tag, ...rest } = value as Record<string, unknown>;
+      return { [field]: tag as string, ...(cases[tag as string]?.encode(rest) as object) };
+    },
+  );
+}
+
+/** A type that contains itself, at most `depth` deep. */
+export function recursive<T>(depth: number, make: (self: Codec<T>) => Codec<T>): Codec<T> {
+  const deepest: Codec<T> = codec<T>(
+    (_, path) => bad(path, "less deeply nested"),
+    () => {
+      throw new RangeError("codec: nested too deeply");
+    },
+  );
+  let self = deepest;
+  for (let i = 0; i < depth; i++) self = make(self);
+  return self;
 }
 
 /** Parses and decodes one JSON text. @throws Fault bad_input */

@@ -1,8 +1,24 @@
 import { join } from "node:path";
 import { Fault, isErrorCode } from "../errors.ts";
-import type { IncarnationId, UserId } from "../ids.ts";
+import type { FederationId, IncarnationId, PolicyId, UserId } from "../ids.ts";
 import { accountName } from "./accountname.ts";
-import { bool, type Codec, decodeJson, encodeJson, id, list, nullable, oneOf, struct, text, u53 } from "./codec.ts";
+import {
+  bool,
+  type Codec,
+  decodeJson,
+  encodeJson,
+  hashIdOf,
+  id,
+  list,
+  nullable,
+  oneOf,
+  struct,
+  text,
+  u53,
+  uint,
+} from "./codec.ts";
+import { manifest, policyDocument, signedPolicy } from "./federation/records.ts";
+import { hash32 } from "./records.ts";
 
 function op<I, O>(input: Codec<I>, output: Codec<O>): { readonly input: Codec<I>; readonly output: Codec<O> } {
   return { input, output };
@@ -10,6 +26,28 @@ function op<I, O>(input: Codec<I>, output: Codec<O>): { readonly input: Codec<I>
 
 /** What `server rotate` replaces. */
 export const ROTATIONS = ["tls", "sealing", "audit-key", "opaque", "opaque-finish"] as const;
+
+/**
+ * TLS for calls to one remote policy engine: names of files on the server's machine. Engines of others' policies are
+ * asked only at addresses that stand in such an entry.
+ */
+export interface RemoteFiles {
+  /** As the policy writes it. */
+  readonly url: string;
+  /** PEM certificates: the only authorities that may have signed the engine's. */
+  readonly ca: string;
+  /** PEM certificate and key that this server shows. */
+  readonly cert: string;
+  readonly key: string;
+}
+
+const path = text({ min: 1, max: 4_096, pattern: /^\// });
+export const remoteFiles: Codec<RemoteFiles> = struct({
+  url: text({ min: 9, max: 512, pattern: /^https:\/\/[^\s]+$/ }),
+  ca: path,
+  cert: path,
+  key: path,
+});
 
 const empty = struct({});
 const byAccount = struct({ account: accountName });
@@ -92,6 +130,50 @@ export const controls = {
       ),
       next: nullable(id<UserId>()),
     }),
+  ),
+  /** Drafts that wait for this operator, and the federations that this server belongs to or has left. */
+  "federation.list": op(
+    empty,
+    struct({
+      items: list(
+        struct({
+          manifest,
+          state: oneOf(["waiting", "accepted", "member", "left"]),
+          /** Of a draft. */
+          expiresAtMs: nullable(u53),
+          /** Index of this server; null where the manifest does not name it. */
+          index: nullable(uint(255, 1)),
+        }),
+        { max: 64 },
+      ),
+    }),
+  ),
+  /** Lets the enclave sign a draft: the very one that the operator has seen. */
+  "federation.accept": op(
+    struct({ federationId: hashIdOf<FederationId>(), epoch: uint(0xffff_ffff, 1), hash: hash32 }),
+    struct({ state: oneOf(["accepted", "member"]) }),
+  ),
+  /** Drops a draft, or ends the membership: shares stay where they are and serve no request. */
+  "federation.leave": op(struct({ federationId: hashIdOf<FederationId>() }), struct({ drafts: u53, left: bool })),
+  "policy.show": op(
+    empty,
+    struct({
+      /** The operator's policy: id, newest link and TLS files of the engines that it asks. */
+      policyId: nullable(hashIdOf<PolicyId>()),
+      policy: nullable(signedPolicy),
+      remotes: list(remoteFiles, { max: 64 }),
+      /** Server's key under the name that policies call it by. */
+      operator: hash32,
+    }),
+  ),
+  /** A new link of the operator's policy, or none any more, so that the owner's word is enough; null keeps what is. */
+  "policy.set": op(
+    struct({
+      document: nullable(policyDocument),
+      drop: bool,
+      remotes: nullable(list(remoteFiles, { max: 64 })),
+    }),
+    struct({ policyId: nullable(hashIdOf<PolicyId>()), version: u53 }),
   ),
   "user.disable": op(byAccount, changed),
   "user.enable": op(byAccount, changed),

@@ -3,6 +3,8 @@ import { DEFAULTS } from "../protocol/defaults.ts";
 import { bodyHash } from "../protocol/state.ts";
 import { accountName } from "./accountname.ts";
 import { bool, bytes, type Codec, id, type Json, list, nullable, oneOf, struct, text, u53, uint } from "./codec.ts";
+import { federationOperations } from "./federation/operations.ts";
+import { type OperationShape, op } from "./operation.ts";
 import {
   hash32,
   headSummary,
@@ -17,34 +19,8 @@ import {
   wrappedKey,
 } from "./records.ts";
 
-/**
- * How a caller is authenticated: `none` is JSON inside TLS; `session` is a sealed frame (docs/protocol.md §4).
- * `mutation` marks what changes the account: idempotent by request id, compare-and-swap on the signed state.
- */
-interface OperationShape {
-  readonly auth: "none" | "session";
-  readonly mutation: boolean;
-  readonly input: Codec<never> | Codec<unknown>;
-  readonly output: Codec<never> | Codec<unknown>;
-}
-
-interface Operation<A, M, I, O> {
-  readonly auth: A;
-  readonly mutation: M;
-  readonly input: Codec<I>;
-  readonly output: Codec<O>;
-}
-
-function op<const A extends "none" | "session", const M extends boolean, I, O>(
-  auth: A,
-  mutation: M,
-  input: Codec<I>,
-  output: Codec<O>,
-): Operation<A, M, I, O> {
-  return { auth, mutation, input, output };
-}
-
 const empty = struct({});
+const parcel = bytes({ min: 1, max: 4_096 });
 
 /** A wrapped key: of a value (number = version) or of a leaf's metadata (number = serial). */
 const wrap = struct({
@@ -261,6 +237,9 @@ export const operations = {
   ),
   /** Ends the account: the last state, whose settings hash is {@link closedHash}'s. */
   "account.delete": op("session", true, struct({ state: signedState }), commitOutput),
+  /** What the owner leaves for the recovery kit's holder: sealed to the kit's key, opaque to the server. */
+  "account.parcel": op("session", false, empty, struct({ sealed: nullable(parcel) })),
+  "account.parcel.put": op("session", false, struct({ sealed: parcel }), empty),
   /** The last state of an account that its owner deleted, for a device that was listed in it. */
   "account.closed": op(
     "none",
@@ -314,6 +293,7 @@ export const operations = {
   "audit.list": op("session", false, auditInput, auditOutput),
   "audit.verify": op("session", false, auditInput, auditOutput),
   "audit.export": op("session", false, auditInput, auditOutput),
+  ...federationOperations,
 } as const satisfies Record<string, OperationShape>;
 
 export type OperationName = keyof typeof operations;

@@ -74,7 +74,13 @@ export async function connectServer(input: ConnectInput): Promise<Connected> {
     const statement = await fetchStatement(server, { ...input, caPem }, connectMs, requestMs);
     return verifyStatement(statement, { pin: input.pin, minNumber: input.minStatement, nowMs: input.now() });
   };
-  if (!server.secure) return { mode: "public", caPem: null, statement: await statementFrom(null) };
+  if (!server.secure) {
+    try {
+      return { mode: "public", caPem: null, statement: await statementFrom(null) };
+    } catch (error) {
+      throw connectionFault(error, server.origin);
+    }
+  }
 
   if (input.caPem !== null && caMatches(input.caPem, input.pin)) {
     try {

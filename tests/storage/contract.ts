@@ -2,6 +2,7 @@ import { afterEach, beforeEach, describe } from "bun:test";
 import type { Store } from "../../src/storage/store.ts";
 import { accountsContract } from "./contract/accounts.ts";
 import { auditContract } from "./contract/audit.ts";
+import { documentsContract } from "./contract/documents.ts";
 import { logContract } from "./contract/log.ts";
 import { requestsContract } from "./contract/requests.ts";
 import { secretsContract } from "./contract/secrets.ts";
@@ -34,5 +35,6 @@ export function storeContract(name: string, open: () => Promise<Store>): void {
     secretsContract(store);
     auditContract(store);
     logContract(store);
+    documentsContract(store);
   });
 }

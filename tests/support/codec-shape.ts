@@ -9,11 +9,18 @@ import type { Codec, Json } from "../../src/wire/codec.ts";
  */
 export type Shape = { readonly nullable: boolean } & (
   | { readonly is: "bytes"; readonly min: number; readonly max: number }
-  | { readonly is: "text"; readonly min: number; readonly max: number; readonly form: boolean }
+  | {
+      readonly is: "text";
+      readonly min: number;
+      readonly max: number;
+      readonly form: boolean;
+      /** A text that is taken, where a form asks for more than letters. */
+      readonly sample?: string;
+    }
   | { readonly is: "number"; readonly min: number; readonly max: number }
   | { readonly is: "boolean" }
   | { readonly is: "word"; readonly words: readonly string[] }
-  | { readonly is: "id" }
+  | { readonly is: "id"; readonly digits: number }
   | { readonly is: "list"; readonly min: number; readonly max: number; readonly item: Shape }
   | { readonly is: "object"; readonly fields: Readonly<Record<string, Shape>> }
 );
@@ -46,20 +53,27 @@ function explore(codec: Any, place: Place, path: string): Shape {
   const found = (pattern: RegExp): string[] | undefined => pattern.exec(what)?.slice(1);
 
   if (what === "true or false") return { is: "boolean", nullable };
-  if (what === "an id of 32 hexadecimal digits") return { is: "id", nullable };
+  const id = found(/^an id of (\d+) hexadecimal digits$/);
+  if (id) return { is: "id", nullable, digits: Number(id[0]) };
   const exact = found(/^(\d+) bytes as base64url$/);
   if (exact) return { is: "bytes", nullable, min: Number(exact[0]), max: Number(exact[0]) };
   const bytes = found(/^(\d+) to (\d+) bytes as base64url$/);
   if (bytes) return { is: "bytes", nullable, min: Number(bytes[0]), max: Number(bytes[1]) };
   const text = found(/^text of (\d+) to (\d+) bytes( in the documented form)?$/);
-  if (text) return { is: "text", nullable, min: Number(text[0]), max: Number(text[1]), form: text[2] !== undefined };
+  if (text) {
+    const [min, max, form] = [Number(text[0]), Number(text[1]), text[2] !== undefined];
+    const taken = (sample: string) => !complaint(codec, place(sample))?.startsWith(lead);
+    const sample = taken(filler(min)) ? undefined : SAMPLES.find(taken);
+    return { is: "text", nullable, min, max, form, ...(sample !== undefined && { sample }) };
+  }
   const number = found(/^a whole number from (\d+) to (\d+)$/);
   if (number) return { is: "number", nullable, min: Number(number[0]), max: Number(number[1]) };
   const words = found(/^one of (.+)$/);
   if (words) return { is: "word", nullable, words: (words[0] ?? "").split(", ") };
   const list = found(/^a list of (\d+) to (\d+) items$/);
   if (list) {
-    const item = explore(codec, (value) => place([value]), `${path}[0]`);
+    const few = Math.max(1, Number(list[0]));
+    const item = explore(codec, (value) => place(new Array(few).fill(value)), `${path}[0]`);
     return { is: "list", nullable, min: Number(list[0]), max: Number(list[1]), item };
   }
   if (what !== "an object") throw new Error(`an unknown description: ${what}`);
@@ -69,6 +83,14 @@ function explore(codec: Any, place: Place, path: string): Shape {
   const prefix = path ? `${path}.` : "";
   for (;;) {
     const missing = complaint(codec, place({ ...sample }));
+    // one of several objects: the first kind stands for all
+    const [tag, kinds] = /^(\w+) must be one of (.+)$/.exec(missing?.slice(prefix.length) ?? "")?.slice(1) ?? [];
+    if (missing?.startsWith(prefix) && tag !== undefined && kinds !== undefined && !(tag in sample)) {
+      const [first = ""] = kinds.split(", ");
+      fields[tag] = { is: "word", nullable: false, words: [first] };
+      sample[tag] = first;
+      continue;
+    }
     if (!missing?.startsWith(prefix) || !missing.endsWith(" is missing")) break;
     const name = missing.slice(prefix.length, -" is missing".length);
     if (!/^\w+$/.test(name)) break; // a later field of what holds this object
@@ -79,6 +101,9 @@ function explore(codec: Any, place: Place, path: string): Shape {
   return { is: "object", nullable, fields };
 }
 
+/** Of forms that mere letters do not have. */
+const SAMPLES = ["a", "0", "https://a.example", `sha256:${"A".repeat(43)}`];
+
 const filler = (length: number): string => "A".repeat(length);
 
 /** The smallest accepted value. */
@@ -87,7 +112,7 @@ export function smallest(shape: Shape): Json {
     case "bytes":
       return toBase64url(new Uint8Array(shape.min));
     case "text":
-      return filler(shape.min);
+      return shape.sample ?? filler(shape.min);
     case "number":
       return shape.min;
     case "boolean":
@@ -95,7 +120,7 @@ export function smallest(shape: Shape): Json {
     case "word":
       return shape.words[0] ?? "";
     case "id":
-      return "0".repeat(32);
+      return "0".repeat(shape.digits);
     case "list":
       return Array.from({ length: shape.min }, () => smallest(shape.item));
     case "object":
@@ -116,6 +141,7 @@ function whole(shape: Shape): fc.Arbitrary<Json> {
         .uint8Array({ minLength: shape.min, maxLength: Math.min(shape.max, shape.min + 48) })
         .map((bytes) => toBase64url(bytes));
     case "text": {
+      if (shape.sample !== undefined) return fc.constant(shape.sample);
       const unit = shape.form
         ? fc.constantFrom(..."ABCXYZ0189-")
         : fc.constantFrom(...'ab "\\\u0000\u00e9\u4e16\u{1f511}');
@@ -130,7 +156,7 @@ function whole(shape: Shape): fc.Arbitrary<Json> {
     case "word":
       return fc.constantFrom(...shape.words);
     case "id":
-      return fc.uint8Array({ minLength: 16, maxLength: 16 }).map((bytes) => bytes.toHex());
+      return fc.uint8Array({ minLength: shape.digits / 2, maxLength: shape.digits / 2 }).map((bytes) => bytes.toHex());
     case "list":
       return fc.array(jsonOf(shape.item), { minLength: shape.min, maxLength: Math.min(shape.max, shape.min + 2) });
     case "object":
@@ -233,11 +259,11 @@ function wrongValues(shape: Shape): BadInput[] {
     case "id":
       return [
         ...except(),
-        { why: "upper case", value: "AB".repeat(16) },
-        { why: "31 digits", value: "a".repeat(31) },
-        { why: "33 digits", value: "a".repeat(33) },
-        { why: "a line end", value: `${"a".repeat(32)}\n` },
-        { why: "no digits", value: "g".repeat(32) },
+        { why: "upper case", value: "AB".repeat(shape.digits / 2) },
+        { why: "one digit too few", value: "a".repeat(shape.digits - 1) },
+        { why: "one digit too many", value: "a".repeat(shape.digits + 1) },
+        { why: "a line end", value: `${"a".repeat(shape.digits)}\n` },
+        { why: "no digits", value: "g".repeat(shape.digits) },
       ];
     case "list":
       return except("a list");

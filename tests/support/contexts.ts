@@ -1,5 +1,15 @@
 import type { AadContext } from "../../src/crypto/aead.ts";
-import type { DeviceId, EntryId, KeyId, RequestId, SessionId, UserId } from "../../src/ids.ts";
+import type {
+  DeviceId,
+  EntryId,
+  FederatedKeyId,
+  FederatedRequestId,
+  FederationId,
+  KeyId,
+  RequestId,
+  SessionId,
+  UserId,
+} from "../../src/ids.ts";
 import { bentFields } from "./arbitraries.ts";
 import { projectText } from "./doctables.ts";
 
@@ -39,6 +49,33 @@ export const EXAMPLES: { readonly [K in AadContext["kind"]]: AadContext & { kind
   "vault-body": { kind: "vault-body", vaultId: blob, generation: 1, header: blob },
   "vault-pending": { kind: "vault-pending", vaultId: blob },
   queued: { kind: "queued", userId, entryId: digit(6) as EntryId, type: "bytes" },
+  "key-share": {
+    kind: "key-share",
+    server: blob,
+    keyId: digit(7).repeat(2) as FederatedKeyId,
+    manifestEpoch: 1,
+    shareGeneration: 1,
+    type: "ed25519",
+    custody: "self",
+  },
+  "pending-share": {
+    kind: "pending-share",
+    server: blob,
+    requestId: digit(8).repeat(2) as FederatedRequestId,
+    attempt: 1,
+    certificateHash: blob,
+  },
+  "federation-label": {
+    kind: "federation-label",
+    federationId: digit(9).repeat(2) as FederationId,
+    requestId: digit(8).repeat(2) as FederatedRequestId,
+  },
+  "federated-value": {
+    kind: "federated-value",
+    federationId: digit(9).repeat(2) as FederationId,
+    requester: blob,
+    nonce: blob,
+  },
 };
 
 function withoutKind(context: AadContext): Record<string, unknown> {

@@ -20,6 +20,7 @@ import { logOrigin } from "../../src/protocol/log.ts";
 import { createVault } from "../../src/protocol/vault.ts";
 import type { Limits, ServerContext } from "../../src/server/context.ts";
 import { createDispatcher, type Dispatcher, type Reply } from "../../src/server/dispatch.ts";
+import type { FederationService } from "../../src/server/federation/service.ts";
 import { type Logbook, openLogbook } from "../../src/server/logbook.ts";
 import { startOpaquePool } from "../../src/server/opaque.ts";
 import { openSqlite } from "../../src/storage/sqlite.ts";
@@ -70,6 +71,8 @@ export async function startTestServer(
     wrap?: (store: Store) => Store;
     /** False: the server-wide log is flushed by the test alone; else also before each proof. */
     promptLog?: boolean;
+    /** The server's role in federations; none without it. */
+    federation?: (ctx: ServerContext) => FederationService;
   } = {},
 ): Promise<TestServer> {
   await opaqueReady();
@@ -112,7 +115,8 @@ export async function startTestServer(
         registration: options.registration ?? "open",
       }),
   };
-  const honest = createDispatcher(ctx, (fault) => faults.push(fault));
+  const role = options.federation?.(ctx) ?? null;
+  const honest = createDispatcher(ctx, (fault) => faults.push(fault), role);
   const dispatcher: Dispatcher = {
     async handle(name, ...rest) {
       if (name === "log.proof" && (options.promptLog ?? true)) await logbook.flush();

@@ -61,7 +61,7 @@ describe("the shape that the tests derive", () => {
         big: { ...field, is: "number", min: 0, max: Number.MAX_SAFE_INTEGER },
         flag: { ...field, is: "boolean" },
         choice: { ...field, is: "word", words: ["one", "two"] },
-        key: { ...field, is: "id" },
+        key: { ...field, is: "id", digits: 32 },
         perhaps: { is: "number", nullable: true, min: 0, max: 0xffff_ffff },
         many: {
           ...field,

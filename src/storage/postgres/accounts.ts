@@ -124,6 +124,7 @@ async function erase(q: Query, userId: UserId): Promise<boolean> {
   const user = idColumn(userId);
   if ((await q.run("DELETE FROM account WHERE user_id = $1", user)) === 0) return false;
   for (const table of ERASED) q.send(`DELETE FROM ${table} WHERE user_id = $1`, user);
+  q.send("DELETE FROM document WHERE owner = $1", userId);
   q.send(
     `UPDATE audit_entry SET salt = NULL, at_ms = NULL, action = NULL, status = NULL, key_id = NULL,
        request_id = NULL, session_id = NULL, body_hash = NULL, state_hash = NULL, count = NULL, previous = NULL

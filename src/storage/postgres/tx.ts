@@ -1,6 +1,7 @@
 import type { Tx } from "../store.ts";
 import { accountsTx } from "./accounts.ts";
 import { auditTx } from "./audit.ts";
+import { documentsTx } from "./documents.ts";
 import { logTx } from "./log.ts";
 import { invitesTx, limitsTx, requestsTx, settingsTx } from "./requests.ts";
 import { secretsTx } from "./secrets.ts";
@@ -18,6 +19,7 @@ export function postgresTx(q: Query): Tx {
     ...secretsTx(q),
     ...auditTx(q),
     ...logTx(q),
+    ...documentsTx(q),
     ...settingsTx(q),
   };
 }

@@ -125,6 +125,7 @@ function erase(q: Query, userId: UserId): boolean {
   const user = idColumn(userId);
   if (q.run("DELETE FROM account WHERE user_id = ?1", user) === 0) return false;
   for (const table of ERASED) q.run(`DELETE FROM ${table} WHERE user_id = ?1`, user);
+  q.run("DELETE FROM document WHERE owner = ?1", userId);
   q.run(
     `UPDATE audit_entry SET salt = NULL, at_ms = NULL, action = NULL, status = NULL, key_id = NULL,
        request_id = NULL, session_id = NULL, body_hash = NULL, state_hash = NULL, count = NULL, previous = NULL

@@ -3,6 +3,7 @@ import type { Tx } from "../store.ts";
 import { accountsTx } from "./accounts.ts";
 import { auditTx } from "./audit.ts";
 import type { Query } from "./connection.ts";
+import { documentsTx } from "./documents.ts";
 import { logTx } from "./log.ts";
 import { invitesTx, limitsTx, requestsTx, settingsTx } from "./requests.ts";
 import { secretsTx } from "./secrets.ts";
@@ -19,6 +20,7 @@ export function sqliteTx(q: Query): Tx {
     ...secretsTx(q),
     ...auditTx(q),
     ...logTx(q),
+    ...documentsTx(q),
     ...settingsTx(q),
   };
 }

@@ -76,6 +76,7 @@ async function busy(path: string) {
       conflicts: 0,
       hint: "é",
     });
+    await tx.putDocument({ kind: "vote", id: "ünïcode", owner: "é", place: 2 ** 50, body: random(300) }, 0);
     await tx.putLimit({ bucket: "address:ünïcode", count: 3, blockedUntilMs: 0, updatedAtMs: Date.now() });
     await tx.putLoginState({
       ...{ sessionId: "0".repeat(32) as never, credentialId: random(32), userId: "1".repeat(32) as never },
@@ -108,6 +109,7 @@ describe("round trip", () => {
       "checkpoint",
       "rate_limit",
       "login_state",
+      "document",
     ]) {
       expect([table, before[table]?.length ?? 0]).not.toEqual([table, 0]);
     }

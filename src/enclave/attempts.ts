@@ -1,0 +1,87 @@
+import { equalBytes } from "../crypto/bytes.ts";
+import { Fault } from "../errors.ts";
+import type { FederatedRequestId } from "../ids.ts";
+import type { SignedMessage } from "../protocol/federation/message.ts";
+import type { Of } from "../wire/codec.ts";
+import type { step as stepCodec } from "./api.ts";
+import type { Verified } from "./evidence.ts";
+
+export type Step = Of<typeof stepCodec>;
+
+/** One server's part in one attempt: a ceremony, a signature or a release. */
+export interface Machine {
+  /** All that this server has said so far, with the outcome once there is one. */
+  readonly step: () => Step;
+  /** Takes what others have said; gives the same as {@link step} afterwards. */
+  receive(messages: readonly SignedMessage[]): Promise<Step>;
+  /** Forgets its secrets. */
+  wipe(): void;
+}
+
+/** An attempt that this enclave takes part in. */
+export interface Attempt {
+  readonly verified: Verified;
+  readonly attempt: number;
+  readonly orderHash: Uint8Array;
+  readonly machine: Machine;
+}
+
+/** Attempts held at once, and of one requester. */
+export const ATTEMPTS_MAX = { all: 256, ofOne: 32 } as const;
+
+/** What an enclave holds of ceremonies: in memory alone, one attempt a request, gone with the process. */
+export interface Attempts {
+  get(requestId: FederatedRequestId): Attempt | undefined;
+  /** Holds it in place of an earlier one of the same request. */
+  put(attempt: Attempt): void;
+  /**
+   * Makes room for one more: first what has expired goes, then what is over.
+   *
+   * @throws Fault rate_limited while all is under way
+   */
+  makeRoom(requester: Uint8Array, requestId: FederatedRequestId, nowMs: number): void;
+  forget(requestId: FederatedRequestId): void;
+  clear(): void;
+}
+
+export function createAttempts(): Attempts {
+  const held = new Map<FederatedRequestId, Attempt>();
+
+  function forget(requestId: FederatedRequestId): void {
+    held.get(requestId)?.machine.wipe();
+    held.delete(requestId);
+  }
+
+  /** The oldest of `among` that nobody needs any more. */
+  function dispensable(among: readonly Attempt[], nowMs: number): Attempt | undefined {
+    return (
+      among.find(({ verified }) => nowMs >= verified.request.expiresAtMs) ??
+      among.find(({ machine }) => machine.step().outcome !== null)
+    );
+  }
+
+  function drop(among: readonly Attempt[], nowMs: number): void {
+    const least = dispensable(among, nowMs);
+    if (least) forget(least.verified.requestId);
+    else
+      throw new Fault("rate_limited", "the enclave takes part in too many attempts at once", { retryAfterMs: 5_000 });
+  }
+
+  return {
+    get: (requestId) => held.get(requestId),
+    put(attempt) {
+      forget(attempt.verified.requestId);
+      held.set(attempt.verified.requestId, attempt);
+    },
+    makeRoom(requester, requestId, nowMs) {
+      const others = [...held.values()].filter(({ verified }) => verified.requestId !== requestId);
+      const own = others.filter(({ verified }) => equalBytes(verified.request.requester, requester));
+      if (own.length >= ATTEMPTS_MAX.ofOne) drop(own, nowMs);
+      else if (others.length >= ATTEMPTS_MAX.all) drop(others, nowMs);
+    },
+    forget,
+    clear() {
+      for (const requestId of [...held.keys()]) forget(requestId);
+    },
+  };
+}

@@ -1,0 +1,39 @@
+import { wipe } from "../crypto/bytes.ts";
+import { type HpkeKeyPair, hpkeKeyPair } from "../crypto/hpke.ts";
+import { type Signer, signerFromSeed } from "../crypto/identity.ts";
+import { deriveKey } from "../crypto/kdf.ts";
+import { lockKey } from "../wire/lockedmemory.ts";
+
+/** All that an enclave derives from its sealing key (docs/protocol.md §8.8). */
+export interface EnclaveKeys {
+  /** Ed25519 identity: signs messages, certificates, manifests and erasures. */
+  readonly signer: Signer;
+  /** X25519: what clients seal to this server. */
+  readonly hpke: HpkeKeyPair;
+  /** Seals shares at rest, 32 bytes. */
+  readonly shareKey: Uint8Array;
+  /** Authenticates the journal, 32 bytes. */
+  readonly journalKey: Uint8Array;
+}
+
+const NO_SALT = new Uint8Array(0);
+
+function derive(sealingKey: Uint8Array, purpose: "identity" | "sealing" | "share" | "journal"): Uint8Array {
+  return deriveKey(sealingKey, 32, NO_SALT, "keyhold/v1/enclave-key", purpose);
+}
+
+/** Derives an enclave's keys. @param sealingKey 32 bytes, the caller's to wipe. */
+export async function enclaveKeys(sealingKey: Uint8Array): Promise<EnclaveKeys> {
+  const identity = derive(sealingKey, "identity");
+  const sealing = derive(sealingKey, "sealing");
+  try {
+    return {
+      signer: signerFromSeed(identity),
+      hpke: await hpkeKeyPair(sealing),
+      shareKey: lockKey(derive(sealingKey, "share")),
+      journalKey: lockKey(derive(sealingKey, "journal")),
+    };
+  } finally {
+    wipe(identity, sealing);
+  }
+}

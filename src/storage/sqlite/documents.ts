@@ -1,0 +1,44 @@
+import type { DocumentRow, Tx } from "../store.ts";
+import type { Query } from "./connection.ts";
+
+/** Above no id, for every id is a text. */
+const BEFORE_ALL = { place: -1, id: "" };
+
+type Documents = "document" | "putDocument" | "removeDocument" | "documents";
+
+/** The part of a transaction that concerns the records of further roles. */
+export function documentsTx(q: Query): Pick<Tx, Documents> {
+  return {
+    document: async (kind, id) =>
+      q.get<DocumentRow>("SELECT * FROM document WHERE kind = ?1 AND id = ?2", kind, id) ?? undefined,
+    putDocument: async ({ kind, id, owner, place, body }, expected) => {
+      const changed =
+        expected === 0
+          ? q.run(
+              `INSERT INTO document (kind, id, owner, place, body, version) VALUES (?1, ?2, ?3, ?4, ?5, 1)
+               ON CONFLICT DO NOTHING`,
+              ...[kind, id, owner, place, body],
+            )
+          : q.run(
+              `UPDATE document SET owner = ?3, place = ?4, body = ?5, version = version + 1
+               WHERE kind = ?1 AND id = ?2 AND version = ?6`,
+              ...[kind, id, owner, place, body, expected],
+            );
+      return changed === 1;
+    },
+    removeDocument: async (kind, id) => {
+      if (q.run("DELETE FROM document WHERE kind = ?1 AND id = ?2", kind, id) === 0) return false;
+      // it may have been a share
+      q.erased();
+      return true;
+    },
+    documents: async (kind, owner, after, limit) => {
+      const { place, id } = after ?? BEFORE_ALL;
+      return q.all<DocumentRow>(
+        `SELECT * FROM document WHERE owner = ?1 AND kind = ?2 AND (place, id) > (?3, ?4)
+         ORDER BY place, id LIMIT ?5`,
+        ...[owner, kind, place, id, limit],
+      );
+    },
+  };
+}

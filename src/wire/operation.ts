@@ -1,0 +1,29 @@
+import type { Codec } from "./codec.ts";
+
+/**
+ * How a caller is authenticated: `none` is JSON inside TLS; `session` is a sealed frame (docs/protocol.md §4).
+ * `mutation` marks what changes the account: idempotent by request id, compare-and-swap on the signed state.
+ */
+export interface OperationShape {
+  readonly auth: "none" | "session";
+  readonly mutation: boolean;
+  readonly input: Codec<never> | Codec<unknown>;
+  readonly output: Codec<never> | Codec<unknown>;
+}
+
+interface Operation<A, M, I, O> {
+  readonly auth: A;
+  readonly mutation: M;
+  readonly input: Codec<I>;
+  readonly output: Codec<O>;
+}
+
+/** One row of the table of operations. */
+export function op<const A extends "none" | "session", const M extends boolean, I, O>(
+  auth: A,
+  mutation: M,
+  input: Codec<I>,
+  output: Codec<O>,
+): Operation<A, M, I, O> {
+  return { auth, mutation, input, output };
+}
