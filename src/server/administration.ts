@@ -8,6 +8,8 @@ import { appendEvent } from "./audit.ts";
 import { checkServer } from "./check.ts";
 import type { ServerContext } from "./context.ts";
 import type { ControlHandlers } from "./control.ts";
+import { eraseFederated } from "./federation/erasing.ts";
+import { type FederationService, noRole } from "./federation/service.ts";
 import { inviteHash } from "./handlers/register.ts";
 import { sessionAlive } from "./handlers/session.ts";
 
@@ -67,6 +69,17 @@ async function setDisabled(
   });
 }
 
+const notMember = () => Promise.reject(noRole());
+
+/** Control operations of a server that can be a member of no federation. */
+const noFederation: FederationService["control"] = {
+  "federation.list": notMember,
+  "federation.accept": notMember,
+  "federation.leave": notMember,
+  "policy.show": notMember,
+  "policy.set": notMember,
+};
+
 /** What the running process knows of itself. */
 export interface Running {
   readonly version: string;
@@ -80,8 +93,13 @@ export interface Running {
 const USERS = 500;
 
 /** The administrator's operations over one server (docs/operations.md). */
-export function administration(ctx: ServerContext, running: Running): ControlHandlers {
+export function administration(
+  ctx: ServerContext,
+  running: Running,
+  federation: FederationService | null = null,
+): ControlHandlers {
   return {
+    ...(federation?.control ?? noFederation),
     async status() {
       return ctx.store.transaction(async (tx) => {
         const nowMs = ctx.now();
@@ -160,6 +178,7 @@ export function administration(ctx: ServerContext, running: Running): ControlHan
       return ctx.store.transaction(async (tx) => {
         const row = await named(ctx, tx, account.normalize("NFC"));
         const name = openAccountName(ctx, row);
+        await eraseFederated(tx, row.userId);
         await tx.removeAccount(row.userId);
         return { account: name, userId: row.userId };
       });

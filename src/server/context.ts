@@ -1,7 +1,7 @@
 import type { RandomSource } from "../crypto/bytes.ts";
 import type { Signer } from "../crypto/identity.ts";
 import type { Argon2Cost } from "../crypto/kdf.ts";
-import type { IncarnationId, KeyId, RequestId, SessionId } from "../ids.ts";
+import type { AnyHashId, IncarnationId, KeyId, RequestId, SessionId } from "../ids.ts";
 import type { DEFAULTS } from "../protocol/defaults.ts";
 import type { AccountRow, Store, Tx } from "../storage/store.ts";
 import type { InputOf, OperationName, OutputOf, SessionOperation } from "../wire/operations.ts";
@@ -56,6 +56,9 @@ export interface ServerContext {
   readonly statement: () => OutputOf<"server.statement">;
 }
 
+/** Operations that ask the enclave or other machines: they cannot run inside a transaction (docs/protocol.md §8.10). */
+export type FederatedOperation = Extract<SessionOperation, `federation.${string}`>;
+
 /** Who asks, inside a session. */
 export interface Caller {
   readonly account: AccountRow;
@@ -66,11 +69,20 @@ export interface Caller {
   readonly bodyHash: Uint8Array;
 }
 
+/** Who asks for a federated operation; the account's row is that of the moment when the session was checked. */
+export interface FederatedCaller extends Caller {
+  /**
+   * Says which key or request the audit entry names: the first 128 bits of its id. The last word counts; without one
+   * it is what the input names.
+   */
+  concerns(id: AnyHashId): void;
+}
+
 /**
  * Work of one session operation inside its transaction. A thrown Fault undoes its writes and becomes a failed audit
  * entry.
  */
-export type SessionHandler<N extends SessionOperation> = (
+export type SessionHandler<N extends HouseOperation> = (
   ctx: ServerContext,
   tx: Tx,
   caller: Caller,
@@ -88,7 +100,10 @@ export interface HandlerResult<O> {
   readonly last?: () => Promise<void>;
 }
 
-export type AnonymousOperation = Exclude<OperationName, SessionOperation>;
+/** Session operations that run in one transaction. */
+export type HouseOperation = Exclude<SessionOperation, FederatedOperation>;
+export type FederatedAnonymousOperation = Extract<Exclude<OperationName, SessionOperation>, `federation.${string}`>;
+export type AnonymousOperation = Exclude<OperationName, SessionOperation | FederatedAnonymousOperation>;
 
 /** Work of one operation without a session: brings its own transactions and audit entries. */
 export type AnonymousHandler<N extends AnonymousOperation> = (

@@ -12,7 +12,7 @@ import {
   controls,
   isControl,
 } from "../wire/control.ts";
-import { errno, fileFault, shown } from "./keyfiles.ts";
+import { errno, fileFault, shown } from "../wire/keyfiles.ts";
 import { faultFields, type ServerLog } from "./log.ts";
 
 /** One handler for each operation of the table: a missing one does not compile. */

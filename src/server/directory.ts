@@ -5,8 +5,6 @@ import { concat, type RandomSource, wipe } from "../crypto/bytes.ts";
 import { ED25519, type Signer, signerFromSeed } from "../crypto/identity.ts";
 import { Fault } from "../errors.ts";
 import { decodeJson, encodeJson, nullable, struct, text } from "../wire/codec.ts";
-import { lockKey } from "../wire/lockedmemory.ts";
-import type { HandlerKeys, OpaqueSetup } from "./context.ts";
 import {
   createPrivateDirectory,
   fileFault,
@@ -14,7 +12,9 @@ import {
   replacePrivateFile,
   shown,
   syncDirectory,
-} from "./keyfiles.ts";
+} from "../wire/keyfiles.ts";
+import { lockKey } from "../wire/lockedmemory.ts";
+import type { HandlerKeys, OpaqueSetup } from "./context.ts";
 
 /** The server's identity: signs statements, and as private CA its TLS leaves. */
 export interface ServerIdentity extends Signer {

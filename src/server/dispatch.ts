@@ -1,6 +1,6 @@
 import { equalBytes } from "../crypto/bytes.ts";
-import { Fault } from "../errors.ts";
-import type { KeyId, SessionId, UserId } from "../ids.ts";
+import { type ErrorCode, Fault } from "../errors.ts";
+import type { AnyHashId, KeyId, SessionId, UserId } from "../ids.ts";
 import { auditPseudonym } from "../protocol/audit.ts";
 import {
   type ChannelKeys,
@@ -29,12 +29,23 @@ import type {
   AnonymousHandler,
   AnonymousOperation,
   Caller,
+  FederatedAnonymousOperation,
+  FederatedOperation,
   HandlerResult,
+  HouseOperation,
   ServerContext,
   SessionHandler,
 } from "./context.ts";
-import { anonymousHandlers, needsSession, sessionHandlers } from "./handlers/index.ts";
+import { namedBy, shortId } from "./federation/named.ts";
+import {
+  type FederatedAnonymousWork,
+  type FederatedWork,
+  type FederationService,
+  noRole,
+} from "./federation/service.ts";
+import { anonymousHandlers, isFederated, needsSession, sessionHandlers } from "./handlers/index.ts";
 import { sessionAlive } from "./handlers/session.ts";
+import { namedKeys } from "./namedkeys.ts";
 
 /** What goes back over HTTP. */
 export interface Reply {
@@ -76,6 +87,16 @@ export interface Dispatcher {
   handle(name: string, contentType: string, body: Uint8Array, remote: { readonly address: string }): Promise<Reply>;
 }
 
+/** Failures that leave no entry: nobody is known to have asked, or the store cannot take one. */
+const UNRECORDED: ReadonlySet<string> = new Set<ErrorCode>([
+  "session_invalid",
+  "replayed",
+  "unavailable",
+  // the request id decides: what the client sends again finds the recorded answer, or is done now
+  "outcome_unknown",
+  "storage",
+]);
+
 const CACHE_MAX = 10_000;
 const SETTINGS_MAX = 1_024;
 
@@ -84,8 +105,16 @@ function carriesState(input: unknown): input is { readonly state: SignedState } 
   return typeof input === "object" && input !== null && "state" in input;
 }
 
-/** Makes the one entry point of all operations. */
-export function createDispatcher(ctx: ServerContext, onFault: (error: unknown) => void): Dispatcher {
+/**
+ * Makes the one entry point of all operations.
+ *
+ * @param federation The server's role in federations; null where it can have none.
+ */
+export function createDispatcher(
+  ctx: ServerContext,
+  onFault: (error: unknown) => void,
+  federation: FederationService | null = null,
+): Dispatcher {
   /** Keys only: whether a session lives is asked of the store every time. */
   const cache = new Map<SessionId, Cached>();
   /** A guess which keys the next state will be signed with: what is verified ahead by it counts for nothing else. */
@@ -149,7 +178,7 @@ export function createDispatcher(ctx: ServerContext, onFault: (error: unknown) =
     return head;
   }
 
-  async function attempt<N extends SessionOperation>(
+  async function attempt<N extends HouseOperation>(
     name: N,
     head: FrameHead,
     userId: UserId,
@@ -174,7 +203,7 @@ export function createDispatcher(ctx: ServerContext, onFault: (error: unknown) =
           };
         }
       }
-      const run = sessionHandlers[name] as unknown as SessionHandler<SessionOperation>;
+      const run = sessionHandlers[name] as unknown as SessionHandler<HouseOperation>;
       const result = (await run(ctx, tx, caller, input as never)) as HandlerResult<unknown>;
       const body = encodeJson(output, result.output);
       if (mutation) {
@@ -194,6 +223,49 @@ export function createDispatcher(ctx: ServerContext, onFault: (error: unknown) =
         ? { revision: account.state.state.revision + 1, stateHash: result.stateHash }
         : positionOf(account);
       return { position, audit, ok: true, body };
+    }, userId);
+  }
+
+  /** Like {@link attempt} for work outside a transaction: one admits the caller, another one records what came of it. */
+  async function outside<N extends FederatedOperation>(
+    name: N,
+    head: FrameHead,
+    userId: UserId,
+    input: unknown,
+    hash: Uint8Array,
+    address: string,
+  ): Promise<Done> {
+    const account = await ctx.store.transaction((tx) => enter(tx, head, userId), userId);
+    let named: AnyHashId | undefined = namedBy(name, input as never);
+    const caller = {
+      account,
+      sessionId: head.sessionId,
+      requestId: head.requestId,
+      address,
+      bodyHash: hash,
+      concerns: (id: AnyHashId) => {
+        named = id;
+      },
+    };
+    let body: string;
+    let fault: Fault | undefined;
+    try {
+      if (!federation) throw noRole();
+      const work = federation[name] as FederatedWork<FederatedOperation>;
+      const output = await work(caller, input as never);
+      body = encodeJson(operations[name].output as Codec<unknown>, output);
+    } catch (error) {
+      fault = asFault(error);
+      if (fault.code === "internal") onFault(error);
+      if (UNRECORDED.has(fault.code)) throw fault;
+      body = String(faultReply(fault).body);
+    }
+    return ctx.store.transaction(async (tx) => {
+      const after = await tx.account(userId);
+      if (!after) throw SESSION_OVER();
+      const status = fault?.code ?? "ok";
+      const audit = await record(tx, caller, name, status, named === undefined ? [] : [shortId(named)], null);
+      return { position: positionOf(after), audit, ok: !fault, body, ...(fault && { fault }) };
     }, userId);
   }
 
@@ -244,20 +316,15 @@ export function createDispatcher(ctx: ServerContext, onFault: (error: unknown) =
       hash = requestHash(name, input as never);
       const expected = lastSettings.get(userId);
       if (expected && carriesState(input)) await verifyStateAhead(input.state, expected);
-      done = await attempt(name, head, userId, input, hash, address);
+      const run = isFederated(name)
+        ? outside(name, head, userId, input, hash, address)
+        : attempt(name, head, userId, input, hash, address);
+      done = await run;
     } catch (error) {
       const fault = asFault(error);
       if (fault.code === "internal") onFault(error);
       if (fault.code === "session_invalid") cache.delete(head.sessionId);
-      if (
-        fault.code === "session_invalid" ||
-        fault.code === "replayed" ||
-        fault.code === "unavailable" ||
-        // the request id decides: what the client sends again finds the recorded answer, or is done now
-        fault.code === "outcome_unknown" ||
-        fault.code === "storage"
-      )
-        throw fault;
+      if (UNRECORDED.has(fault.code)) throw fault;
       done = await fail(name, head, userId, fault, namedKeys(input), hash, address);
     } finally {
       plain.fill(0);
@@ -278,11 +345,22 @@ export function createDispatcher(ctx: ServerContext, onFault: (error: unknown) =
     return { status, contentType: "application/octet-stream", body, outcome: done.fault?.code ?? "ok" };
   }
 
-  async function anonymous(name: AnonymousOperation, body: Uint8Array, remote: { address: string }): Promise<Reply> {
+  async function anonymous(
+    name: AnonymousOperation | FederatedAnonymousOperation,
+    body: Uint8Array,
+    remote: { address: string },
+  ): Promise<Reply> {
     const shape = operations[name] as { input: Codec<unknown>; output: Codec<unknown> };
     const input = decodeJson(shape.input, body);
-    const handler = anonymousHandlers[name] as unknown as AnonymousHandler<AnonymousOperation>;
-    const output = await handler(ctx, remote, input as never);
+    let output: unknown;
+    if (isFederated(name)) {
+      if (!federation) throw noRole();
+      const work = federation[name] as FederatedAnonymousWork<FederatedAnonymousOperation>;
+      output = await work(remote, input as never);
+    } else {
+      const handler = anonymousHandlers[name] as unknown as AnonymousHandler<AnonymousOperation>;
+      output = await handler(ctx, remote, input as never);
+    }
     return { status: 200, contentType: "application/json", body: encodeJson(shape.output, output), outcome: "ok" };
   }
 
@@ -309,18 +387,4 @@ function promiseOf(ctx: ServerContext, userId: UserId, { seq, link, logSalt: sal
   const atMs = ctx.now();
   const promised = { origin, pseudonym: auditPseudonym(userId, salt), seq, link, atMs };
   return { salt, atMs, signature: signPromise(signers[0], promised) };
-}
-
-/** Ids that a well-formed but failing request named, for its audit entry; at most the first. */
-function namedKeys(input: unknown): KeyId[] {
-  if (typeof input !== "object" || input === null) return [];
-  if ("keyId" in input && typeof input.keyId === "string") return [input.keyId as KeyId];
-  const items = "keys" in input ? input.keys : "changes" in input ? input.changes : null;
-  const first: unknown = Array.isArray(items) ? items[0] : null;
-  if (typeof first !== "object" || first === null) return [];
-  if ("keyId" in first && typeof first.keyId === "string") return [first.keyId as KeyId];
-  if ("leaf" in first && typeof first.leaf === "object" && first.leaf !== null && "keyId" in first.leaf) {
-    return typeof first.leaf.keyId === "string" ? [first.leaf.keyId as KeyId] : [];
-  }
-  return [];
 }

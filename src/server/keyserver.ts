@@ -10,6 +10,7 @@ import { logOrigin } from "../protocol/log.ts";
 import { type DirectoryLock, lockDirectory } from "../storage/lock.ts";
 import { databaseFile, openStore } from "../storage/open.ts";
 import type { Store, StoreCounts } from "../storage/store.ts";
+import { replacePrivateFile } from "../wire/keyfiles.ts";
 import { pinOf } from "../wire/pin.ts";
 import { type Statement, signStatement } from "../wire/statement.ts";
 import { administration } from "./administration.ts";
@@ -17,10 +18,11 @@ import type { ServerContext } from "./context.ts";
 import type { ControlHandlers } from "./control.ts";
 import { demandRestored, directoryPaths, handlerKeys, openServerDirectory, type ServerKeys } from "./directory.ts";
 import { createDispatcher, type Dispatcher, faultReply } from "./dispatch.ts";
+import type { EnclaveFigures } from "./enclave.ts";
+import { createFederation } from "./federation/index.ts";
 import { sweepFloods } from "./floodnotes.ts";
 import { sweepLogins } from "./handlers/login.ts";
 import { claimKeys, hasKeys, keysFit } from "./keycheck.ts";
-import { replacePrivateFile } from "./keyfiles.ts";
 import { faultFields, type ServerLog } from "./log.ts";
 import { type Logbook, openLogbook } from "./logbook.ts";
 import type { Meter } from "./meter.ts";
@@ -38,6 +40,8 @@ export interface KeyServerOptions {
   readonly version: string;
   readonly log: ServerLog;
   readonly opaqueWorkers: number;
+  /** The command line that runs the enclave; without one the server is no member of federations. */
+  readonly enclaveCommand?: readonly [string, ...string[]];
   /** Learns of the work of store and Workers, for figures. */
   readonly meter?: Meter;
 }
@@ -54,6 +58,8 @@ export interface KeyServer {
   readonly logbook: Logbook;
   /** True while the store answers. */
   ready(): boolean;
+  /** The enclave process, for figures; undefined where there can be none. */
+  enclave(): EnclaveFigures | undefined;
   /** Accounts and live sessions, for figures. */
   counts(): Promise<StoreCounts>;
   /** The administrator's operations; `listening` tells what only the listener knows. */
@@ -238,18 +244,25 @@ async function assemble(
     if (misfits === MISFITS) log.write("error", { event: "keys-replaced" });
   };
   const outdated = () => misfits >= MISFITS;
+  const pin = pinOf(keys.identity.publicKey);
+  const { enclaveCommand } = options;
+  // shares are used by one process alone
+  const federation =
+    lock && enclaveCommand
+      ? createFederation({ ctx, keys, dir: options.dir, version: options.version, pin, log, command: enclaveCommand })
+      : null;
   const timers = [
     setInterval(() => void probe().catch(onFault), PROBE_MS),
     setInterval(() => void sweep(ctx).catch(onFault), SWEEP_MS),
+    setInterval(() => void federation?.service.sweep().catch(onFault), SWEEP_MS),
     setInterval(() => void follow().catch(onFault), FOLLOW_MS),
     setInterval(() => {
       if (statement.expiresAtMs - now() < DEFAULTS.statementMs / 2) void renew().catch(onFault);
     }, RENEW_MS),
   ];
   for (const timer of timers) timer.unref();
-  const pin = pinOf(keys.identity.publicKey);
   let closing: Promise<void> | undefined;
-  const dispatcher = createDispatcher(ctx, onFault);
+  const dispatcher = createDispatcher(ctx, onFault, federation?.service ?? null);
   let rotating: Promise<unknown> = Promise.resolve();
   return {
     holdsDirectory: lock !== undefined,
@@ -261,24 +274,30 @@ async function assemble(
     },
     logbook,
     ready: () => closing === undefined && !outdated() && ready(),
+    enclave: () => federation?.figures(),
     counts: () => store.transaction((tx) => tx.counts(now(), now() - DEFAULTS.sessionIdleMs)),
     administration: (listening) =>
-      administration(ctx, {
-        version: options.version,
-        pin,
-        startedAtMs: now(),
-        rotate: (input) => {
-          // one at a time: each begins with the keys that the one before left
-          const next = rotating.then(() => rotateKey(site, input));
-          rotating = next.catch(() => undefined);
-          return next;
+      administration(
+        ctx,
+        {
+          version: options.version,
+          pin,
+          startedAtMs: now(),
+          rotate: (input) => {
+            // one at a time: each begins with the keys that the one before left
+            const next = rotating.then(() => rotateKey(site, input));
+            rotating = next.catch(() => undefined);
+            return next;
+          },
+          ...listening,
         },
-        ...listening,
-      }),
+        federation?.service ?? null,
+      ),
     close() {
       closing ??= (async () => {
         for (const timer of timers) clearInterval(timer);
         await rotating;
+        await federation?.service.close();
         await logbook.stop();
         pool.close();
         await store.close();

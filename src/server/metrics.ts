@@ -2,6 +2,7 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { monitorEventLoopDelay } from "node:perf_hooks";
 import { Counter, Gauge, Histogram, Registry } from "prom-client";
 import type { StoreCounts } from "../storage/store.ts";
+import type { EnclaveFigures } from "./enclave.ts";
 import type { Meter } from "./meter.ts";
 
 /** Figures of one process as Prometheus reads them (text exposition format 0.0.4, docs/operations.md). */
@@ -24,6 +25,8 @@ export interface Sources {
   counts(): Promise<StoreCounts>;
   /** The server-wide log: entries, and when its newest checkpoint was signed; null before the first one. */
   log?(): Promise<{ readonly entries: number; readonly checkpointAtMs: number | null }>;
+  /** The enclave process of a server that has needed one. */
+  enclave?(): EnclaveFigures | undefined;
 }
 
 const REQUEST_SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10];
@@ -200,6 +203,8 @@ function sampled(
   const sessions = gauge("keyhold_sessions", "Sessions that may be used.");
   const logEntries = gauge("keyhold_log_entries", "Entries of the server-wide log.");
   const checkpointAge = gauge("keyhold_log_checkpoint_age_seconds", "Age of its newest signed checkpoint.");
+  const enclaveUp = gauge("keyhold_enclave_up", "1 while the enclave process runs.");
+  const enclaveCrashes = gauge("keyhold_enclave_crashes", "Times that the enclave process ended unasked.");
   return {
     gauges(sources) {
       info.set({ ...build, engine: sources.engine }, 1);
@@ -221,6 +226,14 @@ function sampled(
           if (!log) return;
           logEntries.set(log.entries);
           if (log.checkpointAtMs !== null) checkpointAge.set(Math.max(0, now() - log.checkpointAtMs) / 1_000);
+        },
+        async () => {
+          enclaveUp.remove();
+          enclaveCrashes.remove();
+          const enclave = sources.enclave?.();
+          if (!enclave || enclave.starts + enclave.crashes === 0) return;
+          enclaveUp.set(enclave.running ? 1 : 0);
+          enclaveCrashes.set(enclave.crashes);
         },
       ];
     },

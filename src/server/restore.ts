@@ -10,11 +10,6 @@ import { openStore } from "../storage/open.ts";
 import { openSqlite } from "../storage/sqlite.ts";
 import type { Store, Tx } from "../storage/store.ts";
 import { copyIn, demandEmptyPostgres, isEmptyPostgres } from "../storage/transfer.ts";
-import { checkServer } from "./check.ts";
-import type { ServerContext } from "./context.ts";
-import { directoryPaths, handlerKeys, makeDirectory, RESTORE_MARK, readKeys, type ServerKeys } from "./directory.ts";
-import { EARLIER, earlierIncarnations } from "./incarnations.ts";
-import { claimKeys } from "./keycheck.ts";
 import {
   createPrivateDirectory,
   createPrivateFile,
@@ -22,7 +17,12 @@ import {
   replacePrivateFile,
   shown,
   syncDirectory,
-} from "./keyfiles.ts";
+} from "../wire/keyfiles.ts";
+import { checkServer } from "./check.ts";
+import type { ServerContext } from "./context.ts";
+import { directoryPaths, handlerKeys, makeDirectory, RESTORE_MARK, readKeys, type ServerKeys } from "./directory.ts";
+import { EARLIER, earlierIncarnations } from "./incarnations.ts";
+import { claimKeys } from "./keycheck.ts";
 import { startLog } from "./logbook.ts";
 import { jumpStatementNumber } from "./statements.ts";
 

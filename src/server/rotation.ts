@@ -6,11 +6,11 @@ import { Fault } from "../errors.ts";
 import type { UserId } from "../ids.ts";
 import type { AccountRow } from "../storage/store.ts";
 import type { ControlInput, ControlOutput } from "../wire/control.ts";
+import { syncDirectory } from "../wire/keyfiles.ts";
 import { renewAccountName } from "./accounts.ts";
 import type { ServerContext } from "./context.ts";
 import { directoryPaths, finishRotation, prepareRotation, type RotatedKey, type ServerKeys } from "./directory.ts";
 import { announceKeys, claimKeys } from "./keycheck.ts";
-import { syncDirectory } from "./keyfiles.ts";
 import type { Logbook } from "./logbook.ts";
 
 /** What a rotation needs of the server that runs on the directory. */

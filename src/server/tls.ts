@@ -8,8 +8,8 @@ import * as x509 from "@peculiar/x509";
 import type { RandomSource } from "../crypto/bytes.ts";
 import { sha256 } from "../crypto/kdf.ts";
 import { Fault } from "../errors.ts";
+import { fileFault, readPrivateFile, replacePrivateFile, shown } from "../wire/keyfiles.ts";
 import { directoryPaths, type ServerIdentity } from "./directory.ts";
-import { fileFault, readPrivateFile, replacePrivateFile, shown } from "./keyfiles.ts";
 
 const DAY_MS = 86_400_000;
 /** As long as platforms accept from a private authority: the key that could revoke it lies beside it anyway. */

@@ -19,8 +19,8 @@ interface Ids {
 }
 
 type Ask<N extends SessionOperation> = (ids: Ids) => InputOf<N>;
-/** How an operation takes another's id; "commit" and "none" say why it is not asked here. */
-const ASKS: { readonly [N in SessionOperation]: Ask<N> | "none" | "commit" } = {
+/** How an operation takes another's id; words say why it is not asked here. */
+const ASKS: { readonly [N in SessionOperation]: Ask<N> | "none" | "commit" | "federation" } = {
   "session.check": "none",
   "session.list": "none",
   "session.close": ({ sessionId }) => ({ sessionId, all: false }),
@@ -34,6 +34,8 @@ const ASKS: { readonly [N in SessionOperation]: Ask<N> | "none" | "commit" } = {
   }),
   "account.kit": "none",
   "account.reregister": "none",
+  "account.parcel": "none",
+  "account.parcel.put": "none",
   "account.device.link": "none",
   "account.delete": "none",
   "account.adopt": "none",
@@ -55,6 +57,20 @@ const ASKS: { readonly [N in SessionOperation]: Ask<N> | "none" | "commit" } = {
   "audit.list": (ids) => ({ ...ANY, keyId: ids.keyId, requestId: ids.requestId }),
   "audit.verify": (ids) => ({ ...ANY, keyId: ids.keyId, requestId: ids.requestId }),
   "audit.export": (ids) => ({ ...ANY, keyId: ids.keyId, requestId: ids.requestId }),
+  // tests/server/federation/neighbour.test.ts
+  "federation.enrol": "federation",
+  "federation.submit": "federation",
+  "federation.request": "federation",
+  "federation.requests": "federation",
+  "federation.begin": "federation",
+  "federation.relay": "federation",
+  "federation.decide": "federation",
+  "federation.vote": "federation",
+  "federation.keys": "federation",
+  "federation.key": "federation",
+  "federation.inform": "federation",
+  "federation.policy": "federation",
+  "federation.policy.set": "federation",
 };
 
 const ANY = { after: 0, limit: 100, keyId: null, action: null, fromMs: null, untilMs: null, requestId: null } as const;

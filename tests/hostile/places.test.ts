@@ -2,6 +2,8 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { startRaw } from "../support/attacker.ts";
 import { type Place, placesOfAccount, placesOfLife, placesOfServer, placesOfVault } from "../support/ciphertexts.ts";
 import { kindsInSource } from "../support/contexts.ts";
+import { type EnclaveWorld, enclaveWorld } from "../support/enclaveworld.ts";
+import { placesOfFederation } from "../support/federationplaces.ts";
 import {
   addTestDevice,
   registerDevice,
@@ -18,6 +20,7 @@ import { type FileStore, fileStore } from "../support/storeprobe.ts";
  */
 
 let file: FileStore;
+let world: EnclaveWorld;
 let server: TestServer;
 const devices: TestDevice[] = [];
 const places: Place[] = [];
@@ -47,9 +50,12 @@ beforeAll(async () => {
     );
   }
   places.push(...(await placesOfServer(server, file)));
+  world = await enclaveWorld();
+  places.push(...(await placesOfFederation(world)));
 }, 30_000);
 afterAll(async () => {
   for (const device of devices) await device.end();
+  world.close();
   await server.close();
   file.end();
 });

@@ -18,7 +18,8 @@ import {
   utf8,
 } from "../support/attacker.ts";
 import { badInputs, jsonOf, MARKER, type Shape, shapeOf, smallest } from "../support/codec-shape.ts";
-import { random, startTestServer, type TestServer } from "../support/harness.ts";
+import { type FederatedServer, startFederated } from "../support/federatedserver.ts";
+import { random, type TestServer } from "../support/harness.ts";
 import { type FileStore, fileStore } from "../support/storeprobe.ts";
 
 /** Whatever comes in: one typed 4xx, never a 5xx, and nothing changed but the log, the window and the limits. */
@@ -29,6 +30,7 @@ const SHAPES = new Map(NAMES.map((name) => [name, shapeOf(operations[name].input
 const shape = (name: OperationName): Shape => SHAPES.get(name) ?? { is: "boolean", nullable: false };
 
 let file: FileStore;
+let federated: FederatedServer;
 let server: TestServer;
 let alice: RawOwner;
 let session: RawSession;
@@ -36,14 +38,15 @@ let addresses = 0;
 
 beforeAll(async () => {
   file = fileStore();
-  server = await startTestServer({ promptLog: false, path: file.path });
+  federated = await startFederated({ path: file.path, promptLog: false });
+  server = federated.server;
   alice = await registerRaw(server, "alice");
   session = await logInRaw(server, "alice", alice.password);
   await storeRaw(server, session, alice);
 });
 
 afterAll(async () => {
-  await server.close();
+  await federated.close();
   file.end();
 });
 
@@ -142,7 +145,7 @@ test("well-formed nonsense to any operation: an answer or a typed 4xx, never a 5
   const any = fc
     .constantFrom(...wanted)
     .chain((name) => jsonOf(shape(name)).map((value): [OperationName, Json] => [name, value]));
-  const before = file.dump(...TRACES, "rate_limit", "login_state", "reservation", "request");
+  const before = file.dump(...TRACES, "rate_limit", "login_state", "reservation", "request", "document");
   await fc.assert(
     fc.asyncProperty(any, async ([name, value]) => {
       const seen = await send(name, utf8(JSON.stringify(value)));
@@ -152,7 +155,9 @@ test("well-formed nonsense to any operation: an answer or a typed 4xx, never a 5
     }),
     { numRuns: 600 },
   );
-  expect(file.dump(...TRACES, "rate_limit", "login_state", "reservation", "request")).toBe(before);
+  expect(file.dump(...TRACES, "rate_limit", "login_state", "reservation", "request", "document")).toBe(before);
+  // what an account may leave without a state
+  expect(file.sql("SELECT DISTINCT kind FROM document")).toEqual([{ kind: "parcel" }]);
   expect(server.faults).toEqual([]);
 });
 

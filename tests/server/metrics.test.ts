@@ -128,6 +128,23 @@ describe("figures", () => {
     expect(shown).toEqual([7, 0, 5, 1, 2, 42, 1.5]);
   });
 
+  test("tell of the enclave once there has been one, and whether it runs", async () => {
+    const metrics = createMetrics(BUILD);
+    let figures = { running: false, starts: 0, crashes: 0 };
+    metrics.watch({ ...quiet, enclave: () => figures });
+    const shown = async () => {
+      const found = await read(metrics);
+      return ["keyhold_enclave_up", "keyhold_enclave_crashes"].map((name) =>
+        found.get(name)?.samples.length === 0 ? null : figure(found, name),
+      );
+    };
+    expect(await shown()).toEqual([null, null]);
+    figures = { running: true, starts: 1, crashes: 0 };
+    expect(await shown()).toEqual([1, 0]);
+    figures = { running: false, starts: 1, crashes: 1 };
+    expect(await shown()).toEqual([0, 1]);
+  });
+
   test("of a source that fails are left out, the others stay, and the failure is counted", async () => {
     const metrics = createMetrics(BUILD);
     let broken = false;

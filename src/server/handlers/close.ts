@@ -3,6 +3,7 @@ import { sha256 } from "../../crypto/kdf.ts";
 import { Fault } from "../../errors.ts";
 import { closedHash, stateHash, stateSignaturesHold } from "../../protocol/state.ts";
 import type { AnonymousHandler, SessionHandler } from "../context.ts";
+import { eraseFederated } from "../federation/erasing.ts";
 import { continuesAccount, demandCurrent, misfit } from "../state.ts";
 import { demandFreshLogin } from "./account.ts";
 
@@ -26,6 +27,7 @@ export const deleteAccount: SessionHandler<"account.delete"> = async (ctx, tx, c
     output: { revision: state.revision, stateHash: hash },
     stateHash: hash,
     async last() {
+      await eraseFederated(tx, account.userId);
       await tx.removeAccount(account.userId);
       const tokens = account.settings.devices.map(({ tokenHash }) => tokenHash);
       await tx.putClosed(account.userId, tokens, { state: input.state, closedAtMs: ctx.now() });

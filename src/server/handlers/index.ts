@@ -1,5 +1,12 @@
-import type { OperationName, SessionOperation } from "../../wire/operations.ts";
-import type { AnonymousHandler, AnonymousOperation, SessionHandler } from "../context.ts";
+import { type OperationName, operations, type SessionOperation } from "../../wire/operations.ts";
+import type {
+  AnonymousHandler,
+  AnonymousOperation,
+  FederatedAnonymousOperation,
+  FederatedOperation,
+  HouseOperation,
+  SessionHandler,
+} from "../context.ts";
 import { addDevice, changePassword, reregister, startPassword } from "./account.ts";
 import { adoptAccount } from "./adopt.ts";
 import { readAudit } from "./audit.ts";
@@ -8,6 +15,7 @@ import { setKit } from "./kit.ts";
 import { openLink, takeLink } from "./link.ts";
 import { latestCheckpoint, proveLogged } from "./log.ts";
 import { finishLogin, startLogin } from "./login.ts";
+import { getParcel, putParcel } from "./parcel.ts";
 import { finishRecovery, proveRecovery, startRecovery } from "./recover.ts";
 import { finishRegistration, startRegistration } from "./register.ts";
 import { listWraps, replaceWraps, rotateAccount } from "./rotate.ts";
@@ -15,7 +23,7 @@ import { commitSecrets, getSecrets, reserveSecrets, secretHistory } from "./secr
 import { checkSession, closeSession, listSessions } from "./session.ts";
 import { syncState } from "./sync.ts";
 
-/** Every operation without a session; a missing one does not compile. */
+/** Every operation of the house without a session; a missing one does not compile. */
 export const anonymousHandlers: { readonly [N in AnonymousOperation]: AnonymousHandler<N> } = {
   "server.statement": async (ctx) => ctx.statement(),
   "account.register.start": startRegistration,
@@ -30,8 +38,8 @@ export const anonymousHandlers: { readonly [N in AnonymousOperation]: AnonymousH
   "session.login": finishLogin,
 };
 
-/** Every operation of a session; a missing one does not compile. */
-export const sessionHandlers: { readonly [N in SessionOperation]: SessionHandler<N> } = {
+/** Every operation of the house in a session; a missing one does not compile. Federated ones: FederationService. */
+export const sessionHandlers: { readonly [N in HouseOperation]: SessionHandler<N> } = {
   "session.check": checkSession,
   "session.list": listSessions,
   "session.close": closeSession,
@@ -45,6 +53,8 @@ export const sessionHandlers: { readonly [N in SessionOperation]: SessionHandler
   "account.delete": deleteAccount,
   "account.adopt": adoptAccount,
   "account.kit": setKit,
+  "account.parcel": getParcel,
+  "account.parcel.put": putParcel,
   "account.device.link": openLink,
   "log.proof": proveLogged,
   "state.sync": syncState,
@@ -67,5 +77,10 @@ export const sessionHandlers: { readonly [N in SessionOperation]: SessionHandler
 
 /** True for an operation that needs a session. */
 export function needsSession(name: OperationName): name is SessionOperation {
-  return Object.hasOwn(sessionHandlers, name);
+  return operations[name].auth === "session";
+}
+
+/** True for an operation of the server's role in federations. */
+export function isFederated(name: OperationName): name is FederatedOperation | FederatedAnonymousOperation {
+  return name.startsWith("federation.");
 }

@@ -1,0 +1,92 @@
+import { equalBytes } from "../../crypto/bytes.ts";
+import type { FederatedKeyId, UserId } from "../../ids.ts";
+import type { Tx } from "../../storage/store.ts";
+import type { KeyView } from "../../wire/federation/operations.ts";
+import type { FederatedCaller } from "../context.ts";
+import { demandAccepted, demandFirst, demandSameKey } from "./acceptance.ts";
+import { decide } from "./decisions.ts";
+import { KEY, type KeyBody, listStored, readStored, type Stored } from "./documents.ts";
+import { addErasures, keepCertificate, stateErasure } from "./keeping.ts";
+import { dropPending, noSuchKey, readRequest } from "./life.ts";
+import type { Desk } from "./ruling.ts";
+import { epochsOf, type FederationService, manifestAt, memberOfAccount } from "./service.ts";
+import { keyViewOf } from "./views.ts";
+
+type Work = Pick<FederationService, "federation.keys" | "federation.key" | "federation.inform">;
+
+const PAGE = 16;
+
+/** The caller's own key; another's is like none (P8). @throws Fault not_found */
+async function ownKey(tx: Tx, id: FederatedKeyId, userId: UserId): Promise<Stored<KeyBody>> {
+  const found = await readStored(tx, KEY, id);
+  if (!found || found.owner !== userId) throw noSuchKey();
+  return found;
+}
+
+/** Keys as their owner sees them, and what an absent server learns of them (docs/protocol.md §8.4). */
+export function createKeys(desk: Desk): Work {
+  const { site, turns } = desk;
+  const { ctx } = site;
+
+  async function inform(caller: FederatedCaller, input: Parameters<Work["federation.inform"]>[1]): Promise<KeyView> {
+    const { userId } = caller.account;
+    const signed = input.certificate;
+    const { certificate: c, acceptance } = signed;
+    const { manifest, row, held, member, epochs } = await ctx.store.transaction(async (tx) => ({
+      member: await memberOfAccount(tx, c.federationId, userId),
+      manifest: (await manifestAt(tx, c.federationId, c.epoch)).manifest,
+      epochs: await epochsOf(tx, c.federationId),
+      row: await readRequest(tx, c.requestId),
+      held: await readStored(tx, KEY, c.keyId),
+    }));
+    if (!equalBytes(member.requestKey, c.owner) || (held && held.owner !== userId)) throw noSuchKey();
+    demandAccepted(c.requestId, acceptance, signed, manifest);
+    if (held) demandSameKey(held.value.certificate.certificate, c);
+    else if (c.generation === 0) demandFirst(c);
+    // the acceptance inside it is the decision that this server has missed
+    if (row && row.owner === userId) await decide(desk, row, acceptance, signed);
+    else
+      await keepCertificate(desk, {
+        userId,
+        signed,
+        label: null,
+        frozen: false,
+        also: (tx) => dropPending(tx, c.requestId),
+      });
+    await stateErasure(desk, userId, c.keyId);
+    return ctx.store.transaction(async (tx) => {
+      await addErasures(tx, c.keyId, input.erasures, epochs);
+      return keyViewOf(tx, await ownKey(tx, c.keyId, userId));
+    });
+  }
+
+  return {
+    "federation.key": (caller, { keyId }) =>
+      ctx.store.transaction(async (tx) => keyViewOf(tx, await ownKey(tx, keyId, caller.account.userId))),
+    "federation.keys": (caller, { federationId, after }) => {
+      const { userId } = caller.account;
+      return ctx.store.transaction(async (tx) => {
+        await memberOfAccount(tx, federationId, userId);
+        let last: Pick<Stored<KeyBody>, "id" | "place"> | null =
+          after === null ? null : await ownKey(tx, after, userId);
+        const items: KeyView[] = [];
+        for (;;) {
+          const page = await listStored(tx, KEY, userId, last, PAGE + 1);
+          for (const key of page) {
+            last = key;
+            if (key.value.certificate.certificate.federationId !== federationId) continue;
+            if (items.length >= PAGE) return { items, more: true };
+            items.push(await keyViewOf(tx, key));
+          }
+          if (page.length <= PAGE) return { items, more: false };
+        }
+      });
+    },
+    "federation.inform": (caller, input) => {
+      const { keyId, requestId, generation } = input.certificate.certificate;
+      caller.concerns(keyId);
+      // the turn in which the request that made it would be decided
+      return turns.take(generation === 0 ? requestId : keyId, () => inform(caller, input));
+    },
+  };
+}
