@@ -61,16 +61,22 @@ export interface Served {
  */
 export async function startServe(
   world: World,
-  options: { readonly hold?: (command: readonly string[]) => string[]; readonly command?: readonly string[] } = {},
+  options: {
+    readonly hold?: (command: readonly string[]) => string[];
+    readonly command?: readonly string[];
+    /** Of its operator's home and log, where there are several. */
+    readonly name?: string;
+  } = {},
 ): Promise<Served> {
+  const { name = "operator" } = options;
   const dir = join(world.dir, "server");
   const own = options.command ?? [await keyhold(), "serve", "--dir", dir, "--listen", "127.0.0.1:0", "--json"];
   const child = Bun.spawn(options.hold ? options.hold(own) : [...own], {
     cwd: world.dir,
-    env: cleanEnvironment({ KEYHOLD_HOME: join(world.dir, "operator") }),
+    env: cleanEnvironment({ KEYHOLD_HOME: join(world.dir, name) }),
     stdin: "ignore",
     stdout: "pipe",
-    stderr: Bun.file(join(world.dir, "serve.log")),
+    stderr: Bun.file(join(world.dir, `${name}.log`)),
   });
   world.stopLater(child);
   const { ready } = JSON.parse(await firstLine(child.stdout)) as { ready: { url: string; pin: string } };

@@ -38,6 +38,7 @@ export async function takeLink(
     const known: KnownBefore = {
       userId: parcel.userId,
       anchor: { revision: parcel.revision, stateHash: parcel.stateHash },
+      ...(parcel.federation && { federation: parcel.federation }),
       ...(parcel.auditSeq > 0 && { audit: { seq: parcel.auditSeq, link: parcel.auditLink } }),
     };
     return { server, account: parcel.account, known };

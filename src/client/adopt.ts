@@ -24,7 +24,7 @@ import type { Profile } from "./profile.ts";
 import type { QueueEntry } from "./queue.ts";
 import type { Session } from "./session.ts";
 import { checkHead, synchroniseAll } from "./sync.ts";
-import { type HeldVault, withVault } from "./vaultbox.ts";
+import { NO_VAULT, withVault } from "./vaultbox.ts";
 
 /** What became of an account that its server had restored from a backup. */
 export interface Adopted {
@@ -100,17 +100,6 @@ function lossesOf(before: Model, after: Model, isNewer: Judge): Losses {
   return { upload, remove, lost };
 }
 
-/** Nothing of a half-done adoption is written: begun again, it finds what is there already. */
-const NOTHING_HELD: HeldVault = {
-  save: async () => undefined,
-  rekey: async () => undefined,
-  renew: async () => undefined,
-  keepPending: async () => undefined,
-  pending: () => null,
-  newKit: async () => undefined,
-  dropPending: async () => undefined,
-};
-
 /** One change that gives the server back what it lost of a secret. */
 function uploadChange(before: Model, after: Model, mine: ServerSecret, around: Surroundings): Change {
   const { leaf, meta, sealed } = mine;
@@ -174,7 +163,7 @@ async function giveBack(
     for (const batch of batches(all)) {
       let left: readonly ServerSecret[] = [];
       try {
-        await commitChanges(after, NOTHING_HELD, session, around, operation, () => {
+        await commitChanges(after, NO_VAULT, session, around, operation, () => {
           // once more after each turn that was lost
           left = batch.filter(isNewer);
           if (left.length === 0) throw overtaken;
@@ -221,7 +210,7 @@ async function keepKit(
   if (shared >= pin.head.state.revision || sameKit(boundOf(after).settings, pin.settings)) return;
   const { kit, kitWrapped } = pin.settings;
   if (shared === shown) {
-    await commitSettings(after, NOTHING_HELD, session, around, "account.kit", (now) => ({
+    await commitSettings(after, NO_VAULT, session, around, "account.kit", (now) => ({
       settings: { ...now, kit, kitWrapped },
     }));
     return;
@@ -294,11 +283,11 @@ export async function acceptRestore(
       const known = boundOf(after).settings.devices.some(({ id }) => id === old.deviceId);
       if (!known) {
         const mine = old.settings.devices.filter(({ id }) => id === old.deviceId);
-        await commitSettings(after, NOTHING_HELD, session, around, "account.device.add", (now) => ({
+        await commitSettings(after, NO_VAULT, session, around, "account.device.add", (now) => ({
           settings: { ...now, devices: [...now.devices, ...mine] },
         }));
       }
-      const requestId = await commitSettings(after, NOTHING_HELD, session, around, "account.adopt", () => ({
+      const requestId = await commitSettings(after, NO_VAULT, session, around, "account.adopt", () => ({
         pin: old.head,
       }));
       await keepKit(after, old, lineage, shown, session, around);
@@ -342,6 +331,7 @@ function onGivenBack(entry: QueueEntry, before: Model, after: Model, given: Read
 function keepMine(before: Model, after: Model, given: ReadonlySet<KeyId>): void {
   after.queue = before.queue.map((entry) => onGivenBack(entry, before, after, given));
   after.conflicts = before.conflicts;
+  after.held = before.held;
   for (const [keyId, secret] of before.secrets) {
     if (secret.place === "local") after.secrets.set(keyId, secret);
     const now = after.secrets.get(keyId);

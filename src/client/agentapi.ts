@@ -6,7 +6,8 @@ import { FIELD_KINDS, type Field } from "../protocol/content.ts";
 import { DEFAULTS } from "../protocol/defaults.ts";
 import { SECRET_TYPES } from "../protocol/secrettype.ts";
 import { bool, list, nullable, oneOf, text, u53, uint } from "../wire/codec.ts";
-import { data, idOf, many, maybe, or, orNull, type Params, params, type Reader } from "./agentparams.ts";
+import { data, idOf, many, maybe, or, orNull, params, type Reader } from "./agentparams.ts";
+import { type Row, row, type Touched } from "./agentrow.ts";
 import type {
   AuditQuery,
   FileBegin,
@@ -19,6 +20,7 @@ import type {
   StoreInput,
   Where,
 } from "./api.ts";
+import { FEDERATION_ROWS } from "./federation/agentrows.ts";
 import type { UnwrapInput } from "./filekey.ts";
 import type { SignInput } from "./signing.ts";
 
@@ -53,25 +55,6 @@ const item = params<PlainItem>({
 const stanza = params<UnwrapInput["stanzas"][number]>({ args: list(word, { max: 64 }), body: data });
 const STANZAS_MAX = 1_024;
 const nothing = params<object>({});
-
-/** Whose value a call gives or tells something about: names or key ids as given, or the account as a whole. */
-export type Touched = readonly string[] | "account";
-
-interface Row<T> {
-  readonly params: Params<T>;
-  /** What the owner is asked about first, where confirmation is on. */
-  readonly touches: (input: T) => Touched;
-  /** False for what a prompt may ask every second: it does not put the idle time off. */
-  readonly use: (input: T) => boolean;
-}
-
-function row<T>(
-  reader: Params<T>,
-  touches: (input: T) => Touched = () => [],
-  use: (input: T) => boolean = () => true,
-): Row<T> {
-  return { params: reader, touches, use };
-}
 
 type Calls = Omit<KeyholdClient, "close">;
 /** Methods of the client API that the agent serves; `close` ends a caller's use, not the agent. */
@@ -228,6 +211,7 @@ export const AGENT_METHODS: { readonly [M in AgentMethod]: Row<InputOf<M>> } = {
     () => [],
     () => false,
   ),
+  ...FEDERATION_ROWS,
 };
 
 /** Methods of the agent itself. */

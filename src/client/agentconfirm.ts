@@ -1,5 +1,5 @@
 import { Fault } from "../errors.ts";
-import type { Touched } from "./agentapi.ts";
+import type { Touched } from "./agentrow.ts";
 
 /** What the owner is asked before the agent answers. */
 export interface ConfirmQuestion {

@@ -9,7 +9,7 @@ import { broken, matching, records } from "./auditmatch.ts";
 import { findSecret } from "./changes.ts";
 import { type LogProof, proveLog } from "./checkpoint.ts";
 import { mergeLogs } from "./logpin.ts";
-import { type Bound, boundOf, type Model, pinnedHash } from "./model.ts";
+import { type Bound, boundOf, type Model, pinnedHash, type Surroundings } from "./model.ts";
 import { type Online, type Open, online, save } from "./opened.ts";
 import type { Session } from "./session.ts";
 import { synchronise } from "./sync.ts";
@@ -174,18 +174,51 @@ export function verifyAudit(open: Open): Promise<Verified> {
 /** The same with what the server-wide log proved. */
 export async function verifyAll(open: Open, at: Online | null): Promise<{ verified: Verified; log: LogProof }> {
   if (!at) throw new Fault("unreachable", "the log lies on the server");
+  return verifyLog(open.box.model, at.session, open.around, async (bound, now) => {
+    await save(open, ({ bound: newest }) => {
+      // another process went on with a restored server meanwhile
+      if (newest?.incarnation !== bound.incarnation) return;
+      if (newest.verified.seq < now.seq) newest.verified = now;
+      if (newest !== bound) newest.log = mergeLogs(newest.log, bound.log);
+      newest.receipts = newest.receipts.filter(({ seq }) => seq > now.seq);
+    });
+  });
+}
+
+/** Where the log of an account was verified up to. */
+type Reached = Bound["verified"];
+
+/**
+ * The same for an account that lies in no vault of its own.
+ *
+ * @param keep Takes what is to be remembered; the model has it already.
+ * @param see Sees each entry once it is verified, oldest first.
+ */
+export async function verifyLog(
+  model: Model,
+  session: Session,
+  around: Surroundings,
+  keep: (bound: Bound, now: Reached) => Promise<void>,
+  see: (salted: SaltedEntry) => void = () => undefined,
+): Promise<{ verified: Verified; log: LogProof }> {
   for (let attempt = 0; ; attempt++) {
-    await synchronise(open.box.model, at.session, open.around);
-    const log = await proveLog(open.box.model, at.session, open.around);
-    const verified = await verifyOnce(open, at.session, log);
+    await synchronise(model, session, around);
+    const log = await proveLog(model, session, around);
+    const verified = await verifyOnce(model, session, around, log, keep, see);
     if (verified) return { verified, log };
     if (attempt === 3) throw new Fault("unavailable", "other devices change the account faster than it is verified");
   }
 }
 
 /** One run against the pinned state; null when the account moved on meanwhile. */
-async function verifyOnce(open: Open, session: Session, log: LogProof): Promise<Verified | null> {
-  const { model } = open.box;
+async function verifyOnce(
+  model: Model,
+  session: Session,
+  around: Surroundings,
+  log: LogProof,
+  keep: (bound: Bound, now: Reached) => Promise<void>,
+  see: (salted: SaltedEntry) => void,
+): Promise<Verified | null> {
   const bound = boundOf(model);
   const { verified } = bound;
   const { revision } = bound.head.state;
@@ -212,8 +245,11 @@ async function verifyOnce(open: Open, session: Session, log: LogProof): Promise<
       if (seq === 1) checkPseudonym(bound, item);
       const mark = marks.get(seq);
       if (mark && !equalBytes(mark, auditLink(item))) throw broken(`entry ${seq} is not the one that was seen before`);
-      if (seq <= verified.seq || match.take(item) === "ok") continue;
-      await synchronise(model, session, open.around);
+      if (seq <= verified.seq || match.take(item) === "ok") {
+        see(item);
+        continue;
+      }
+      await synchronise(model, session, around);
       if (boundOf(model).head.state.revision > revision) return null;
       throw broken(`entry ${seq} names a change that the owner did not sign`);
     }
@@ -225,13 +261,7 @@ async function verifyOnce(open: Open, session: Session, log: LogProof): Promise<
   const now = { seq: head.seq, link: head.link, revision };
   bound.verified = now;
   bound.receipts = bound.receipts.filter(({ seq }) => seq > now.seq);
-  await save(open, ({ bound: newest }) => {
-    // another process went on with a restored server meanwhile
-    if (newest?.incarnation !== bound.incarnation) return;
-    if (newest.verified.seq < now.seq) newest.verified = now;
-    if (newest !== bound) newest.log = mergeLogs(newest.log, bound.log);
-    newest.receipts = newest.receipts.filter(({ seq }) => seq > now.seq);
-  });
+  await keep(bound, now);
   return {
     size: head.seq,
     headHex: head.link.toHex(),

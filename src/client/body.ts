@@ -1,6 +1,8 @@
+import { Fault } from "../errors.ts";
 import type { DeviceId, IncarnationId, UserId } from "../ids.ts";
 import { bytes, type Codec, encodeJson, id, list, nullable, type Of, struct, text, u53, uint } from "../wire/codec.ts";
 import { hash32, leafRecord, sealedValue, settings, signedState } from "../wire/records.ts";
+import { heldFields, heldOf, holdsNothing, NOTHING_HELD } from "./federation/held.ts";
 import { logPinCodec } from "./logpin.ts";
 import { conflictCodec, entryCodec, QUEUE_MAX } from "./queue.ts";
 
@@ -48,23 +50,29 @@ const always = {
   secrets: list(storedSecret, { max: 1_000_000 }),
   local: list(localSecret, { max: 1_000_000 }),
 };
-const shortBody = struct({ v: uint(1, 1), ...always });
-const longBody = struct({
-  v: uint(2, 2),
-  ...always,
+const waiting = {
   queue: list(entryCodec, { max: QUEUE_MAX }),
   conflicts: list(conflictCodec, { max: QUEUE_MAX }),
-});
+};
+const shortBody = struct({ v: uint(1, 1), ...always });
+const longBody = struct({ v: uint(2, 2), ...always, ...waiting });
+const federatedBody = struct({ v: uint(3, 3), ...always, ...waiting, ...heldFields });
 
-type Body = Omit<Of<typeof longBody>, "v">;
+type Body = Omit<Of<typeof federatedBody>, "v">;
 
-/** What the vault's body holds (docs/protocol.md §7.3): what waits for the server makes it another version. */
+/**
+ * What the vault's body holds (docs/protocol.md §7.3): what waits for the server, and what belongs to federations, makes
+ * it another version.
+ */
 export const bodyCodec: Codec<Body> = {
   decode(value, path) {
-    const long = typeof value === "object" && value !== null && Object.hasOwn(value, "queue");
-    return long ? longBody.decode(value, path) : { ...shortBody.decode(value, path), queue: [], conflicts: [] };
+    const has = (name: string) => typeof value === "object" && value !== null && Object.hasOwn(value, name);
+    if (has("federations")) return federatedBody.decode(value, path);
+    if (has("queue")) return { ...longBody.decode(value, path), ...NOTHING_HELD };
+    return { ...shortBody.decode(value, path), queue: [], conflicts: [], ...NOTHING_HELD };
   },
   encode(body) {
+    if (!holdsNothing(body)) return federatedBody.encode({ v: 3, ...body });
     const short = body.queue.length === 0 && body.conflicts.length === 0;
     return short ? shortBody.encode({ v: 1, ...body }) : longBody.encode({ v: 2, ...body });
   },
@@ -85,8 +93,25 @@ function storedText(secret: Stored): string {
 
 const NONE = '"secrets":[]';
 
-/** The one JSON text of a body; secrets that stand in an earlier one are not encoded anew. */
+const held = struct(heldFields);
+
+function mustReadBack(body: Body): void {
+  try {
+    held.decode(JSON.parse(encodeJson(held, heldOf(body))), "held");
+  } catch (error) {
+    throw new Fault("internal", "the vault was not written: it could not be read back", {
+      ...(error instanceof Fault && { why: error.message }),
+    });
+  }
+}
+
+/**
+ * The one JSON text of a body; secrets that stand in an earlier one are not encoded anew.
+ *
+ * @throws Fault internal where what is held of federations could not be read back: a vault is never written like that
+ */
 export function bodyText(body: Body): string {
+  if (!holdsNothing(body)) mustReadBack(body);
   const rest = encodeJson(bodyCodec, { ...body, secrets: [] });
   // no text in the JSON holds this: its quotation marks would be escaped
   const at = rest.indexOf(NONE) + NONE.length - 1;

@@ -6,9 +6,10 @@ import type { ConflictInfo, KeyholdClient, Status } from "./api.ts";
 import { exportAudit } from "./auditfile.ts";
 import { listAudit, verifyAudit } from "./auditing.ts";
 import { RECEIPTS_MAX } from "./body.ts";
+import type { FederationPart } from "./federation/index.ts";
+import type { FederationClient } from "./federationapi.ts";
 import type { createFiles } from "./fileparts.ts";
 import { importItems } from "./importing.ts";
-import { linkDevice } from "./link.ts";
 import { listSecrets } from "./listing.ts";
 import { type Open, online, save } from "./opened.ts";
 import { secretOtp } from "./otp.ts";
@@ -60,10 +61,21 @@ export function createClient(open: Open, place: Place, end: () => Promise<void>)
   let tail: Promise<unknown> = Promise.resolve();
   let closing: Promise<void> | null = null;
   let fileCalls: ReturnType<typeof createFiles> | null = null;
+  let federationPart: Promise<FederationPart> | null = null;
 
   async function files(): Promise<ReturnType<typeof createFiles>> {
     if (fileCalls === null) fileCalls = (await import("./fileparts.ts")).createFiles(open);
     return fileCalls;
+  }
+
+  /** Work with federations, which are loaded when they are needed. */
+  function federated<T>(work: (calls: FederationClient) => Promise<T>): Promise<T> {
+    return queued(async () => {
+      federationPart ??= import("./federation/index.ts").then(({ createFederationClient }) =>
+        createFederationClient(open),
+      );
+      return work((await federationPart).calls);
+    });
   }
 
   function inTurn<T>(run: () => Promise<T>): Promise<T> {
@@ -79,8 +91,16 @@ export function createClient(open: Open, place: Place, end: () => Promise<void>)
       if (open.session !== null && open.box.model.bound?.rewrapping) await resumeRewrapping(open);
       if ((open.box.model.bound?.receipts.length ?? 0) >= RECEIPTS_MAX / 2)
         await whenReachable(() => verifyAudit(open));
+      await keepForKit();
       return done;
     });
+  }
+
+  /** What the recovery kit is to open of federations follows what changed here, or on the account. */
+  async function keepForKit(): Promise<void> {
+    const { session: at, box } = open;
+    if (at === null || box.model.held.federationSecret === null || !box.model.bound?.settings.kit || at.away()) return;
+    await (await import("./federation/parcel.ts")).keepParcelToo(open, at);
   }
 
   /** Log positions that only this process has seen go to disk, so that the next one holds the server to them. */
@@ -211,7 +231,8 @@ export function createClient(open: Open, place: Place, end: () => Promise<void>)
     linkDevice: () =>
       queued(() => {
         if (!place.server) throw new Fault("bad_input", "this profile has no server");
-        return linkDevice(open, place.server);
+        const { server } = place;
+        return import("./link.ts").then(({ linkDevice }) => linkDevice(open, server));
       }),
     sync: () =>
       queued(() =>
@@ -229,6 +250,26 @@ export function createClient(open: Open, place: Place, end: () => Promise<void>)
         }),
       ),
     keepCopies: () => queued(async () => (await import("./copies.ts")).keepCopies(open)),
+    federations: () => federated((calls) => calls.federations()),
+    createFederation: (input) => federated((calls) => calls.createFederation(input)),
+    joinFederation: (input) => federated((calls) => calls.joinFederation(input)),
+    checkFederation: (input) => federated((calls) => calls.checkFederation(input)),
+    federatedKeys: () => federated((calls) => calls.federatedKeys()),
+    federatedKey: (input) => federated((calls) => calls.federatedKey(input)),
+    generateFederated: (input) => federated((calls) => calls.generateFederated(input)),
+    importFederated: (input) => federated((calls) => calls.importFederated(input)),
+    signFederated: (input) => federated((calls) => calls.signFederated(input)),
+    releaseFederated: (input) => federated((calls) => calls.releaseFederated(input)),
+    reshareFederated: (input) => federated((calls) => calls.reshareFederated(input)),
+    federatedRequests: () => federated((calls) => calls.federatedRequests()),
+    federatedRequest: (input) => federated((calls) => calls.federatedRequest(input)),
+    continueRequest: (input) => federated((calls) => calls.continueRequest(input)),
+    cancelRequest: (input) => federated((calls) => calls.cancelRequest(input)),
+    approvals: () => federated((calls) => calls.approvals()),
+    vote: (input) => federated((calls) => calls.vote(input)),
+    policies: (input) => federated((calls) => calls.policies(input)),
+    setPolicy: (input) => federated((calls) => calls.setPolicy(input)),
+    auditFederation: (input) => federated((calls) => calls.auditFederation(input)),
     // says how things stand, and changes nothing of it
     status: () => inTurn(status),
     close() {
@@ -241,13 +282,14 @@ export function createClient(open: Open, place: Place, end: () => Promise<void>)
     await tail;
     fileCalls?.end();
     try {
+      await (await federationPart)?.end();
       await end();
       await keepReceipts();
     } finally {
       open.session?.forget();
       closeVault(open.box.vault);
-      const { accountKey, keys, older } = open.box.model;
-      wipe(accountKey, ...[keys, ...older].flatMap(Object.values));
+      const { accountKey, keys, older, held } = open.box.model;
+      wipe(held.federationSecret ?? undefined, accountKey, ...[keys, ...older].flatMap(Object.values));
     }
   }
 }

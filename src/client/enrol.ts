@@ -3,10 +3,12 @@ import { wipe } from "../crypto/bytes.ts";
 import { Fault } from "../errors.ts";
 import { newId, type RequestId, type UserId } from "../ids.ts";
 import type { AuditHead } from "../protocol/audit.ts";
+import type { KitKeys } from "../protocol/kit.ts";
 import { createVault, setAccountSlot, type Vault } from "../protocol/vault.ts";
 import { parseServerUrl } from "../wire/http.ts";
 import { parsePin } from "../wire/pin.ts";
 import { commitSettings } from "./commit.ts";
+import type { FederationParcel } from "./federation/parcel.ts";
 import {
   type AccountInput,
   type Home,
@@ -18,7 +20,7 @@ import {
   vaultPath,
 } from "./home.ts";
 import { connect, logIn } from "./login.ts";
-import { bind, type Model, newModel, type Surroundings } from "./model.ts";
+import { bind, boundOf, type Model, newModel, type Surroundings } from "./model.ts";
 import { accountNameOf } from "./names.ts";
 import { online } from "./opened.ts";
 import {
@@ -33,6 +35,7 @@ import {
 } from "./profile.ts";
 import { deviceEntry, type NewDevice, newDevice, prepareRegistration } from "./register.ts";
 import { moveToNewestSetup } from "./reregister.ts";
+import type { Session } from "./session.ts";
 import { type Anchor, synchroniseAll } from "./sync.ts";
 import { createVaultFile, type VaultBox, withVault } from "./vaultbox.ts";
 import { readPreviousVaultFile, readVaultFile, removeVaultFile } from "./vaultfile.ts";
@@ -162,6 +165,10 @@ export interface KnownBefore {
   readonly anchor?: Anchor | null;
   /** A position that the account's log must pass through. */
   readonly audit?: AuditHead;
+  /** What another device hands over of federations. */
+  readonly federation?: FederationParcel;
+  /** The recovery kit, which opens what the server keeps of federations for it. */
+  readonly kit?: KitKeys;
 }
 
 /**
@@ -214,6 +221,7 @@ export async function loginNewDevice(
   // after a restore the account may still stand in the incarnation before
   bound.incarnation = link.statement.incarnation;
   if (known.audit) bound.receipts = [known.audit, ...bound.receipts.filter(({ seq }) => seq !== known.audit?.seq)];
+  await takeFederation(model, session, known, around);
   const vault = await makeVault(input.password, input.kdf, accountKey, around);
   const profile: Profile = {
     v: 1,
@@ -241,6 +249,25 @@ export async function loginNewDevice(
   await addProfile(home.profiles, profile);
   await moveToNewestSetup(profile, { open, link, done }, input.password, around);
   return loggedIn(profile, open, done, async () => undefined);
+}
+
+/** Federations of the account: handed over by a device or kept for the kit; a login by password alone brings none. */
+async function takeFederation(
+  model: Model,
+  session: Session,
+  { federation, kit }: KnownBefore,
+  around: Surroundings,
+): Promise<void> {
+  if (!federation && !kit) return;
+  const { takeParcel, withParcel } = await import("./federation/parcel.ts");
+  let parcel = federation ?? null;
+  try {
+    if (kit) parcel ??= await takeParcel(session, kit, model.owner, boundOf(model).settings.identity);
+  } catch (error) {
+    if (!(error instanceof Fault)) throw error;
+    around.notice(`the federation secret could not be taken over: ${error.message}`);
+  }
+  if (parcel) model.held = withParcel(model.held, parcel);
 }
 
 /** Makes a vault without any server, and its profile. @throws Fault exists */

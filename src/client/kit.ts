@@ -40,7 +40,7 @@ export async function makeRecoveryKit(
   const entropy = around.random(KIT_BYTES);
   try {
     const kit = await kitKeys(entropy);
-    return await online(open, true, () =>
+    const made = await online(open, true, () =>
       withVault(open.box, around, async (held) => {
         const { model } = open.box;
         const replaced = boundOf(model).settings.kit !== null;
@@ -56,6 +56,10 @@ export async function makeRecoveryKit(
         return { kit: { server: url, pin, account, userId: model.owner, anchor, words }, replaced, requestId };
       }),
     );
+    if (open.box.model.held.federationSecret !== null) {
+      await (await import("./federation/parcel.ts")).keepParcelToo(open, open.session);
+    }
+    return made;
   } finally {
     wipe(entropy, done.exportKey);
     await closeQuietly(done);

@@ -3,10 +3,11 @@ import { Fault } from "../errors.ts";
 import type { UserId } from "../ids.ts";
 import { LINK_SECRET_BYTES, linkId, sealParcel } from "../protocol/link.ts";
 import { accountName } from "../wire/accountname.ts";
-import { bytes, decodeJson, encodeJson, id, struct, text, u53, uint } from "../wire/codec.ts";
+import { bytes, type Codec, decodeJson, encodeJson, id, type Of, struct, text, u53, uint } from "../wire/codec.ts";
 import { parsePin } from "../wire/pin.ts";
 import { hash32 } from "../wire/records.ts";
 import type { DeviceLink } from "./api.ts";
+import { type FederationParcel, federationParcel, parcelOf } from "./federation/parcel.ts";
 import { boundOf, pinnedHash } from "./model.ts";
 import { type Open, online } from "./opened.ts";
 
@@ -18,16 +19,32 @@ const codeCodec = struct({
   secret: bytes({ length: LINK_SECRET_BYTES }),
 });
 
-/** What the parcel tells a new device: the account, and the newest position that this device knows. */
-export const parcelCodec = struct({
-  v: uint(1, 1),
+const position = {
   account: accountName,
   userId: id<UserId>(),
   revision: u53,
   stateHash: hash32,
   auditSeq: u53,
   auditLink: hash32,
-});
+};
+const bareParcel = struct({ v: uint(1, 1), ...position });
+const wholeParcel = struct({ v: uint(2, 2), ...position, federation: federationParcel });
+
+type Parcel = Omit<Of<typeof bareParcel>, "v"> & { readonly federation: FederationParcel | null };
+
+/**
+ * What the parcel tells a new device: the account, the newest position that this device knows, and what belongs to
+ * federations, where the account has joined any.
+ */
+export const parcelCodec: Codec<Parcel> = {
+  decode(value, path) {
+    const whole = typeof value === "object" && value !== null && Object.hasOwn(value, "federation");
+    return whole ? wholeParcel.decode(value, path) : { ...bareParcel.decode(value, path), federation: null };
+  },
+  encode({ federation, ...rest }) {
+    return federation ? wholeParcel.encode({ v: 2, ...rest, federation }) : bareParcel.encode({ v: 1, ...rest });
+  },
+};
 
 const PREFIX = "keyhold-link-";
 
@@ -39,13 +56,13 @@ export function linkDevice(open: Open, server: { url: string; pin: string }): Pr
     const { model } = open.box;
     const bound = boundOf(model);
     const parcel = encodeJson(parcelCodec, {
-      v: 1,
       account: bound.account,
       userId: bound.userId,
       revision: bound.head.state.revision,
       stateHash: pinnedHash(bound),
       auditSeq: bound.witnessed.seq,
       auditLink: bound.witnessed.link,
+      federation: parcelOf(model.held),
     });
     try {
       const sealed = sealParcel(secret, new TextEncoder().encode(parcel), open.around.random);

@@ -61,15 +61,15 @@ export async function callClear<N extends OperationName>(
   return decodeReply(shape.output as never, reply.body) as OutputOf<N>;
 }
 
+/** How a password is stretched; `federation` is for secrets of 256 random bits, never for a person's password. */
+export type Stretching = "default" | "test" | "federation";
+
 /**
  * Key-stretching settings that this client will try: those of the server that reach the compiled-in floor; the
  * cheap one of tests only where it was asked for, against a loopback server.
  */
-export function acceptedCosts(
-  offered: readonly Argon2Cost[],
-  url: string,
-  kdf: "default" | "test",
-): readonly Argon2Cost[] {
+export function acceptedCosts(offered: readonly Argon2Cost[], url: string, kdf: Stretching): readonly Argon2Cost[] {
+  if (kdf === "federation") return [KDF.federation];
   if (kdf === "test") {
     if (!isLoopback(parseServerUrl(url).host)) {
       throw new Fault("bad_input", "--kdf test is for a server on this machine only");
@@ -133,7 +133,7 @@ function loginFailed(): Fault {
  */
 export async function logIn(
   link: Link,
-  server: { url: string; kdf: "default" | "test"; deviceToken: Uint8Array | null },
+  server: { url: string; kdf: Stretching; deviceToken: Uint8Array | null },
   account: string,
   password: Uint8Array,
   around: Surroundings,

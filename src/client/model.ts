@@ -11,6 +11,7 @@ import { type Settings, type SignedState, stateHash } from "../protocol/state.ts
 import { decodeJson, type Of } from "../wire/codec.ts";
 import { lockKey } from "../wire/lockedmemory.ts";
 import { bodyCodec, bodyText, type boundCodec, RECEIPTS_MAX } from "./body.ts";
+import { type Held, heldOf, NOTHING_HELD } from "./federation/held.ts";
 import { mergeLogs, NO_LOG } from "./logpin.ts";
 import { decryptMeta, type Meta } from "./meta.ts";
 import { type Conflict, openConflicts, type QueueEntry } from "./queue.ts";
@@ -67,6 +68,8 @@ export interface Model {
   queue: readonly QueueEntry[];
   /** Conflicts that were found, solved ones too until the vault is written. */
   conflicts: readonly Conflict[];
+  /** Federations with the secret F, federated keys, and requests for them that are not done. */
+  held: Held;
   /** True while it knows of log positions that the vault on disk does not. */
   unsaved: boolean;
   /** True once a purge came in: the generation before must not outlive the next one that is written. */
@@ -93,6 +96,7 @@ export function newModel(owner: UserId, accountKey: Uint8Array, bound: Bound | n
     secrets: new Map(),
     queue: [],
     conflicts: [],
+    held: NOTHING_HELD,
     unsaved: false,
     erased: false,
     trail: new Map(),
@@ -256,6 +260,7 @@ export function encodeModel(model: Model): Uint8Array {
     local: all.flatMap((s) => (s.place === "local" ? [{ leaves: s.leaves, values: s.values }] : [])),
     queue: model.queue,
     conflicts: openConflicts(model),
+    ...model.held,
   });
   return new TextEncoder().encode(text);
 }
@@ -269,6 +274,7 @@ export function decodeModel(body: Uint8Array): Model {
     for (const { leaves, values } of stored.local) restoreLocal(model, leaves, values);
     model.queue = stored.queue;
     model.conflicts = stored.conflicts;
+    model.held = { ...heldOf(stored), federationSecret: stored.federationSecret && lockKey(stored.federationSecret) };
     if (model.bound && Buffer.compare(model.map.root(), model.bound.head.state.root) !== 0) throw new Error("root");
     return model;
   } catch (error) {

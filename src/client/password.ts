@@ -33,7 +33,11 @@ export async function changePassword(
   const exchange = await startOpaque("register", passwords.next);
   try {
     const requestId = await online(open, true, async (at) => {
-      const { record, exportKey } = await registerPassword(profile, fresh, exchange);
+      const { record, exportKey } = await registerPassword(
+        profile,
+        { session: fresh.open.session, link: fresh.link },
+        exchange,
+      );
       try {
         return await withVault(box, around, async (held) => {
           // the settings that are sent must hold what other devices added since

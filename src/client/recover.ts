@@ -51,7 +51,11 @@ export async function recoverAccount(
     for (let attempt = 1; ; attempt++) {
       try {
         const recovered = await recoverOnce(link, { ...input, account }, entropy, device, around);
-        const done = await loginNewDevice(home, { ...input, account }, around, { ...input.known, device });
+        const done = await loginNewDevice(home, { ...input, account }, around, {
+          ...input.known,
+          device,
+          kit: await kitKeys(entropy),
+        });
         return { ...done, recovered };
       } catch (error) {
         if (!(error instanceof Fault) || error.code !== "stale" || attempt === TRIES) throw error;

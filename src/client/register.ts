@@ -6,7 +6,7 @@ import { type DeviceId, newId, type RequestId } from "../ids.ts";
 import { accountKeys, sealDeviceName, wrapAccountKey, wrapIdentity } from "../protocol/account.ts";
 import { type Device, type Settings, settingsHash, signState } from "../protocol/state.ts";
 import { requestHash } from "../wire/operations.ts";
-import { acceptedCosts, callClear, finishOpaque } from "./login.ts";
+import { acceptedCosts, callClear, finishOpaque, type Stretching } from "./login.ts";
 import { bind, type Model, newModel, type Surroundings, witness } from "./model.ts";
 import { startOpaque } from "./opaque.ts";
 import type { Link } from "./session.ts";
@@ -48,12 +48,13 @@ export interface Prepared {
  * Registers an account (docs/protocol.md §3.2): makes account key, identity and device, and the signed state of
  * revision 1. Nothing is committed before `finish`, so that the vault can be written first.
  *
+ * @param input.identitySeed Seed of the account identity, 32 bytes, not retained; drawn where there is none.
  * @throws Fault exists, denied, rate_limited, integrity, unreachable
  */
 export async function prepareRegistration(
   link: Link,
-  server: { url: string; kdf: "default" | "test" },
-  input: { account: string; invite: string | null; device: NewDevice },
+  server: { url: string; kdf: Stretching },
+  input: { account: string; invite: string | null; device: NewDevice; identitySeed?: Uint8Array },
   password: Uint8Array,
   around: Surroundings,
 ): Promise<Prepared> {
@@ -72,7 +73,7 @@ export async function prepareRegistration(
     const { userId, incarnation } = started;
     const accountKey = around.random(32);
     const keys = accountKeys(accountKey, userId);
-    const identitySeed = around.random(32);
+    const identitySeed = new Uint8Array(input.identitySeed ?? around.random(32));
     const identity = signerFromSeed(identitySeed);
     const settings: Settings = {
       identity: identity.publicKey,

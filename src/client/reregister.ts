@@ -2,7 +2,7 @@ import { equalBytes, wipe } from "../crypto/bytes.ts";
 import { Fault } from "../errors.ts";
 import { wrapAccountKey } from "../protocol/account.ts";
 import { commitSettings } from "./commit.ts";
-import { acceptedCosts, finishOpaque, type LoggedIn } from "./login.ts";
+import { acceptedCosts, finishOpaque, type LoggedIn, type Stretching } from "./login.ts";
 import { boundOf, type Surroundings } from "./model.ts";
 import { type OpaqueExchange, startOpaque } from "./opaque.ts";
 import { type Open, online } from "./opened.ts";
@@ -25,11 +25,15 @@ export interface FreshSession {
 
 /** Evaluates a new password with the server, in a fresh session. @throws Fault denied, rate_limited, integrity */
 export async function registerPassword(
-  profile: Pick<Profile, "server" | "kdf" | "account">,
-  { open, link }: FreshSession,
+  profile: {
+    readonly server: { readonly url: string } | null;
+    readonly kdf: Stretching;
+    readonly account: string | null;
+  },
+  { session, link }: { readonly session: Session; readonly link: Link },
   exchange: OpaqueExchange,
 ): Promise<NewRecord> {
-  const { output } = await open.session.call("account.password.start", { request: exchange.request });
+  const { output } = await session.call("account.password.start", { request: exchange.request });
   const costs = acceptedCosts([output.ksf], profile.server?.url ?? "", profile.kdf);
   const made = await finishOpaque(exchange, profile.account ?? "", [output.response], costs);
   if (!made?.record) throw new Fault("internal", "the new password was refused locally");
@@ -65,7 +69,7 @@ export async function moveToNewestSetup(
   const exchange = await startOpaque("register", password);
   try {
     await online(open, true, async (at) => {
-      const { record, exportKey } = await registerPassword(profile, fresh, exchange);
+      const { record, exportKey } = await registerPassword(profile, { session: open.session, link }, exchange);
       try {
         await withVault(open.box, around, async (held) => {
           const { model } = open.box;

@@ -203,7 +203,10 @@ export async function renewAccount(
     // what is still wrapped by an earlier key would be lost with that key, which a later rotation lets go
     await online(open, true, () => finishRewrapping(open));
     const renewed = await online(open, true, async (at) => {
-      const made = exchange === null ? null : await registerPassword(profile, fresh, exchange);
+      const made =
+        exchange === null
+          ? null
+          : await registerPassword(profile, { session: fresh.open.session, link: fresh.link }, exchange);
       const exportKey = made?.exportKey ?? done.exportKey;
       try {
         return await withVault(box, around, async (held) => {
@@ -221,6 +224,9 @@ export async function renewAccount(
       }
     });
     const rewrapped = await finishRewrapping(open);
+    if (box.model.held.federationSecret !== null) {
+      await (await import("./federation/parcel.ts")).keepParcelToo(open, fresh.open.session);
+    }
     await closeQuietly(done);
     if (renewed.revoked !== null && boundOf(box.model).settings.kit !== null) {
       // it vouches for the identity of before, which the device has: with a server's help that could recover to a fork

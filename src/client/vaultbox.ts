@@ -53,6 +53,17 @@ export interface HeldVault {
   dropPending(): Promise<void>;
 }
 
+/** Writes nothing: for changes that are begun again where they were cut short, and find what is there already. */
+export const NO_VAULT: HeldVault = {
+  save: async () => undefined,
+  rekey: async () => undefined,
+  renew: async () => undefined,
+  keepPending: async () => undefined,
+  pending: () => null,
+  newKit: async () => undefined,
+  dropPending: async () => undefined,
+};
+
 /** Takes in what another process wrote since. */
 export function refresh(box: VaultBox): void {
   if (vaultGeneration(box.path) === box.vault.generation) return;

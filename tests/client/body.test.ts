@@ -1,8 +1,9 @@
 import { expect, test } from "bun:test";
 import fc from "fast-check";
 import { bodyCodec, bodyText } from "../../src/client/body.ts";
+import { NOTHING_HELD } from "../../src/client/federation/held.ts";
 import type { UserId } from "../../src/ids.ts";
-import { encodeJson, type Of } from "../../src/wire/codec.ts";
+import { decodeJson, encodeJson, type Of } from "../../src/wire/codec.ts";
 import { bytesOf, leafArbitrary } from "../support/arbitraries.ts";
 
 type Body = Of<typeof bodyCodec>;
@@ -15,6 +16,7 @@ const bodyWith = (secrets: Body["secrets"]): Body => ({
   local: [],
   queue: [],
   conflicts: [],
+  ...NOTHING_HELD,
 });
 
 test("a body's text is the codec's own, the first time and after secrets were replaced, added and taken away", () => {
@@ -37,4 +39,25 @@ test("a secret of which another version took the place is encoded as it is now",
   bodyText(bodyWith([one]));
   const next = { ...one, leaf: { ...one.leaf, serial: (one.leaf.serial % 1_000) + 1 } };
   expect(bodyText(bodyWith([next]))).toBe(encodeJson(bodyCodec, bodyWith([next])));
+});
+
+test("each version of a body is read, and the oldest that will do is written", () => {
+  const plain = bodyWith([]);
+  const shape = (body: Body) => JSON.parse(bodyText(body)) as { v: number };
+  expect(shape(plain)).toMatchObject({ v: 1 });
+  expect(shape(plain)).not.toHaveProperty("federations");
+  const secret = new Uint8Array(32).fill(3);
+  const federated = { ...plain, federationSecret: secret };
+  expect(shape(federated)).toMatchObject({ v: 3, federations: [], federatedKeys: [], federatedRequests: [] });
+  expect(decodeJson(bodyCodec, new TextEncoder().encode(bodyText(federated))).federationSecret).toEqual(secret);
+  for (const [v, more] of [
+    [1, {}],
+    [2, { queue: [], conflicts: [] }],
+  ] as const) {
+    const old = { ...shape(plain), ...more, v };
+    expect(decodeJson(bodyCodec, new TextEncoder().encode(JSON.stringify(old)))).toMatchObject(plain);
+  }
+  // a program of before refuses what it would lose
+  const cut = { ...shape(federated), v: 2 };
+  expect(() => decodeJson(bodyCodec, new TextEncoder().encode(JSON.stringify(cut)))).toThrow("v must be");
 });
