@@ -4,11 +4,12 @@ import { type AuditFileReport, createAuditReader, verifyAuditFile } from "../cli
 import { concat } from "../crypto/bytes.ts";
 import { Fault } from "../errors.ts";
 import { asId, type RequestId } from "../ids.ts";
-import { defineCommand } from "../ui/command.ts";
+import { type Context, defineCommand } from "../ui/command.ts";
 import { writeNewFile } from "../ui/outfile.ts";
-import { listing, result } from "../ui/output.ts";
+import { listing, type Result, result } from "../ui/output.ts";
 import { errnoOf } from "../ui/process.ts";
 import { withClient } from "../ui/session.ts";
+import { plain } from "../ui/text.ts";
 import { PAGE_ARGS } from "./list.ts";
 
 const FILTERS = {
@@ -89,16 +90,41 @@ function proven(report: AuditFileReport): string {
   ].join("\n");
 }
 
+/** Every server's log of this account's keys, compared. @throws Fault integrity when they do not agree */
+async function federationViews(ctx: Context, client: KeyholdClient): Promise<Result> {
+  const joined = await client.federations();
+  if (joined.length === 0) {
+    throw new Fault("not_found", "this profile has joined no federation", { hint: "keyhold federation join URL#PIN" });
+  }
+  const comparing = Promise.all(
+    joined.map(async ({ name }) => ({ name, ...(await client.auditFederation({ federation: name })) })),
+  );
+  const federations = await ctx.term.step("Asking every server", comparing);
+  const lines = federations.flatMap(({ name, servers, findings }) => [
+    `${plain(name)}: ${findings.length === 0 ? "the servers agree" : "the servers do not agree"}`,
+    ...servers.map(({ index, size, headHex }) => `  ${index}  ${size} entries  ${headHex}`),
+    ...findings.map((finding) => `  ✘ ${plain(finding)}`),
+  ]);
+  if (federations.every(({ ok }) => ok)) return result({ ok: true, federations }, () => lines.join("\n"));
+  ctx.out.warn(lines.join("\n"));
+  throw new Fault("integrity", "the servers of a federation do not agree on what happened", {
+    why: plain(federations.flatMap(({ findings }) => findings)[0] ?? "unknown"),
+    hint: "ask the operators of the servers that are named",
+  });
+}
+
 export const auditVerify = defineCommand({
   args: {
     file: { type: "string", hint: "FILE", description: "verify an export instead, without server and password" },
+    federation: { type: "boolean", description: "compare what the servers of your federations have logged instead" },
   },
-  data: "{size, headHex, verifiedFrom, ok, log}; with --file what is proven: {…, account, identityHex, pin, exportedAt, signed, testimony, promises}",
+  data: "{size, headHex, verifiedFrom, ok, log}; with --federation {ok, federations:[{name, ok, servers:[{index, size, headHex}], findings}]}; with --file what is proven: {…, account, identityHex, pin, exportedAt, signed, testimony, promises}",
   details:
     "Checks that no entry was cut, edited or reordered, that every change in it was signed by you, and that the server's log of all accounts holds it.",
   examples: [
     ["keyhold audit verify", "verify what is new since the last time"],
     ["keyhold audit verify --file audit.jsonl", "verify an export, offline"],
+    ["keyhold audit verify --federation", "hold the servers of a federation against each other"],
   ],
   run: async (args, ctx) => {
     if (args.file !== null) {
@@ -106,6 +132,7 @@ export const auditVerify = defineCommand({
       return result(report, () => proven(report));
     }
     return withClient(ctx, async (client) => {
+      if (args.federation) return federationViews(ctx, client);
       const { requestId, ...data } = await ctx.term.step("Verifying the log", client.auditVerify());
       const place = data.log
         ? `\nserver's log  leaf ${data.log.index} of ${data.log.size}, root ${data.log.rootHex}`

@@ -3,7 +3,13 @@ import type { InternalEntries } from "../ui/start.ts";
 import { TOPICS } from "./topicnames.ts";
 
 /** Headings of the root help. */
-const SECTION = { server: "Server", account: "Account and session", secrets: "Secrets", rest: "The rest" } as const;
+const SECTION = {
+  server: "Server",
+  account: "Account and session",
+  secrets: "Secrets",
+  federation: "Federation",
+  rest: "The rest",
+} as const;
 
 /** The whole command line: names, summaries, and how to load each command. Help texts follow this order. */
 export const root: Group = {
@@ -64,6 +70,36 @@ export const root: Group = {
               load: () => import("./server/admin.ts").then((m) => m.userEnable),
             },
             remove: { summary: "erase an account", load: () => import("./server/admin.ts").then((m) => m.userRemove) },
+          },
+        },
+        federation: {
+          summary: "federations of this server",
+          commands: {
+            list: {
+              summary: "list drafts and memberships",
+              load: () => import("./server/federation.ts").then((m) => m.federationList),
+            },
+            accept: {
+              summary: "let the enclave sign a draft",
+              load: () => import("./server/federation.ts").then((m) => m.federationAccept),
+            },
+            leave: {
+              summary: "drop a draft, or end a membership",
+              load: () => import("./server/federation.ts").then((m) => m.federationLeave),
+            },
+          },
+        },
+        policy: {
+          summary: "this server's own say in the use of keys",
+          commands: {
+            show: {
+              summary: "show the operator's policy",
+              load: () => import("./server/policy.ts").then((m) => m.operatorPolicyShow),
+            },
+            set: {
+              summary: "set it, or its next version",
+              load: () => import("./server/policy.ts").then((m) => m.operatorPolicySet),
+            },
           },
         },
       },
@@ -292,10 +328,101 @@ export const root: Group = {
       summary: "key pairs: public keys, signatures, encrypted files",
       commands: {
         list: { summary: "list the key pairs", load: () => import("./key.ts").then((m) => m.keyList) },
+        generate: {
+          summary: "have a federation make a key",
+          load: () => import("./federatedkey.ts").then((m) => m.keyGenerate),
+        },
+        show: { summary: "show a key of a federation", load: () => import("./federatedkey.ts").then((m) => m.keyShow) },
         public: { summary: "print a public key", load: () => import("./key.ts").then((m) => m.keyPublic) },
         sign: { summary: "sign a file", load: () => import("./keysign.ts").then((m) => m.default) },
+        address: { summary: "the address of a key", load: () => import("./keyaddress.ts").then((m) => m.default) },
+        retrieve: {
+          summary: "put the bytes of a federation's key together",
+          load: () => import("./federatedkey.ts").then((m) => m.keyRetrieve),
+        },
+        import: {
+          summary: "share a key out among a federation",
+          load: () => import("./federatedkey.ts").then((m) => m.keyImport),
+        },
+        export: {
+          summary: "take a key out of its federation",
+          load: () => import("./federatedkey.ts").then((m) => m.keyExport),
+        },
+        repair: {
+          summary: "give a server the share that it lacks",
+          load: () => import("./federatedkey.ts").then((m) => m.keyRepair),
+        },
+        refresh: {
+          summary: "make all shares anew",
+          load: () => import("./federatedkey.ts").then((m) => m.keyRefresh),
+        },
+        reshare: {
+          summary: "change who holds a key, and how many it takes",
+          load: () => import("./federatedkey.ts").then((m) => m.keyReshare),
+        },
         encrypt: { summary: "encrypt a file", load: () => import("./keycrypt.ts").then((m) => m.keyEncrypt) },
         decrypt: { summary: "decrypt a file", load: () => import("./keycrypt.ts").then((m) => m.keyDecrypt) },
+      },
+    },
+    federation: {
+      section: SECTION.federation,
+      summary: "key servers that hold keys together",
+      commands: {
+        create: {
+          summary: "lay a manifest before the servers",
+          load: () => import("./federation.ts").then((m) => m.federationCreate),
+        },
+        join: {
+          summary: "use one with this account",
+          load: () => import("./federation.ts").then((m) => m.federationJoin),
+        },
+        show: { summary: "what it is made of", load: () => import("./federation.ts").then((m) => m.federationShow) },
+        check: {
+          summary: "ask every server how it is, and count shares",
+          load: () => import("./federation.ts").then((m) => m.federationCheck),
+        },
+        members: {
+          summary: "list its servers",
+          load: () => import("./federation.ts").then((m) => m.federationMembers),
+        },
+      },
+    },
+    policy: {
+      section: SECTION.federation,
+      summary: "who must agree to the use of a key",
+      commands: {
+        show: {
+          summary: "show the policies of a federation",
+          load: () => import("./policy.ts").then((m) => m.policyShow),
+        },
+        set: { summary: "make or change one", load: () => import("./policy.ts").then((m) => m.policySet) },
+        test: { summary: "explain what one would decide", load: () => import("./policy.ts").then((m) => m.policyTest) },
+      },
+    },
+    approval: {
+      section: SECTION.federation,
+      summary: "requests that wait for your word",
+      commands: {
+        list: { summary: "list them", load: () => import("./approval.ts").then((m) => m.approvalList) },
+        show: { summary: "what one asks for", load: () => import("./approval.ts").then((m) => m.approvalShow) },
+        approve: { summary: "agree to one", load: () => import("./approval.ts").then((m) => m.approvalApprove) },
+        reject: { summary: "refuse one", load: () => import("./approval.ts").then((m) => m.approvalReject) },
+      },
+    },
+    request: {
+      section: SECTION.federation,
+      summary: "your requests to federations",
+      commands: {
+        list: { summary: "list them", load: () => import("./request.ts").then((m) => m.requestList) },
+        show: {
+          summary: "what each server says of one",
+          load: () => import("./request.ts").then((m) => m.requestShow),
+        },
+        watch: {
+          summary: "wait for one, and finish it",
+          load: () => import("./request.ts").then((m) => m.requestWatch),
+        },
+        cancel: { summary: "give one up", load: () => import("./request.ts").then((m) => m.requestCancel) },
       },
     },
     "ssh-agent": {
@@ -366,6 +493,7 @@ export const root: Group = {
 /** What this program starts itself with; no part of the command line. */
 export const internal: InternalEntries = {
   __agent: () => import("../ui/agentprocess.ts").then((m) => m.agentMain),
+  __enclave: () => import("../enclave/process.ts").then((m) => m.enclaveMain),
   __names: () => import("../ui/names.ts").then((m) => m.namesMain),
   "__clear-clipboard": () => import("../ui/clipboard.ts").then((m) => m.clearClipboardLater),
 };

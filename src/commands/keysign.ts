@@ -8,9 +8,10 @@ import { readSshBlob } from "../formats/sshkey.ts";
 import { sshSignature, sshsigFile, sshsigMessage } from "../formats/sshsignature.ts";
 import { type Context, defineCommand } from "../ui/command.ts";
 import { type FileSource, openFileSource } from "../ui/filesource.ts";
-import { OUT_FILE_ARGS, outFile, putFile } from "../ui/outfile.ts";
-import { result } from "../ui/output.ts";
+import { OUT_FILE_ARGS, type OutFile, outFile, putFile } from "../ui/outfile.ts";
+import { type Result, result } from "../ui/output.ts";
 import { withClient } from "../ui/session.ts";
+import { federatedKeyOf, federatedResult } from "./federated.ts";
 import { keyPair } from "./key.ts";
 
 const PIECE_BYTES = 65_536;
@@ -102,6 +103,57 @@ async function asSsh(
   return { signature, scheme: made.scheme, file: sshsigFile(blob, namespace, signature) };
 }
 
+/** What the servers of a federation sign, at most: the policy sees all of it. */
+const FEDERATED_MAX = 64 * 1_024;
+
+/** `250 EUR` as whole smallest units. @throws Fault usage */
+export function amountOf({ amount }: { readonly amount: string | null }): { unit: string; value: string } | null {
+  if (amount === null) return null;
+  const found = /^(0|[1-9][0-9]{0,39}) ([A-Za-z0-9._-]{1,32})$/.exec(amount);
+  if (found?.[1] !== undefined && found[2] !== undefined) return { value: found[1], unit: found[2] };
+  throw new Fault("usage", "--amount is whole units and their name", { hint: '--amount "25000 EUR-cent"' });
+}
+
+interface FederatedSigning {
+  readonly amount: string | null;
+  readonly name: string;
+  readonly format: "raw" | "der" | "ssh";
+  readonly scheme: string | null;
+}
+
+/** Has the servers of a federation sign, each after asking its policy. */
+async function byFederation(
+  client: KeyholdClient,
+  source: FileSource,
+  input: FederatedSigning,
+  file: OutFile | null,
+): Promise<Result> {
+  if (input.format === "ssh" || input.scheme !== null) {
+    throw new Fault("usage", "a federation's key signs by its one scheme, raw or der", { hint: "leave --scheme out" });
+  }
+  const message = await source.read(FEDERATED_MAX + 1);
+  if (message.length > FEDERATED_MAX) {
+    throw new Fault("too_large", "a federation signs messages of at most 64 KiB, which its policies see whole", {
+      hint: "sign the file's hash: openssl dgst -sha256 -binary FILE > hash",
+    });
+  }
+  const made = await client.signFederated({ key: input.name, message, amount: amountOf(input) });
+  const raw = made.signatureHex === null ? null : Uint8Array.fromHex(made.signatureHex);
+  const der = raw !== null && input.format === "der" ? await derOf(made.scheme ?? "", raw) : raw;
+  if (file !== null && der !== null) putFile(file, der);
+  const shown = { ...made, signatureHex: der?.toHex() ?? null };
+  return federatedResult(shown, ({ signatureHex }) => (file === null ? (signatureHex ?? "") : ""));
+}
+
+/** An ECDSA signature as openssl takes it. @throws Fault usage for one of another scheme */
+async function derOf(scheme: string, raw: Uint8Array): Promise<Uint8Array> {
+  if (!scheme.startsWith("ecdsa-")) {
+    throw new Fault("usage", `signatures by ${scheme} have no DER form`, { hint: "leave --format out" });
+  }
+  const { ecdsaDer } = await import("../crypto/signature.ts");
+  return ecdsaDer(scheme as EcdsaScheme, raw);
+}
+
 export default defineCommand({
   args: {
     name: { type: "positional", complete: "secret", description: "name of the key", ask: "Name of the key" },
@@ -124,13 +176,19 @@ export default defineCommand({
       default: "file",
       description: "what the signature is for, with --format ssh",
     },
+    amount: {
+      type: "string",
+      hint: "TEXT",
+      description: "of a federation's key: what it is about, for policies, as whole units and their name",
+    },
     ...OUT_FILE_ARGS,
     out: { type: "string", hint: "FILE", description: "write the signature to a new file, as bytes (ssh: as text)" },
   },
   data: "{name, scheme, format, signatureHex, out?}",
   details: `The key stays where it is. A file may have any size, but by an Ed25519 key ${SIGN_MAX_BYTES / 1_048_576} MiB, and any size again with
 --format ssh. An RSA key signs by rsa-pss-sha256, rsa-pkcs1-sha256 and rsa-pkcs1-sha512; other keys know one scheme.
-For the other end \`keyhold key public\` prints the public key.`,
+For the other end \`keyhold key public\` prints the public key. By a key of a federation its servers sign, 64 KiB at
+most; exit 9 while that waits for approval, exit 10 where a server was left out.`,
   examples: [
     ["keyhold key sign release/key --message-file app.tar --out app.tar.sig", "a signature for openssl, as bytes"],
     ["keyhold key sign release/ec --message-file app.tar --format der --out app.tar.sig", "by an ECDSA key"],
@@ -142,6 +200,10 @@ For the other end \`keyhold key public\` prints the public key.`,
     const source = sourceOf(ctx, args.messageFile);
     try {
       return await withClient(ctx, async (client) => {
+        if ((await federatedKeyOf(client, name)) !== null) {
+          return byFederation(client, source, { name, format, scheme, amount: args.amount }, file);
+        }
+        if (args.amount !== null) throw new Fault("usage", "--amount goes with a key of a federation");
         const made =
           format === "ssh"
             ? await asSsh(client, source, { name, scheme, namespace })

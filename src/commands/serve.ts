@@ -13,7 +13,7 @@ import type { RunningScrape } from "../server/scrape.ts";
 import { certificateNames, operatorCertificate, serverCertificate } from "../server/tls.ts";
 import { type RunningServer, startServer } from "../server.ts";
 import { defineCommand } from "../ui/command.ts";
-import { sealProcess } from "../ui/process.ts";
+import { sealProcess, selfCommand } from "../ui/process.ts";
 import { plain } from "../ui/text.ts";
 import { COMMIT, VERSION } from "../version.ts";
 import { isLoopback } from "../wire/http.ts";
@@ -150,6 +150,7 @@ export default defineCommand({
       version: VERSION,
       log,
       opaqueWorkers,
+      enclaveCommand: selfCommand("__enclave"),
       ...meter,
     }).catch(async (error: unknown) => {
       await shown?.scrape.stop();
@@ -195,6 +196,7 @@ export default defineCommand({
           const { size, currentAtMs } = server.logbook.figures();
           return { entries: size, checkpointAtMs: currentAtMs };
         },
+        enclave: () => server.enclave(),
       });
       // beside another process in the same directory: that one answers for both
       const control = server.holdsDirectory

@@ -15,10 +15,26 @@ export interface Outcome {
   readonly data: Readonly<Record<string, unknown>>;
 }
 
-/** A throwaway world: a directory with homes, files and a server process. */
+/** One key server of the world, a process of its own. */
+export interface DemoServer {
+  readonly url: string;
+  readonly pin: string;
+  /** Its directory. */
+  readonly dir: string;
+  /** Ends it without warning, as a power cut does. */
+  kill(): Promise<void>;
+  /** Starts it again at the same address. */
+  start(): Promise<void>;
+}
+
+/** A throwaway world: a directory with homes, files and server processes. */
 export interface World {
   readonly dir: string;
-  readonly server: { readonly url: string; readonly pin: string };
+  /** The first of the servers. */
+  readonly server: DemoServer;
+  readonly servers: readonly DemoServer[];
+  /** Starts one more. */
+  addServer(): Promise<DemoServer>;
   /** Path of a file below the world's directory, written 0600 when content is given. */
   file(name: string, content?: string | Uint8Array): string;
   /** Runs this very program with `--json` in a home of the world. */
@@ -36,17 +52,20 @@ export interface Step {
 
 const READY_MS = 20_000;
 
-async function startServer(dir: string, env: Record<string, string>) {
-  const server = Bun.spawn(
-    selfCommand("serve", "--dir", join(dir, "server"), "--listen", "127.0.0.1:0", "--json", "--quiet"),
-    {
-      stdin: "ignore",
-      stdout: "pipe",
-      stderr: "ignore",
-      env,
-      cwd: dir,
-    },
-  );
+interface Process {
+  readonly server: Bun.Subprocess;
+  readonly url: string;
+  readonly pin: string;
+}
+
+async function startProcess(dir: string, listen: string, env: Record<string, string>, cwd: string): Promise<Process> {
+  const server = Bun.spawn(selfCommand("serve", "--dir", dir, "--listen", listen, "--json", "--quiet"), {
+    stdin: "ignore",
+    stdout: "pipe",
+    stderr: "ignore",
+    env,
+    cwd,
+  });
   const timer = setTimeout(() => server.kill("SIGKILL"), READY_MS);
   let text = "";
   const decoder = new TextDecoder();
@@ -59,6 +78,40 @@ async function startServer(dir: string, env: Record<string, string>) {
   clearTimeout(timer);
   const { ready } = JSON.parse(text) as { ready: { url: string; pin: string } };
   return { server, url: ready.url, pin: ready.pin };
+}
+
+interface Running extends DemoServer {
+  /** Asks it to end; false where it ended with a failure. */
+  end(): Promise<boolean>;
+  /** Ends it now, if it runs. */
+  abandon(): void;
+}
+
+async function startServer(world: string, number: number): Promise<Running> {
+  const dir = join(world, `server${number}`);
+  const env = environment(join(world, `operator${number}`));
+  let running: Process | null = await startProcess(dir, "127.0.0.1:0", env, world);
+  const { url, pin } = running;
+  return {
+    url,
+    pin,
+    dir,
+    async kill() {
+      running?.server.kill("SIGKILL");
+      await running?.server.exited;
+      running = null;
+    },
+    async start() {
+      running ??= await startProcess(dir, new URL(url).host, env, world);
+    },
+    async end() {
+      running?.server.kill("SIGTERM");
+      const code = await running?.server.exited;
+      running = null;
+      return (code ?? 0) === 0;
+    },
+    abandon: () => running?.server.kill("SIGKILL"),
+  };
 }
 
 function environment(home: string): Record<string, string> {
@@ -89,7 +142,8 @@ const bytesOf = (input: string | Uint8Array): Uint8Array =>
   typeof input === "string" ? new TextEncoder().encode(input) : input;
 
 function dataOf(exit: number, stdout: string, stderr: string): Record<string, unknown> {
-  const line = exit === 0 || exit === 10 ? stdout.trim() : (stderr.trim().split("\n").at(-1) ?? "");
+  const line =
+    [0, 9, 10].includes(exit) && stdout.trim() !== "" ? stdout.trim() : (stderr.trim().split("\n").at(-1) ?? "");
   try {
     const parsed = JSON.parse(line) as { data?: Record<string, unknown>; error?: Record<string, unknown> };
     return parsed.data ?? parsed.error ?? {};
@@ -98,31 +152,45 @@ function dataOf(exit: number, stdout: string, stderr: string): Record<string, un
   }
 }
 
+/** A walk: how many servers it begins with, and its steps. */
+export interface Walk {
+  readonly servers: number;
+  readonly steps: readonly Step[];
+}
+
 /** Walks the steps on real processes; stops at the first that does not hold. Gives the exit code. */
-export async function runDemo(steps: readonly Step[], ctx: Pick<Context, "out" | "flags" | "signal">): Promise<number> {
+export async function runDemo(
+  { servers: count, steps }: Walk,
+  ctx: Pick<Context, "out" | "flags" | "signal">,
+): Promise<number> {
   const dir = mkdtempSync(join(tmpdir(), "keyhold-demo-"));
   const clean = () => rmSync(dir, { recursive: true, force: true });
   const forget = atExit(clean);
-  let server: Bun.Subprocess | undefined;
+  const servers: Running[] = [];
   const { out } = ctx;
   const show = (step: string, shown: string, ok: boolean, ms: number, detail: string): void => {
     if (out.json) out.jsonLine({ v: 1, step, ok, ms: Math.round(ms), detail });
     else out.lines(`\n${ok ? "✔" : "✘"} ${step}   ${Math.round(ms)} ms\n  $ ${shown}\n${indent(detail)}`);
   };
+  const add = async () => {
+    const started = await startServer(dir, servers.length + 1);
+    servers.push(started);
+    return started;
+  };
   try {
     const startedAt = performance.now();
-    const started = await startServer(dir, environment(join(dir, "operator")));
-    server = started.server;
-    show(
-      "serve",
-      "keyhold serve --listen 127.0.0.1:0",
-      true,
-      performance.now() - startedAt,
-      `${started.url}\npin ${started.pin}`,
+    await Promise.all(Array.from({ length: count }, (_, i) => startServer(dir, i + 1))).then((all) =>
+      servers.push(...all),
     );
+    const [server] = servers;
+    if (!server) throw new RangeError("a demo has a server");
+    const places = servers.map(({ url, pin }) => `${url}\npin ${pin}`).join("\n");
+    show("serve", "keyhold serve --listen 127.0.0.1:0", true, performance.now() - startedAt, places);
     const world: World = {
       dir,
-      server: { url: started.url, pin: started.pin },
+      server,
+      servers,
+      addServer: add,
       file(name, content) {
         const path = join(dir, name);
         if (content !== undefined) writeFileSync(path, content, { mode: 0o600 });
@@ -141,12 +209,11 @@ export async function runDemo(steps: readonly Step[], ctx: Pick<Context, "out" |
         throw new Fault("internal", `the demo failed at: ${step.title}`, { why: plain(why) });
       }
     }
-    server.kill("SIGTERM");
-    const ended = await server.exited;
-    if (ended !== 0) throw new Fault("internal", `the demo's server ended with ${ended}`);
+    const ended = await Promise.all(servers.map((one) => one.end()));
+    if (ended.includes(false)) throw new Fault("internal", "a server of the demo ended with a failure");
     return 0;
   } finally {
-    server?.kill("SIGKILL");
+    for (const one of servers) one.abandon();
     clean();
     forget();
   }

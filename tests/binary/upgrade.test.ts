@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { compile } from "../../scripts/compile.ts";
 import { agentClient, agentFacts, agentSocket } from "../../src/client/agent.ts";
 import { AGENT_METHODS, type AgentMethod } from "../../src/client/agentapi.ts";
+import type { KeyholdClient } from "../../src/client/api.ts";
 import { rejected } from "../support/hostile.ts";
 import { type Home, openWorld, SETUP_MS, type World } from "./world.ts";
 
@@ -98,10 +99,43 @@ async function useEverything(tag: string): Promise<void> {
   await watched.linkDevice();
   await watched.sync();
   await watched.keepCopies();
+  await useFederations(watched);
   expect((await watched.status()).session?.valid).toBe(true);
   const all = Object.keys(AGENT_METHODS) as AgentMethod[];
   await watched.list({ prefix: `${tag}/`, search: null, tag: null, fresh: true });
   expect(all.filter((method) => !used.has(method) && method !== "closeSession")).toEqual([]);
+}
+
+/** What needs a federation has none here: it says so with code that was loaded late, nothing else. */
+async function useFederations(client: KeyholdClient): Promise<void> {
+  expect(await client.federations()).toEqual([]);
+  expect(await client.federatedKeys()).toEqual([]);
+  expect(await client.federatedRequests()).toEqual([]);
+  expect(await client.approvals()).toEqual([]);
+  const [federation, key, requestId] = ["none", "none", "ab".repeat(32)];
+  const purpose = { name: key, federation, type: "ed25519", bytes: 32, custody: "self", policy: null } as const;
+  const wanted = { ...purpose, control: "unilateral" } as const;
+  const server = { url: "https://127.0.0.1:1", pin: `sha256:${"A".repeat(43)}` };
+  await rejected(client.createFederation({ name: "none", threshold: 2, servers: [server, server] }), "unreachable");
+  await rejected(client.joinFederation({ ...server, name: null, invites: [] }), "unreachable");
+  for (const refused of [
+    client.checkFederation({ federation }),
+    client.auditFederation({ federation }),
+    client.policies({ federation }),
+    client.setPolicy({ federation, document: {} }),
+    client.federatedKey({ key }),
+    client.generateFederated(wanted),
+    client.importFederated({ ...wanted, value: new Uint8Array(32).fill(7) }),
+    client.signFederated({ key, message: new Uint8Array(3), amount: null }),
+    client.releaseFederated({ key, purpose: "export" }),
+    client.reshareFederated({ key, mode: "repair", threshold: null, holders: null }),
+    client.federatedRequest({ requestId }),
+    client.continueRequest({ requestId }),
+    client.cancelRequest({ requestId }),
+    client.vote({ requestId, verdict: "reject", reason: "no" }),
+  ]) {
+    await rejected(refused, "not_found");
+  }
 }
 
 test("every method works after the executable was replaced, and after it was deleted", async () => {

@@ -1,0 +1,93 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { createPublicKey, verify } from "node:crypto";
+import { schnorr } from "@noble/curves/secp256k1.js";
+import { dataAt, type Fleet, localHome, openFleet, placeOf } from "./fleet.ts";
+import { type Home, SETUP_MS } from "./world.ts";
+
+const MESSAGE = new TextEncoder().encode("pay 3 coins to the harbour master");
+const ED25519_SPKI = Buffer.from("302a300506032b6570032100", "hex");
+const P256_SPKI = Buffer.from("3039301306072a8648ce3d020106082a8648ce3d030107032200", "hex");
+
+let fleet: Fleet;
+let owner: Home;
+
+beforeAll(async () => {
+  fleet = await openFleet(3);
+  owner = await localHome(fleet.world, "owner");
+  await fleet.form(owner, "custody", 2);
+  await owner.ok(["federation", "join", placeOf(fleet.server(1))]);
+  fleet.world.file("message", MESSAGE);
+}, SETUP_MS);
+afterAll(() => fleet.close());
+
+const signing = (name: string) => ["key", "sign", name, "--message-file", fleet.world.file("message")];
+const spki = (prefix: Buffer, key: Uint8Array) =>
+  createPublicKey({ key: Buffer.concat([prefix, key]), format: "der", type: "spki" });
+
+/** Whether somebody else's code takes the signature. */
+function holds(type: string, publicKey: Uint8Array, signature: Uint8Array): boolean {
+  if (type === "ed25519") return verify(null, MESSAGE, spki(ED25519_SPKI, publicKey), signature);
+  if (type === "schnorr") return schnorr.verify(signature, MESSAGE, publicKey.slice(-32));
+  return verify("sha256", MESSAGE, { key: spki(P256_SPKI, publicKey), dsaEncoding: "ieee-p1363" }, signature);
+}
+
+async function verified(home: Home, name: string, code = 0): Promise<boolean> {
+  const { signatureHex } = await dataAt(home, code, signing(name));
+  const { data } = await home.ok(["key", "show", name]);
+  return holds(data.type, Uint8Array.fromHex(data.publicKeyHex), Uint8Array.fromHex(String(signatureHex)));
+}
+
+describe("keys of three servers", () => {
+  for (const type of ["ed25519", "schnorr", "p256"]) {
+    for (const custody of ["self", "delegated"]) {
+      test(`${type}, ${custody}: what they sign, others verify`, async () => {
+        const name = `${type}-${custody}`;
+        const { data } = await owner.ok(["key", "generate", name, "--type", type, "--custody", custody]);
+        expect(data.status).toBe("fulfilled");
+        expect(data.keyId).toMatch(/^[0-9a-f]{64}$/);
+        expect(await verified(owner, name)).toBe(true);
+      });
+    }
+  }
+
+  test("bytes come back the same, and the key is marked for good", async () => {
+    await owner.ok(["key", "generate", "seed", "--type", "bytes", "--bytes", "48"]);
+    const get = async () => (await owner.ok(["key", "retrieve", "seed", "--reveal"])).data.value;
+    const value = await get();
+    expect(value).toMatch(/^[0-9a-f]{96}$/);
+    expect(await get()).toBe(value);
+    expect((await owner.ok(["key", "show", "seed"])).data.shown).toContain("released");
+  });
+
+  test("any two of them sign while the third is down", async () => {
+    await fleet.kill(2);
+    expect(await verified(owner, "schnorr-delegated")).toBe(true);
+    await fleet.start(2);
+    await fleet.kill(1);
+    expect(await verified(owner, "ed25519-self")).toBe(true);
+    await fleet.start(1);
+  });
+
+  test("refreshed shares make the same key", async () => {
+    const before = (await owner.ok(["key", "show", "schnorr-delegated"])).data;
+    await owner.ok(["key", "refresh", "schnorr-delegated"]);
+    const after = (await owner.ok(["key", "show", "schnorr-delegated"])).data;
+    expect(after).toMatchObject({ publicKeyHex: before.publicKeyHex, generation: before.generation + 1 });
+    expect(await verified(owner, "schnorr-delegated")).toBe(true);
+  });
+
+  test("check finds every server well, and every key with a share to spare", async () => {
+    const { data } = await owner.ok(["federation", "check"]);
+    expect(data.ok).toBe(true);
+    expect(data.servers.map(({ state }: { state: string }) => state)).toEqual(["ok", "ok", "ok"]);
+    expect((await owner.ok(["audit", "verify", "--federation"])).data.ok).toBe(true);
+  });
+
+  test("a key's name is taken once; an unknown one is not found; wrong input is usage", async () => {
+    await owner.fails(6, ["key", "generate", "seed", "--type", "ed25519"]);
+    await owner.fails(3, ["key", "refresh", "nothing"]);
+    await owner.fails(2, ["key", "generate", "x", "--control", "shared"]);
+    await owner.fails(2, ["federation", "join", "https://127.0.0.1:1"]);
+    await owner.fails(3, ["request", "show", "ffffffffff"]);
+  });
+});
