@@ -4,6 +4,7 @@ import { type PowerLossResult, powerLossFigure, storeLoss, vaultLoss } from "../
 import { postgresCrashes, serverKills } from "../durability/serverkills.ts";
 import { vaultKills } from "../durability/vaultkills.ts";
 import { malformedRequests } from "../hostile-input/engine.ts";
+import { type FederationStretch, federationFigure } from "../simulation/federationsimulate.ts";
 import { simulationFigure } from "../simulation/simulate.ts";
 import type { Stretch } from "../simulation/stretch.ts";
 import type { Figure } from "../support/figure.ts";
@@ -105,26 +106,36 @@ const losePowerControl: Run = async (short) => {
 const killVault: Run = (short, progress) =>
   vaultKills({ kills: short ? 50 : 1_000, seed: 4, withinMs: 25, progress: every(100, progress, "kills") });
 
-const simulated: Run = async (short) => {
-  const [seeds, bugSeeds] = short ? [20, 60] : [10_000, 200];
+/** Seeds shared out among processes: what each of them prints, as JSON. */
+async function stretches<T>(file: string, short: boolean, seeds: number, bugSeeds: number): Promise<readonly T[]> {
   const processes = short ? 1 : availableParallelism();
   const share = Math.ceil(seeds / processes);
-  const stretches = await Promise.all(
+  return Promise.all(
     Array.from({ length: processes }, async (_, number) => {
       const to = Math.min(seeds, (number + 1) * share);
       // the planted bugs are looked for once
       const args = [number * share, to, number === 0 ? bugSeeds : 0].map(String);
-      const child = Bun.spawn([process.execPath, join(TESTS, "simulation", "stretch.ts"), ...args], {
+      const child = Bun.spawn([process.execPath, join(TESTS, "simulation", file), ...args], {
         stdin: "ignore",
         stdout: "pipe",
         stderr: short ? "ignore" : "inherit",
       });
       const text = await child.stdout.text();
       if ((await child.exited) !== 0) throw new Error("a simulating process failed");
-      return JSON.parse(text) as Stretch;
+      return JSON.parse(text) as T;
     }),
   );
-  return simulationFigure(stretches.map((stretch) => ({ ...stretch, bugs: new Map(stretch.bugs) })));
+}
+
+const simulated: Run = async (short) => {
+  const [seeds, bugSeeds] = short ? [20, 60] : [10_000, 200];
+  const parts = await stretches<Stretch>("stretch.ts", short, seeds, bugSeeds);
+  return simulationFigure(parts.map((stretch) => ({ ...stretch, bugs: new Map(stretch.bugs) })));
+};
+
+const federated: Run = async (short) => {
+  const [seeds, bugSeeds] = short ? [40, 100] : [10_000, 1_000];
+  return federationFigure(await stretches<FederationStretch>("federationstretch.ts", short, seeds, bugSeeds));
 };
 
 const malformed: Run = async (short, progress) => {
@@ -157,6 +168,7 @@ export const FIGURES: Readonly<Record<string, Run>> = {
   "power-loss-control": losePowerControl,
   "vault-kills": killVault,
   simulation: simulated,
+  federation: federated,
   malformed,
   enumeration: (short) => enumeration(short ? 2 : 20),
   timing,

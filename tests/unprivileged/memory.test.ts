@@ -1,5 +1,7 @@
 import { afterAll, beforeAll, describe, expect } from "bun:test";
-import { readFileSync, statSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { binary, environment, type Home, openWorld, SETUP_MS, type World } from "../binary/world.ts";
 import { testUnless, testUnprivileged } from "../support/skip.ts";
 
@@ -60,6 +62,27 @@ describe("other processes of the same user", () => {
     // what it becomes is a program like any other
     const ran = await home.run(["run", "--", "sh", "-c", "test -r /proc/$$/environ"]);
     expect(ran.code).toBe(0);
+  });
+
+  testUnprivileged("nor that of an enclave, which alone holds shares", async () => {
+    const dir = mkdtempSync(join(tmpdir(), "keyhold-enclave-"));
+    const child = Bun.spawn([await binary(), "__enclave", "--dir", dir], {
+      env: environment(home.dir),
+      stdin: "pipe",
+      stdout: "pipe",
+      stderr: "ignore",
+    });
+    try {
+      // its first word comes once it has its key
+      await child.stdout.getReader().read();
+      for (const name of ["environ", "maps", "mem"]) {
+        expect(() => readFileSync(`/proc/${child.pid}/${name}`)).toThrow(/EACCES|EPERM/);
+      }
+    } finally {
+      await child.stdin.end();
+      await child.exited;
+      rmSync(dir, { recursive: true, force: true });
+    }
   });
 
   const asRoot = process.getuid?.() === 0 ? "needs a user other than root" : undefined;
