@@ -36,7 +36,12 @@ import { fewest } from "./standing.ts";
 export type UseResult = FederatedResult & { readonly value: Uint8Array | null };
 
 /** Names of the signature schemes, as they are shown. */
-const SCHEMES = { ed25519: "ed25519", schnorr: "bip340", secp256k1: "ecdsa-sha256", p256: "ecdsa-sha256" } as const;
+const SCHEMES = {
+  ed25519: "ed25519",
+  schnorr: "bip340",
+  secp256k1: "ecdsa-secp256k1-sha256",
+  p256: "ecdsa-p256-sha256",
+} as const;
 
 /** What a use makes: a signature, or the secret itself, which is the caller's to wipe. */
 interface Output {
@@ -89,6 +94,7 @@ function badNonces({ certificate, order, manifest }: Use, { index, reason, evide
 function usePlan(
   ground: Ground,
   key: HeldKey,
+  kind: "sign" | "release",
   pair: Awaited<ReturnType<typeof hpkeKeyPair>>,
 ): Plan<Output> & {
   end(): void;
@@ -126,9 +132,9 @@ function usePlan(
     choose: fewest(certificate.threshold, certificate.holders),
     contribute: () => null,
     ownerNonces(attempt) {
-      const signs = scalar !== null && (certificate.type === "ed25519" || certificate.type === "schnorr");
-      if (!signs) return null;
-      const drawn = drawOwnerNonces(certificate.type, scalar, ground.random);
+      const { type } = certificate;
+      if (kind === "release" || scalar === null || (type !== "ed25519" && type !== "schnorr")) return null;
+      const drawn = drawOwnerNonces(type, scalar, ground.random);
       nonces.set(attempt, drawn);
       return drawn.commitments;
     },
@@ -222,7 +228,7 @@ export async function goOnUsing(ground: Ground, held: HeldRequest): Promise<UseR
       requestId: held.requestId,
     });
   }
-  const plan = usePlan(ground, key, await hpkeKeyPair(held.recipientSeed));
+  const plan = usePlan(ground, key, body.kind, await hpkeKeyPair(held.recipientSeed));
   try {
     const driven = await drive(ground, held, plan);
     if (driven.at === "waiting") {
