@@ -40,6 +40,7 @@ beforeEach(async () => {
   // a wait that lasts longer than any of these tests
   const limits = { loginFreeFailuresPerAddress: FREE_PER_ADDRESS, loginBackoffFirstMs: WINDOW };
   server = await startTestServer({ path: file.path, wrap: hooked.wrap, limits });
+  server.freeze();
   alice = await registerRaw(server, "alice");
 });
 

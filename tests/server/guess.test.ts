@@ -44,6 +44,7 @@ let alice: RawOwner;
 
 beforeEach(async () => {
   server = await startTestServer();
+  server.freeze();
   alice = await registerRaw(server, "alice", PASSWORD);
 });
 
@@ -128,6 +129,7 @@ test("an unregistered name: registration and login starts spend one bucket", asy
 
 test("registration starts of many names spend the address", async () => {
   const small = await startTestServer({ limits: { loginFreeFailuresPerAddress: 5 } });
+  small.freeze();
   try {
     const start = (i: number) => {
       const { request } = startRegistration(utf8("guess"));

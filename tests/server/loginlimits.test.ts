@@ -24,6 +24,7 @@ let alice: RawOwner;
 
 beforeEach(async () => {
   server = await startTestServer({ wrap: hooked.wrap });
+  server.freeze();
   alice = await registerRaw(server, "alice");
 });
 
@@ -197,6 +198,7 @@ describe("a known device", () => {
 describe("rate limits of an address", () => {
   test("a hundred guesses over many names are free, then the address waits whatever the name", async () => {
     const small = await startTestServer({ limits: { loginFreeFailuresPerAddress: 12 } });
+    small.freeze();
     try {
       const start = (account: string, address: string) => {
         const { request } = clientLoginStart("x");
@@ -230,6 +232,7 @@ describe("rate limits of an address", () => {
 
   test("a login held open does not lift the wait that others' failures brought", async () => {
     const small = await startTestServer({ limits: { loginFreeFailuresPerAddress: 3 } });
+    small.freeze();
     try {
       await registerRaw(small, "mallory");
       const held = await startRaw(small, "mallory", "correct horse");
@@ -250,6 +253,7 @@ describe("rate limits of an address", () => {
 
   test("a success takes back its own count and no failure of others", async () => {
     const small = await startTestServer({ limits: { loginFreeFailuresPerAddress: 6 } });
+    small.freeze();
     try {
       await registerRaw(small, "alice");
       const guess = async (name: string) => {

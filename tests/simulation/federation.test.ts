@@ -10,7 +10,7 @@ const BUG_SEEDS = 100;
 
 setDefaultTimeout(120_000);
 
-test(`${SEEDS} seeds of loss, lies, restarts and crashes: one key or none, and no honest server is named`, async () => {
+test(`${SEEDS} seeds of loss, lies, restarts, crashes and wrong clocks: one key or none, and no honest server is named`, async () => {
   let [keys, signatures, crashes] = [0, 0, 0];
   for (let seed = 1_000; seed < 1_000 + SEEDS; seed++) {
     const run = await playFederation(seed, null);

@@ -188,6 +188,10 @@ function bring(scene: Scene, index: number, name: FleetOperation, input: unknown
   return { ...relayed, messages };
 }
 
+const CLOCKS = 0x5eed;
+const MINUTE_MS = 60_000;
+const DAY_MS = 86_400_000;
+
 /** Plays one seed: a key is made, used and shared anew while everything around fails; then judges. */
 export async function playFederation(seed: number, bug: FederationBug | null): Promise<FederationRun> {
   const random = seeded(seed);
@@ -207,6 +211,12 @@ export async function playFederation(seed: number, bug: FederationBug | null): P
     dead: false,
   };
   const diary: string[] = [`${t} of ${n}, liar ${liar ?? "none"}: ${lying}`];
+  // a stream of its own: what a seed gives otherwise does not depend on clocks
+  const clocks = seeded(seed ^ CLOCKS);
+  for (const { index } of world.servers) {
+    const off = clocks.chance(0.1) ? DAY_MS * 2 : clocks.chance(0.5) ? MINUTE_MS : 0;
+    world.skews.set(index, Math.round((clocks.next() - 0.5) * 2 * off));
+  }
   if (bug?.faults) {
     const faults = bug.faults(world.servers);
     for (const server of world.servers) if (server.index !== liar) server.faults = faults;

@@ -46,6 +46,8 @@ export interface TestServer {
   readonly logbook: Logbook;
   /** Milliseconds added to the server's clock. */
   advance(ms: number): void;
+  /** From now on only {@link advance} moves the clock: what must happen within a moment does on a slow machine too. */
+  freeze(): void;
   link(address?: string, middle?: Middle): Link;
   /** Everything that reached `onFault`: unexpected failures of the server. */
   readonly faults: unknown[];
@@ -82,6 +84,7 @@ export async function startTestServer(
   const pool = startOpaquePool(1);
   const faults: unknown[] = [];
   let offset = 0;
+  let frozenAt: number | null = null;
   const keys = options.keys ??
     options.as?.ctx.keys ?? {
       identity: identity.publicKey,
@@ -95,7 +98,7 @@ export async function startTestServer(
   const incarnation = options.as?.ctx.incarnation ?? newId<IncarnationId>(random);
   const ctx: ServerContext = {
     store,
-    now: () => Date.now() + offset,
+    now: () => (frozenAt ?? Date.now()) + offset,
     random,
     keys,
     pool,
@@ -132,6 +135,9 @@ export async function startTestServer(
     dispatcher,
     logbook,
     faults,
+    freeze() {
+      frozenAt ??= Date.now();
+    },
     advance(ms) {
       offset += ms;
     },

@@ -33,17 +33,20 @@ export interface ClientWorld {
   onSave: (what: string) => void;
   at(index: number): WorldServer;
   now: number;
+  /** How far servers' clocks are off, in milliseconds, by index. */
+  readonly skews: Map<number, number>;
 }
 
 /** A client and n servers in one process. */
 export async function clientWorld(n: number, threshold: number, seed = 1): Promise<ClientWorld> {
   const stream = seeded(seed);
   const random = (length: number) => stream.bytes(length);
+  const skews = new Map<number, number>();
   const { manifest, keys } = await worldManifest(n, threshold, random);
   const servers = manifest.servers.map(({ index }) => {
     const own = keys.get(index);
     if (!own) throw new Error("no keys");
-    return worldServer(manifest, index, own, random, () => world.now);
+    return worldServer(manifest, index, own, random, () => world.now + (skews.get(index) ?? 0));
   });
   const disk: Disk = { requests: [], keys: [], policies: [] };
   const keeping: Keeping = {
@@ -94,6 +97,7 @@ export async function clientWorld(n: number, threshold: number, seed = 1): Promi
       openLabel: (requestId, sealed) => openLabel(secret, { federationId, requestId }, sealed),
     },
     servers,
+    skews,
     disk,
     notices,
     calls: [],
