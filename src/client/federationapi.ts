@@ -51,7 +51,8 @@ export interface FederatedKeyInfo {
   readonly keyId: string;
   readonly type: FederatedType;
   readonly custody: Custody;
-  readonly control: Control;
+  /** `unilateral` or `shared`; of a shared key whose shares were let out `unilateral in fact`, for good. */
+  readonly control: string;
   /** What is true for good: `delegated`, `self-custodial`, `released`; see P12. */
   readonly shown: string;
   readonly origin: "generated" | "imported";
@@ -76,6 +77,8 @@ export interface FederatedRequestInfo {
   readonly requestId: string;
   readonly federation: string;
   readonly kind: string;
+  /** What a `release` is for, otherwise null. */
+  readonly purpose: "retrieve" | "export" | "sign" | null;
   /** Of all servers together. */
   readonly status: string;
   readonly keyId: string | null;
@@ -199,6 +202,9 @@ export interface FederationClient {
   auditFederation(input: { readonly federation: string }): Promise<{
     readonly ok: boolean;
     readonly servers: readonly { readonly index: number; readonly size: number; readonly headHex: string }[];
+    /** Where servers contradict themselves, each other or this vault. */
     readonly findings: readonly string[];
+    /** Servers that could not be asked, and why: nothing is said of them. */
+    readonly unasked: readonly string[];
   }>;
 }

@@ -42,7 +42,7 @@ export const approvalApprove = defineCommand({
       if (!ctx.flags.json) ctx.out.notice(requestLines(info));
       await ctx.term.confirm(`Approve it? (${info.words.join(" ")})`);
       const after = await client.vote({ requestId: info.requestId, verdict: "approve", reason: "" });
-      return result(after, () => `approved; the request ${after.status.replaceAll("_", " ")}`);
+      return result(after, () => `approved; the request is ${after.status.replaceAll("_", " ")}`);
     }),
 });
 
@@ -57,6 +57,6 @@ export const approvalReject = defineCommand({
     withClient(ctx, async (client) => {
       const { requestId } = requestOf(await client.approvals(), args.request);
       const after = await client.vote({ requestId, verdict: "reject", reason: args.reason });
-      return result(after, () => `rejected; the request ${after.status.replaceAll("_", " ")}`);
+      return result(after, () => `rejected; the request is ${after.status.replaceAll("_", " ")}`);
     }),
 });

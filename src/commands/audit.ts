@@ -90,7 +90,7 @@ function proven(report: AuditFileReport): string {
   ].join("\n");
 }
 
-/** Every server's log of this account's keys, compared. @throws Fault integrity when they do not agree */
+/** Every server's log of this account's keys, compared; exit 10 where not all could be asked. @throws Fault integrity when they do not agree, unavailable when none answers */
 async function federationViews(ctx: Context, client: KeyholdClient): Promise<Result> {
   const joined = await client.federations();
   if (joined.length === 0) {
@@ -100,12 +100,22 @@ async function federationViews(ctx: Context, client: KeyholdClient): Promise<Res
     joined.map(async ({ name }) => ({ name, ...(await client.auditFederation({ federation: name })) })),
   );
   const federations = await ctx.term.step("Asking every server", comparing);
-  const lines = federations.flatMap(({ name, servers, findings }) => [
-    `${plain(name)}: ${findings.length === 0 ? "the servers agree" : "the servers do not agree"}`,
+  const lines = federations.flatMap(({ name, servers, findings, unasked }) => [
+    `${plain(name)}: ${findings.length > 0 ? "the servers do not agree" : servers.length > 0 ? "the servers agree" : "no server answers"}`,
     ...servers.map(({ index, size, headHex }) => `  ${index}  ${size} entries  ${headHex}`),
-    ...findings.map((finding) => `  ✘ ${plain(finding)}`),
+    ...[...findings, ...unasked].map((finding) => `  ✘ ${plain(finding)}`),
   ]);
   if (federations.every(({ ok }) => ok)) return result({ ok: true, federations }, () => lines.join("\n"));
+  if (federations.every(({ findings }) => findings.length === 0)) {
+    const why = plain(federations.flatMap(({ unasked }) => unasked)[0] ?? "unknown");
+    if (federations.every(({ servers }) => servers.length === 0)) {
+      throw new Fault("unavailable", "no server of a federation can be asked", {
+        why,
+        hint: "keyhold federation check",
+      });
+    }
+    return result({ ok: false, federations }, () => lines.join("\n"), { exit: 10 });
+  }
   ctx.out.warn(lines.join("\n"));
   throw new Fault("integrity", "the servers of a federation do not agree on what happened", {
     why: plain(federations.flatMap(({ findings }) => findings)[0] ?? "unknown"),
@@ -118,7 +128,7 @@ export const auditVerify = defineCommand({
     file: { type: "string", hint: "FILE", description: "verify an export instead, without server and password" },
     federation: { type: "boolean", description: "compare what the servers of your federations have logged instead" },
   },
-  data: "{size, headHex, verifiedFrom, ok, log}; with --federation {ok, federations:[{name, ok, servers:[{index, size, headHex}], findings}]}; with --file what is proven: {…, account, identityHex, pin, exportedAt, signed, testimony, promises}",
+  data: "{size, headHex, verifiedFrom, ok, log}; with --federation {ok, federations:[{name, ok, servers:[{index, size, headHex}], findings, unasked}]}, exit 10 where a server could not be asked; with --file what is proven: {…, account, identityHex, pin, exportedAt, signed, testimony, promises}",
   details:
     "Checks that no entry was cut, edited or reordered, that every change in it was signed by you, and that the server's log of all accounts holds it.",
   examples: [

@@ -15,7 +15,7 @@ export const deviceLink = defineCommand({
   data: "{code, expiresAt}",
   details:
     "Shows a code that works once, for ten minutes. It tells the new device the server, its pin, the account and the " +
-    "newest position that this device knows; the password is asked for there.",
+    "newest position that this device knows, and hands over the secret of the federations that were joined; the password is asked for there.",
   examples: [["keyhold account device link", "on a device that has the account"]],
   run: async (_args, ctx) =>
     withClient(ctx, async (client) => {

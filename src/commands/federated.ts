@@ -16,7 +16,11 @@ const WORDS: Readonly<Record<string, string>> = {
 };
 
 /** What a key or a use led to: exit 9 while it waits, 10 where servers were left out. @throws Fault denied, timed_out, conflict */
-export function federatedResult(made: FederatedResult, shown: (made: FederatedResult) => string): Result {
+export function federatedResult(
+  made: FederatedResult,
+  shown: (made: FederatedResult) => string,
+  goOn = "keyhold request watch",
+): Result {
   const { status, requestId } = made;
   if (status === "fulfilled") return result(made, () => shown(made));
   if (status === "degraded") {
@@ -29,7 +33,7 @@ export function federatedResult(made: FederatedResult, shown: (made: FederatedRe
   }
   const lines = [
     `request ${requestId} ${WORDS[status] ?? status}`,
-    `To go on when it can: keyhold request watch ${requestId.slice(0, 16)}`,
+    `To go on when it can: ${goOn} ${requestId.slice(0, 16)}`,
   ];
   return result(made, () => lines.join("\n"), { exit: 9 });
 }
@@ -39,7 +43,7 @@ export function requestLines(info: FederatedRequestInfo): string {
   const name = info.name === null ? "" : ` "${plain(info.name)}"`;
   const facts = info.facts.map(({ label, value }) => `  ${plain(label).padEnd(12)}  ${plain(value)}`);
   const servers = info.servers.map(
-    (s) => `  ${s.index}  ${plain(s.url)}  ${s.status}${s.why === "" ? "" : `: ${plain(s.why)}`}`,
+    (s) => `  ${s.index}  ${plain(s.url)}  ${s.status.replaceAll("_", " ")}${s.why === "" ? "" : `: ${plain(s.why)}`}`,
   );
   const votes = info.votes.map(
     (v) =>

@@ -32,7 +32,11 @@ const PURPOSE = {
     default: "unilateral",
     description: "unilateral: you alone decide; shared: a policy approves creation and each use",
   },
-  policy: { type: "string", hint: "NAME", description: "the policy that approves it, with --control shared" },
+  policy: {
+    type: "string",
+    hint: "NAME",
+    description: "name or id of the policy that approves it, with --control shared",
+  },
 } as const;
 
 interface PurposeArgs {
@@ -44,6 +48,12 @@ interface PurposeArgs {
   readonly policy: string | null;
 }
 
+/** True where a secret of this account has the name: `key sign` could not tell the two apart. */
+async function isSecret(client: KeyholdClient, name: string): Promise<boolean> {
+  const { items } = await client.list({ prefix: name, search: null, tag: null, fresh: false });
+  return items.some((one) => one.name === name);
+}
+
 async function purposeOf(client: KeyholdClient, args: PurposeArgs, bytes: number): Promise<GenerateFederated> {
   if (args.control === "shared" && args.policy === null) {
     throw new Fault("usage", "a key under shared control needs --policy NAME", { hint: "keyhold policy show" });
@@ -52,6 +62,9 @@ async function purposeOf(client: KeyholdClient, args: PurposeArgs, bytes: number
     throw new Fault("usage", "--policy goes with --control shared");
   }
   const { name } = chosen(await client.federations(), args.federation);
+  if (await isSecret(client, args.name)) {
+    throw new Fault("exists", `there is a secret "${args.name}" already`, { hint: "choose another name" });
+  }
   const { type, custody, control, policy } = args;
   return { name: args.name, federation: name, type, bytes, custody, control, policy };
 }
@@ -60,7 +73,7 @@ export const keyGenerate = defineCommand({
   args: {
     ...KEY,
     ...PURPOSE,
-    bytes: { type: "integer", min: 1, max: 65_536, default: 32, description: "length, with --type bytes" },
+    bytes: { type: "integer", min: 1, max: 65_536, description: "length, with --type bytes (default: 32)" },
   },
   data: "{requestId, status, keyId?, publicKeyHex?, absent}; exit 9 while it waits for approval",
   details: `The servers of a federation make the key together: none of them ever holds it, nor do fewer than its threshold. A
@@ -73,7 +86,8 @@ made by \`keyhold generate\`.`,
   ],
   run: async (args, ctx) =>
     withClient(ctx, async (client) => {
-      const input = await purposeOf(client, args, args.type === "bytes" ? args.bytes : 32);
+      if (args.bytes !== null && args.type !== "bytes") throw new Fault("usage", "--bytes goes with --type bytes");
+      const input = await purposeOf(client, args, args.bytes ?? 32);
       const made = await ctx.term.step("The servers make the key", client.generateFederated(input));
       return federatedResult(made, ({ keyId, publicKeyHex }) =>
         [`${plain(args.name)}  ${keyId}`, ...(publicKeyHex === null ? [] : [`public key ${publicKeyHex}`])].join("\n"),
@@ -166,7 +180,11 @@ async function release(ctx: Context, args: ReleaseArgs, purpose: "retrieve" | "e
       if (value !== null && file !== null) putFile(file, value);
       if (value !== null && args.out === "-") ctx.out.bytes(value);
       const text = value !== null && args.reveal ? textOf(value, args.encoding) : null;
-      const given = federatedResult(made, () => text ?? "");
+      const given = federatedResult(
+        made,
+        () => text ?? "",
+        "this command again; to wait for it: keyhold request watch",
+      );
       return { ...given, bare: text !== null, data: text === null ? made : { ...made, value: text } };
     } finally {
       wipe(value ?? undefined);
@@ -187,7 +205,7 @@ same command goes on with the same request.`,
 export const keyExport = defineCommand({
   args: RELEASE,
   data: "{requestId, status, keyId, value?}; value with --reveal",
-  details: `The private scalar, 32 bytes, big-endian. Needs the permission to release, which no policy gives unasked, and marks the
+  details: `The private scalar, 32 bytes: big-endian, of ed25519 and ristretto255 little-endian (RFC 8032). Needs the permission to release, which no policy gives unasked, and marks the
 key for good: from then on there is one place where all of it has been.`,
   examples: [["keyhold key export treasury --out treasury.key", "take a key out of its federation"]],
   run: async (args, ctx) => {

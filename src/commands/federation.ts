@@ -1,9 +1,11 @@
+import type { KeyholdClient } from "../client/api.ts";
 import type { FederationCheck, FederationInfo } from "../client/federationapi.ts";
 import { Fault } from "../errors.ts";
 import { defineCommand } from "../ui/command.ts";
 import { listing, result } from "../ui/output.ts";
 import { withClient } from "../ui/session.ts";
 import { plain } from "../ui/text.ts";
+import { pause } from "./pause.ts";
 
 interface Place {
   readonly url: string;
@@ -47,6 +49,9 @@ const NAME = {
   description: "name of the federation (default: the only one)",
 } as const;
 
+/** A device that was set up by password alone would begin a second membership: the secret comes by a link. */
+const NOT_JOINED = "keyhold federation join URL#PIN; if another device has joined, there: keyhold account device link";
+
 /** The federation of a name, or the only one. @throws Fault not_found, ambiguous */
 export function chosen(all: readonly FederationInfo[], name: string | null): FederationInfo {
   const found = all.filter((one) => name === null || one.name === name || one.federationId === name);
@@ -58,32 +63,57 @@ export function chosen(all: readonly FederationInfo[], name: string | null): Fed
     });
   }
   throw new Fault("not_found", name === null ? "this profile has joined no federation" : `no federation "${name}"`, {
-    hint: "keyhold federation join URL#PIN",
+    hint: all.length === 0 ? NOT_JOINED : `joined: ${all.map((one) => plain(one.name)).join(", ")}`,
   });
 }
+
+type Created = Awaited<ReturnType<KeyholdClient["createFederation"]>>;
+
+const LOOK_MS = 1_000;
+
+const rosterLines = ({ roster }: Created): string[] =>
+  roster.map(({ url, state }) => `  ${state.padEnd(8)}  ${plain(url)}`);
 
 export const federationCreate = defineCommand({
   args: {
     name: { type: "string", hint: "NAME", required: true, description: "name: lower-case letters, digits, . _ -" },
-    threshold: { type: "integer", min: 2, max: 32, description: "servers that make a key together (more than half)" },
+    threshold: {
+      type: "integer",
+      min: 2,
+      max: 32,
+      description: "servers that it takes to use a key (default: just more than half)",
+    },
     server: { type: "list", hint: "URL#PIN", description: "a running key server (repeat for each)" },
+    wait: { type: "boolean", description: "stay until all have accepted, and show who has" },
   },
   data: "{federationId, complete, roster:[{url, state}]}",
   details: `Lays the manifest before every server. Each operator accepts it on the server's own machine, with
-\`keyhold server federation accept\`. Run the command again to see who has, and to finish: it exits 9 until all have.`,
+\`keyhold server federation accept\`. Run the command again, --name is enough, to see who has, and to finish: it exits 9
+until all have. With --wait it stays until then; nothing is lost by Ctrl-C.`,
   examples: [
     [
       "keyhold federation create --name custody --threshold 2 --server https://a:7443#sha256:… --server https://b:7443#sha256:… --server https://c:7443#sha256:…",
       "three servers, of which any two use a key",
     ],
+    ["keyhold federation create --name custody --wait", "who has accepted so far, until all have"],
   ],
   run: async (args, ctx) => {
     const servers = args.server.map(serverPlace);
     const threshold = args.threshold ?? Math.floor(servers.length / 2) + 1;
-    if (servers.length < 2) throw new Fault("usage", "a federation needs at least two servers", { hint: "--server" });
+    if (servers.length === 1) throw new Fault("usage", "a federation needs at least two servers", { hint: "--server" });
+    if (servers.length === 0 && args.threshold !== null) throw new Fault("usage", "--threshold goes with --server");
     return withClient(ctx, async (client) => {
-      const made = await client.createFederation({ name: args.name, threshold, servers });
-      const lines = made.roster.map(({ url, state }) => `  ${state.padEnd(8)}  ${plain(url)}`);
+      const wanted = { name: args.name, threshold, servers };
+      let made = await client.createFederation(wanted);
+      let shown = "";
+      while (args.wait && !made.complete) {
+        const roster = rosterLines(made).join("\n");
+        if (roster !== shown && !ctx.flags.json) ctx.out.notice(roster);
+        shown = roster;
+        await pause(LOOK_MS, ctx.signal);
+        made = await client.createFederation(wanted);
+      }
+      const lines = rosterLines(made);
       const close = made.complete
         ? "Every server is a member. To use it: keyhold federation join URL#PIN"
         : `On each waiting server: keyhold server federation accept ${made.federationId.slice(0, 16)}`;
@@ -152,7 +182,11 @@ function checkLines(check: FederationCheck): string {
   });
   const keys = check.keys.map((key) => {
     const name = plain(key.name ?? `${key.keyId.slice(0, 16)}…`);
-    const held = `live on ${key.live.length}, needed ${key.threshold}, generation ${key.generation}`;
+    const held = [
+      `${key.live.length} live shares, ${key.threshold} needed`,
+      `certificate on ${key.certified.length}`,
+      `generation ${key.generation} of ${key.refreshedAt.slice(0, 16)}`,
+    ].join(", ");
     return `  ${key.proposal === null ? "✔" : "✘"} ${name}  ${held}${key.proposal === null ? "" : `\n      ${key.proposal}`}`;
   });
   return ["Servers", ...servers, ...(keys.length > 0 ? ["", "Keys", ...keys] : [])].join("\n");

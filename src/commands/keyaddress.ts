@@ -1,5 +1,12 @@
 import { Fault } from "../errors.ts";
-import { ADDRESS_KINDS, type AddressInput, addressOf, NETWORKS } from "../formats/address.ts";
+import {
+  ADDRESS_KINDS,
+  ADDRESS_RULES,
+  type AddressInput,
+  type AddressKind,
+  addressOf,
+  NETWORKS,
+} from "../formats/address.ts";
 import { defineCommand } from "../ui/command.ts";
 import { result } from "../ui/output.ts";
 import { withClient } from "../ui/session.ts";
@@ -11,6 +18,16 @@ const HEX = /^([0-9a-fA-F]{2}){32,65}$/;
 function keyBytes(flag: string, text: string): Uint8Array {
   if (HEX.test(text)) return Uint8Array.fromHex(text.toLowerCase());
   throw new Fault("usage", `--${flag} takes a public key in hex digits`);
+}
+
+/** Refuses a key whose curve such an address is not of: points of two curves look alike. @throws Fault bad_input */
+function mustFit(as: AddressKind, type: string): void {
+  const { type: wanted } = ADDRESS_RULES[as];
+  // an ordinary key of the curve is the internal key of a taproot output
+  if (type === wanted || (as === "btc-p2tr" && type === "secp256k1")) return;
+  throw new Fault("bad_input", `cannot make an address: ${as} wants a key of type ${wanted}, and this one is ${type}`, {
+    hint: `keyhold key generate NAME --type ${wanted}`,
+  });
 }
 
 export default defineCommand({
@@ -58,6 +75,7 @@ again would lock the money for good.`,
     }
     return withClient(ctx, async (client) => {
       const { type, publicKey, federated } = await publicKeyOf(client, args.name ?? "");
+      mustFit(args.as, type);
       const tweaked = federated && type === "schnorr";
       if (args.as !== "btc-p2tr") return shown(publicKey, { ...about, publicKey });
       return shown(publicKey, tweaked ? { ...about, outputKey: publicKey } : { ...about, internalKey: publicKey });

@@ -129,7 +129,9 @@ async function byFederation(
   file: OutFile | null,
 ): Promise<Result> {
   if (input.format === "ssh" || input.scheme !== null) {
-    throw new Fault("usage", "a federation's key signs by its one scheme, raw or der", { hint: "leave --scheme out" });
+    throw new Fault("usage", "a federation's key signs by its one scheme, raw or der", {
+      hint: input.format === "ssh" ? "leave --format out" : "leave --scheme out",
+    });
   }
   const message = await source.read(FEDERATED_MAX + 1);
   if (message.length > FEDERATED_MAX) {

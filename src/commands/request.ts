@@ -1,12 +1,14 @@
 import type { KeyholdClient } from "../client/api.ts";
 import type { FederatedRequestInfo, FederatedResult } from "../client/federationapi.ts";
 import { wipe } from "../crypto/bytes.ts";
+import { Fault } from "../errors.ts";
 import { type Context, defineCommand } from "../ui/command.ts";
 import { OUT_FILE_ARGS, outFile, putFile } from "../ui/outfile.ts";
 import { listing, result } from "../ui/output.ts";
 import { withClient } from "../ui/session.ts";
 import { plain } from "../ui/text.ts";
 import { federatedResult, hasEnded, requestLines, requestOf } from "./federated.ts";
+import { pause } from "./pause.ts";
 
 const ID = { type: "positional", description: "the request's id, or the start of it" } as const;
 const LOOK_MS = 2_000;
@@ -62,36 +64,42 @@ export const requestCancel = defineCommand({
     }),
 });
 
+/** What a request led to; `ready` where its value is to be fetched by the command that asked for it, `made` a use that was over before. */
+type Watched = FederatedResult & {
+  readonly ready?: FederatedRequestInfo;
+  readonly made?: FederatedRequestInfo | undefined;
+};
+
 /** Waits and looks again until the request can go on or has ended; says what changed. */
-async function watched(ctx: Context, client: KeyholdClient, requestId: string): Promise<FederatedResult> {
+async function watched(ctx: Context, client: KeyholdClient, requestId: string): Promise<Watched> {
   let last = "";
   for (;;) {
     const info = await client.federatedRequest({ requestId });
     const text = requestLines(info);
     if (text !== last && !ctx.flags.json) ctx.out.notice(text);
     last = text;
+    if (info.status !== "awaiting_approval" && letsOut(info)) return { ...over(null, info), ready: info };
     if (info.status !== "awaiting_approval" || hasEnded(info.status)) {
-      const led = await client.continueRequest({ requestId });
-      wipe(led.value ?? undefined);
+      const { value, ...led } = await client
+        .continueRequest({ requestId })
+        .catch((error: unknown) => ({ ...over(error, info), made: uses(info) ? info : undefined, value: null }));
+      wipe(value ?? undefined);
       if (led.status !== "awaiting_approval" && led.status !== "pending") return led;
     }
     await pause(LOOK_MS, ctx.signal);
   }
 }
 
-function pause(ms: number, signal: AbortSignal): Promise<void> {
-  signal.throwIfAborted();
-  return new Promise((resolve, reject) => {
-    const stop = () => {
-      clearTimeout(timer);
-      reject(signal.reason as Error);
-    };
-    const timer = setTimeout(() => {
-      signal.removeEventListener("abort", stop);
-      resolve();
-    }, ms);
-    signal.addEventListener("abort", stop, { once: true });
-  });
+const uses = ({ kind }: FederatedRequestInfo): boolean => kind === "sign" || kind === "release";
+
+/** True for a use whose result is a value: only the command that asked for it says where that goes. */
+const letsOut = ({ purpose }: FederatedRequestInfo): boolean => purpose === "retrieve" || purpose === "export";
+
+/** A request that this device is done with, or that another one made, is what its servers say; others' faults go on. */
+function over(error: unknown, { requestId, status, keyId, servers }: FederatedRequestInfo) {
+  if (error !== null && (!(error instanceof Fault && error.code === "not_found") || !hasEnded(status))) throw error;
+  const absent = servers.flatMap((one) => (one.status === "absent" ? [one.index] : []));
+  return { requestId, status, keyId, publicKeyHex: null, signatureHex: null, scheme: null, absent };
 }
 
 export const requestWatch = defineCommand({
@@ -102,15 +110,23 @@ export const requestWatch = defineCommand({
   },
   data: "{requestId, status, keyId, publicKeyHex, signatureHex, scheme, absent}",
   details: `Shows each server and each vote as they come, and goes on as soon as it can. Nothing is lost by Ctrl-C: the request
-stays, and the command may be given again. A value that was asked for by \`key retrieve\` is fetched by that command.`,
+stays, and the command may be given again. A value that was asked for by \`key retrieve\` or \`key export\` is fetched
+by that command, given once more: this one waits for the votes alone.`,
   examples: [["keyhold request watch 4f1c2a", "wait for the votes, then finish"]],
   run: async (args, ctx) => {
     const file = outFile(args);
     return withClient(ctx, async (client) => {
       const { requestId } = requestOf(await client.federatedRequests(), args.request);
-      const led = await watched(ctx, client, requestId);
+      const { ready, made, ...led } = await watched(ctx, client, requestId);
+      if (ready && !hasEnded(ready.status)) {
+        const again = `keyhold key ${ready.purpose} ${plain(ready.name ?? ready.keyId ?? "NAME")} --out FILE`;
+        return result(led, () => `approved; the value is fetched by: ${again}`);
+      }
       if (file !== null && led.signatureHex !== null) putFile(file, Uint8Array.fromHex(led.signatureHex));
-      return federatedResult(led, ({ signatureHex, keyId }) => plain(signatureHex ?? keyId ?? led.status));
+      return federatedResult(led, ({ signatureHex, keyId }) => {
+        if (signatureHex !== null) return file === null ? signatureHex : "";
+        return made ? `${made.kind} is ${made.status}: the command that finished it had the result` : (keyId ?? "");
+      });
     });
   },
 });

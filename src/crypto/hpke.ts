@@ -1,3 +1,4 @@
+import { createPrivateKey, createPublicKey, diffieHellman } from "node:crypto";
 import { Aes256Gcm, CipherSuite, DhkemX25519HkdfSha256, HkdfSha256 } from "@hpke/core";
 import { Fault } from "../errors.ts";
 import { concat, type RandomSource } from "./bytes.ts";
@@ -28,6 +29,25 @@ export async function hpkeKeyPair(seed: Uint8Array): Promise<HpkeKeyPair> {
   const pair = await suite.kem.deriveKeyPair(plain(seed).buffer);
   const publicKey = new Uint8Array(await suite.kem.serializePublicKey(pair.publicKey));
   return { publicKey, privateKey: pair.privateKey };
+}
+
+/** A private key that is none's: with a public key of small order any gives zero. */
+const ANY_KEY = createPrivateKey({
+  key: Buffer.from(`302e020100300506032b656e04220420${"42".repeat(HPKE_KEY_BYTES)}`, "hex"),
+  format: "der",
+  type: "pkcs8",
+});
+const SPKI_PREFIX = Uint8Array.fromHex("302a300506032b656e032100");
+
+/** False for what is no X25519 key, and for the few whose every shared secret is zero (RFC 7748 §6.1). */
+export function canSealTo(publicKey: Uint8Array): boolean {
+  if (publicKey.length !== HPKE_KEY_BYTES) return false;
+  try {
+    const key = createPublicKey({ key: Buffer.from(concat(SPKI_PREFIX, publicKey)), format: "der", type: "spki" });
+    return diffieHellman({ privateKey: ANY_KEY, publicKey: key }).some((byte) => byte !== 0);
+  } catch {
+    return false;
+  }
 }
 
 /**

@@ -32,7 +32,7 @@ export const evidence = struct({
   serverPolicy: nullable(list(signedPolicy, { min: 1, max: 1_024 })),
   keyPolicy: nullable(list(signedPolicy, { min: 1, max: 1_024 })),
   /** Of approvers and of remote engines. */
-  votes: list(signedVote, { max: 128 }),
+  votes: list(signedVote, { max: 2 * (POLICY_MAX.approvers + POLICY_MAX.remotes) }),
   /** Approval key that the requester enrolled beside its request key: for rules under which it may not approve. */
   requesterApproval: nullable(hash32),
 });

@@ -4,7 +4,7 @@ import type { FederatedRequestId } from "../ids.ts";
 import type { SignedMessage } from "../protocol/federation/message.ts";
 import type { Of } from "../wire/codec.ts";
 import type { step as stepCodec } from "./api.ts";
-import type { Verified } from "./evidence.ts";
+import type { Evidence, Verified } from "./evidence.ts";
 
 export type Step = Of<typeof stepCodec>;
 
@@ -21,6 +21,8 @@ export interface Machine {
 /** An attempt that this enclave takes part in. */
 export interface Attempt {
   readonly verified: Verified;
+  /** What its policies are asked with again before it says what counts. */
+  readonly evidence: Evidence;
   readonly attempt: number;
   readonly orderHash: Uint8Array;
   readonly machine: Machine;
@@ -35,7 +37,8 @@ export interface Attempts {
   /** Holds it in place of an earlier one of the same request. */
   put(attempt: Attempt): void;
   /**
-   * Makes room for one more: first what has expired goes, then what is over.
+   * Makes room for one more: first what has expired goes, then what is over; and where all have filled it, the oldest
+   * of whoever holds most.
    *
    * @throws Fault rate_limited while all is under way
    */
@@ -60,8 +63,18 @@ export function createAttempts(): Attempts {
     );
   }
 
-  function drop(among: readonly Attempt[], nowMs: number): void {
-    const least = dispensable(among, nowMs);
+  /** The oldest of whoever holds most, and more than `own`: nobody keeps the others out. */
+  function oldestOfMost(among: readonly Attempt[], own: number): Attempt | undefined {
+    const byRequester = new Map<string, Attempt[]>();
+    for (const one of among) {
+      const name = one.verified.request.requester.toHex();
+      byRequester.set(name, [...(byRequester.get(name) ?? []), one]);
+    }
+    const [most] = [...byRequester.values()].sort((a, b) => b.length - a.length);
+    return most && most.length > own ? most[0] : undefined;
+  }
+
+  function drop(least: Attempt | undefined): void {
     if (least) forget(least.verified.requestId);
     else
       throw new Fault("rate_limited", "the enclave takes part in too many attempts at once", { retryAfterMs: 5_000 });
@@ -76,8 +89,9 @@ export function createAttempts(): Attempts {
     makeRoom(requester, requestId, nowMs) {
       const others = [...held.values()].filter(({ verified }) => verified.requestId !== requestId);
       const own = others.filter(({ verified }) => equalBytes(verified.request.requester, requester));
-      if (own.length >= ATTEMPTS_MAX.ofOne) drop(own, nowMs);
-      else if (others.length >= ATTEMPTS_MAX.all) drop(others, nowMs);
+      if (own.length >= ATTEMPTS_MAX.ofOne) drop(dispensable(own, nowMs));
+      else if (others.length >= ATTEMPTS_MAX.all)
+        drop(dispensable(others, nowMs) ?? oldestOfMost(others, own.length + 1));
     },
     forget,
     clear() {

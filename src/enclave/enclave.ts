@@ -18,7 +18,14 @@ import { actionOf } from "../protocol/federation/policyaction.ts";
 import { type AttemptOrder, contributionInfo, orderHash } from "../protocol/federation/request.ts";
 import type { EnclaveOperation } from "./api.ts";
 import { createAttempts, type Step } from "./attempts.ts";
-import { demandUnexpired, ownManifest, type Verified, verifyEvidence, verifyRoster } from "./evidence.ts";
+import {
+  demandCurrent,
+  demandUnexpired,
+  ownManifest,
+  type Verified,
+  verifyEvidence,
+  verifyRoster,
+} from "./evidence.ts";
 import type { EnclaveInput, EnclaveOutput } from "./frames.ts";
 import type { Journal } from "./journal.ts";
 import type { EnclaveKeys } from "./keys.ts";
@@ -80,7 +87,7 @@ export function createEnclave({ keys, journal, now, random }: EnclaveParts): Enc
         throw error;
       }
       // takes the place of the attempt before it
-      attempts.put({ verified, attempt: order.attempt, orderHash: hash, machine });
+      attempts.put({ verified, evidence, attempt: order.attempt, orderHash: hash, machine });
       return machine.step();
     } finally {
       wipe(opened ?? undefined, contribution ?? undefined);
@@ -144,9 +151,13 @@ export function createEnclave({ keys, journal, now, random }: EnclaveParts): Enc
       throw restarted();
     }
     const said = held.machine.step();
-    if (said.outcome !== null) return said;
+    if (said.outcome?.result === "done" || said.outcome?.result === "confirmed") return said;
     const confirming = said.messages.some(({ message }) => message.payload.round === "confirm");
-    if (!confirming) demandUnexpired(held.verified.request, now());
+    // one that has failed takes proofs, and says nothing more
+    if (!confirming && said.outcome === null) {
+      demandCurrent(held.verified, journal, now());
+      demandApproval(held.evidence, held.verified, journal, now());
+    }
     return held.machine.receive(messages);
   }
 
@@ -185,7 +196,8 @@ export function createEnclave({ keys, journal, now, random }: EnclaveParts): Enc
         })),
       };
     },
-    begin,
+    // one after another: a rate is counted from the journal, where each stands before the next is asked about
+    begin: (input) => inTurn("begin", () => begin(input)),
     relay,
     confirm: async (input) => {
       const { own, certificate } = certified(input);

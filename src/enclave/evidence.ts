@@ -1,4 +1,5 @@
-import { equalBytes } from "../crypto/bytes.ts";
+import { concat, equalBytes } from "../crypto/bytes.ts";
+import { sha256 } from "../crypto/kdf.ts";
 import { Fault } from "../errors.ts";
 import type { FederatedRequestId } from "../ids.ts";
 import { DEFAULTS } from "../protocol/defaults.ts";
@@ -8,6 +9,7 @@ import {
   type FederationServer,
   isSignedBy,
   type Manifest,
+  manifestHash,
   type SignedManifest,
 } from "../protocol/federation/manifest.ts";
 import { verifyOwnerPart } from "../protocol/federation/owner.ts";
@@ -58,11 +60,21 @@ export function ownManifest(
   return { manifest, own };
 }
 
+/** Manifests whose signatures held, by all their bytes: each request brings the same ones again. */
+const whole = new Set<string>();
+const WHOLE_MAX = 64;
+
 function checkSigned(signed: SignedManifest): void {
-  checkManifest(signed.manifest);
-  if (!signed.manifest.servers.every((s) => isSignedBy(signed, s.identity))) {
+  const { manifest, signatures } = signed;
+  checkManifest(manifest);
+  const parts = signatures.flatMap(({ identity, signature }) => [identity, signature]);
+  const name = sha256(concat(manifestHash(manifest), ...parts)).toHex();
+  if (whole.has(name)) return;
+  if (!manifest.servers.every((s) => isSignedBy(signed, s.identity))) {
     throw integrity("not every server of this federation has signed its manifest");
   }
+  if (whole.size >= WHOLE_MAX) whole.clear();
+  whole.add(name);
 }
 
 /**
@@ -133,14 +145,31 @@ function verifyKey(
   if (!equalBytes(certificate.owner, requester)) {
     throw new Fault("denied", "only the owner of a key asks for it");
   }
+  if (certificate.generation !== body.generation) throw new Fault("stale", "this key has newer shares");
+  demandNewestShares(certificate, journal);
+  return { certificate, manifest };
+}
+
+/** @throws Fault stale, conflict */
+function demandNewestShares(certificate: Certificate, journal: Journal): void {
   const newest = journal.marked("key", certificate.keyId);
-  if (certificate.generation !== body.generation || (newest && newest.number > certificate.generation)) {
-    throw new Fault("stale", "this key has newer shares");
-  }
+  if (newest && newest.number > certificate.generation) throw new Fault("stale", "this key has newer shares");
   if (newest && newest.number === certificate.generation && !equalBytes(newest.hash, certificateHash(certificate))) {
     throw new Fault("conflict", "two certificates of one generation");
   }
-  return { certificate, manifest };
+}
+
+/**
+ * Demands of an attempt that runs what was true when it began: not expired, of the newest epoch, and of the newest
+ * shares that this enclave knows.
+ *
+ * @throws Fault conflict, stale
+ */
+export function demandCurrent({ request, manifest, key }: Verified, journal: Journal, nowMs: number): void {
+  demandUnexpired(request, nowMs);
+  const newest = journal.marked("federation", manifest.federationId);
+  if (newest && newest.number > manifest.epoch) throw new Fault("stale", "this federation has moved on");
+  if (key !== null) demandNewestShares(key.certificate, journal);
 }
 
 const ascending = (indices: readonly number[]): boolean => indices.every((n, i) => n > (indices[i - 1] ?? 0));

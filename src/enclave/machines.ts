@@ -111,7 +111,8 @@ async function ceremonyMachine({ verified, order, share, contribution, keys, ran
   return {
     step: () => step,
     async receive(messages) {
-      if (step.outcome === null) step = stepOf(await ceremony.receive(messages));
+      // a failed one goes on taking proofs
+      if (step.outcome?.result !== "confirmed") step = stepOf(await ceremony.receive(messages));
       return step;
     },
     wipe: () => ceremony.abort(),

@@ -1,9 +1,16 @@
 import { Fault } from "../errors.ts";
+import type { FederatedRequestId } from "../ids.ts";
 import { type PolicyChain, policyHash, policyIdOf } from "../protocol/federation/policy.ts";
 import { useCounter } from "../protocol/federation/policyaction.ts";
 import { evaluateRequest, type RequestEvaluation } from "../protocol/federation/policydecision.ts";
 import type { Evidence, Verified } from "./evidence.ts";
-import type { Journal } from "./journal.ts";
+import type { Attempted, Journal } from "./journal.ts";
+
+/** What counts against a request's rate: of one that was begun what came before it, or its place would go to a later one. */
+function begunBefore(begun: readonly Attempted[], requestId: FederatedRequestId): readonly Attempted[] {
+  const own = begun.findIndex((one) => one.requestId === requestId);
+  return own < 0 ? begun : begun.slice(0, own);
+}
 
 /** What both policies say of a verified request; uses are counted in the journal. */
 export function evaluatePolicies(e: Evidence, v: Verified, journal: Journal, nowMs: number): RequestEvaluation {
@@ -17,7 +24,7 @@ export function evaluatePolicies(e: Evidence, v: Verified, journal: Journal, now
     keyPolicy: e.keyPolicy,
     requesterApproval: e.requesterApproval,
     votes: e.votes,
-    uses: useCounter((sinceMs) => journal.since(sinceMs)),
+    uses: useCounter((sinceMs) => begunBefore(journal.since(sinceMs), v.requestId)),
     nowMs,
   });
 }

@@ -22,6 +22,16 @@ interface Expected {
 const same = (argv: readonly string[], exit: number): Expected => ({ argv, fresh: exit, locked: exit, unlocked: exit });
 /** For commands that need keys: no account, no password, done. */
 const keyed = (...argv: readonly string[]): Expected => ({ argv, fresh: 4, locked: 4, unlocked: 0 });
+/** For commands that need a federation: as `keyed`, and then that there is none. */
+const unjoined = (...argv: readonly string[]): Expected => ({ argv, fresh: 4, locked: 4, unlocked: 3 });
+const PLACE = `https://127.0.0.1:1#sha256:${"A".repeat(43)}`;
+const PUBLIC_KEY = "03ca27ea7b0641497b19a723e3b92590801c7e79b114253fc1e99df1fd9730526b";
+const POLICY = {
+  name: "board",
+  approvers: [{ name: "alice", key: "c5505c9d4f4d0d5764144b42fcc8894996d568cbc30a1cc830f78c3353548a1d" }],
+  admins: "alice",
+  rules: [{ name: "all", effect: "allow", require: "alice" }],
+};
 const URL_AND_PIN = ["--server", "https://127.0.0.1:1", "--pin", `sha256:${"A".repeat(43)}`];
 
 /** Every command with words that are well-formed, run where nobody can be asked. In this order. */
@@ -88,9 +98,40 @@ const COMMANDS: Readonly<Record<string, Expected>> = {
   "key list": keyed(),
   "key public": keyed("signer"),
   "key sign": keyed("signer", "--message-file", "VALUE"),
+  // keys of a federation, and none was joined
+  "key generate": unjoined("key1"),
+  "key import": unjoined("key1", "--in-file", "VALUE"),
+  "key show": unjoined("key1"),
+  "key retrieve": unjoined("key1", "--out", "SHARED"),
+  "key export": unjoined("key1", "--out", "SHARED", "--yes"),
+  "key repair": unjoined("key1"),
+  "key refresh": unjoined("key1"),
+  "key reshare": unjoined("key1", "--threshold", "2"),
+  "key address": same(["--as", "evm", "--public-key", PUBLIC_KEY], 0),
   "key encrypt": keyed("signer", "--in-file", "VALUE", "--out", "SEALED"),
   // the value is no encrypted file
   "key decrypt": { argv: ["signer", "--in-file", "VALUE"], fresh: 4, locked: 4, unlocked: 2 },
+  "federation create": {
+    argv: ["--name", "trio", "--server", PLACE, "--server", PLACE.replace("127.0.0.1:1", "127.0.0.1:2")],
+    fresh: 4,
+    locked: 4,
+    unlocked: 7,
+  },
+  "federation join": { argv: [PLACE], fresh: 4, locked: 4, unlocked: 7 },
+  "federation show": unjoined(),
+  "federation check": unjoined(),
+  "federation members": unjoined(),
+  "policy show": unjoined(),
+  "policy set": unjoined("POLICY"),
+  "policy test": same(["POLICY"], 0),
+  "approval list": keyed(),
+  "approval show": unjoined("4f1c2a"),
+  "approval approve": unjoined("4f1c2a", "--yes"),
+  "approval reject": unjoined("4f1c2a", "--reason", "no"),
+  "request list": keyed(),
+  "request show": unjoined("4f1c2a"),
+  "request watch": unjoined("4f1c2a"),
+  "request cancel": unjoined("4f1c2a", "--yes"),
   sync: keyed(),
   "audit list": keyed(),
   "audit verify": keyed(),
@@ -180,6 +221,8 @@ function words(name: string, place: string): string[] {
     TEMPLATE: world.file("template", "{{ kh://there2 }}"),
     OUT: world.file(`${place}-out.json`),
     SEALED: world.file(`${place}-sealed`),
+    SHARED: world.file(`${place}-shared`),
+    POLICY: world.file("policy.json", JSON.stringify(POLICY)),
     BACKUP: world.file(`${place}-backup`),
   };
   return [...name.split(" "), ...(COMMANDS[name]?.argv ?? []).map((word) => files[word] ?? word)];

@@ -255,6 +255,20 @@ describe("a key under shared control", () => {
     await expectSigned("seven", (await dataAt(of("owner"), 0, signing("seven")))["signatureHex"]);
     await fleet.start(3);
   });
+
+  test("a key that is refused is none, and its name is free", async () => {
+    const how = ["second", "--type", "ed25519", "--control", "shared", "--policy", "board"];
+    const { requestId } = await dataAt(of("owner"), 9, ["key", "generate", ...how]);
+    const reject = (name: "alice" | "bob") =>
+      of(name).ok(["approval", "reject", String(requestId), "--reason", "one is enough"]);
+    // one of two may still agree
+    expect((await reject("alice")).data.status).toBe("awaiting_approval");
+    expect((await reject("bob")).data.status).toBe("rejected");
+    const refused = await of("owner").fails(5, ["request", "watch", String(requestId)]);
+    expect([refused.code, refused.why?.includes("one is enough")]).toEqual(["denied", true]);
+    await of("owner").fails(3, ["key", "show", "second"]);
+    expect((await dataAt(of("owner"), 9, ["key", "generate", ...how]))["requestId"]).not.toBe(requestId);
+  });
 });
 
 describe("a value under shared control", () => {

@@ -5,25 +5,14 @@ import { join } from "node:path";
 import { ed25519 } from "@noble/curves/ed25519.js";
 import { schnorr } from "@noble/curves/secp256k1.js";
 import { generateKey, ownerPartOf } from "../../src/client/federation/generate.ts";
-import type { Ground } from "../../src/client/federation/ground.ts";
-import { groundOf } from "../../src/client/federation/grounds.ts";
-import type { HeldKey } from "../../src/client/federation/held.ts";
-import { joinFederation } from "../../src/client/federation/joining.ts";
-import { joinedFederation } from "../../src/client/federation/keeping.ts";
-import { type Members, openMembers } from "../../src/client/federation/members.ts";
 import { releaseKey, signWithKey } from "../../src/client/federation/use.ts";
-import { newModel } from "../../src/client/model.ts";
-import type { Open } from "../../src/client/opened.ts";
-import { createVaultFile } from "../../src/client/vaultbox.ts";
 import { clientLoginFinish, clientLoginStart, opaqueReady, serverLoginStart } from "../../src/crypto/opaque.ts";
-import { newId, type UserId } from "../../src/ids.ts";
 import { KDF } from "../../src/protocol/defaults.ts";
 import { memberName, opaqueSecret } from "../../src/protocol/federation/credentials.ts";
 import { evaluateCommitments, groupOf, interpolate } from "../../src/protocol/federation/groups.ts";
 import { pointOf } from "../../src/protocol/federation/owner.ts";
 import { bytesOf } from "../../src/protocol/federation/sharedvalue.ts";
-import { createVault } from "../../src/protocol/vault.ts";
-import { passwordOf, random, testSurroundings } from "../support/harness.ts";
+import { random } from "../support/harness.ts";
 import {
   candidates,
   crack,
@@ -36,6 +25,7 @@ import {
   shareAt,
   steal,
 } from "./federationloot.ts";
+import { type Owner, openOwner } from "./federationowner.ts";
 import { type Fleet, localHome, openFleet } from "./fleet.ts";
 import { SETUP_MS } from "./world.ts";
 
@@ -52,9 +42,7 @@ const WISH = { control: "unilateral", policy: null, bytes: 32 } as const;
 const OTHERS = [2, 3] as const;
 
 let fleet: Fleet;
-let open: Open;
-let ground: Ground;
-let members: Members;
+let owner: Owner;
 /** What went through the relay, in both directions. */
 const relayed: string[] = [];
 const secrets = new Map<string, Uint8Array>();
@@ -66,24 +54,7 @@ let haystack: readonly Uint8Array[];
 const shown = (_name: string, value: unknown): unknown =>
   value instanceof Uint8Array ? Buffer.from(value).toString("base64url") : value;
 
-/** The client's sessions with everything that it says and hears written down, as a relay sees it that reads along. */
-function recorded(of: Members): Members {
-  return {
-    ...of,
-    async call(index, operation, input) {
-      relayed.push(JSON.stringify({ index, operation, input }, shown));
-      const output = await of.call(index, operation, input);
-      relayed.push(JSON.stringify({ index, operation, output }, shown));
-      return output;
-    },
-  };
-}
-
-const keyNamed = (name: string): HeldKey => {
-  const key = ground.keeping.keys().find((one) => one.name === name);
-  if (!key) throw new Error(`no key ${name}`);
-  return key;
-};
+const keyNamed = (name: string) => owner.key(name);
 const certificateOf = (name: string) => keyNamed(name).certificate.certificate;
 const lootOf = (index: number): Loot => {
   const loot = loots.get(index);
@@ -102,16 +73,12 @@ beforeAll(async () => {
   fleet = await openFleet(3);
   const drafter = await localHome(fleet.world, "drafter");
   await fleet.form(drafter, "custody", 2);
-  const around = testSurroundings();
-  const vault = await createVault(passwordOf(PASSWORD), { cost: KDF.test, allowTestKdf: true }, random);
-  const model = newModel(newId<UserId>(random), random(32), null);
-  open = { box: { path: join(fleet.world.dir, "owner.vault"), vault, model }, session: null, around };
-  await createVaultFile(open.box, around);
-  const { url, pin } = fleet.server(1);
-  await joinFederation(open, { url, pin, name: null, invites: [] });
-  const federation = joinedFederation(open, "custody");
-  members = openMembers(open, federation);
-  ground = groundOf(open, federation, recorded(members));
+  owner = await openOwner(fleet, "custody", PASSWORD);
+  // as a relay sees it that reads along
+  owner.seen = (index, operation, input, output) => {
+    relayed.push(JSON.stringify({ index, operation, input, output }, shown));
+  };
+  const { ground } = owner;
 
   await generateKey(ground, { name: "treasury", type: "schnorr", custody: "delegated", ...WISH });
   await generateKey(ground, { name: "own", type: "ed25519", custody: "self", ...WISH });
@@ -136,7 +103,7 @@ beforeAll(async () => {
   haystack = readings([...lootOf(1).pieces, ...relayed.map(encode), ...mine, encode(fleet.server(1).log())]);
 }, SETUP_MS);
 afterAll(async () => {
-  await members.end();
+  await owner.end();
   await fleet.close();
 });
 
@@ -175,7 +142,7 @@ describe("one of three directories, with its sealing key, and the relay's log", 
       }
       for (const index of OTHERS) expect(shareAt(type, whole, index)).toEqual(shareOf(index, name).share);
       const keyNonce = keyNamed(name).nonce;
-      const own = custody === "self" && keyNonce ? ownerPartOf(ground, type, keyNonce) : null;
+      const own = custody === "self" && keyNonce ? ownerPartOf(owner.ground, type, keyNonce) : null;
       expect(own !== null).toBe(name === "own");
       if (!own) return;
       const servers = interpolate(group, whole);
@@ -242,7 +209,7 @@ describe("all three directories", () => {
     expect(ed25519.verify(signed(servers, certificate.publicKey), MESSAGE, certificate.publicKey)).toBe(false);
     const nonce = keyNamed("own").nonce;
     if (!nonce) throw new Error("no nonce");
-    const own = ownerPartOf(ground, "ed25519", nonce);
+    const own = ownerPartOf(owner.ground, "ed25519", nonce);
     const all = readings([
       ...[1, 2, 3].flatMap((index) => lootOf(index).pieces),
       ...relayed.map((one) => Buffer.from(one)),
@@ -255,13 +222,13 @@ describe("all three directories", () => {
   });
 
   test("do not tell a right password from a wrong one, and it stands nowhere", () => {
-    const { federationId } = ground.fleet.manifest;
+    const { federationId } = owner.ground.fleet.manifest;
     for (const index of [1, 2, 3]) {
       const loot = lootOf(index);
       const { current } = JSON.parse(readFileSync(join(loot.dir, "keys", "opaque.json"), "utf8"));
       const [row, ...more] = loot.cells("SELECT credential_id, record FROM account");
       expect(more).toEqual([]);
-      const account = memberName(ground.secret, federationId);
+      const account = memberName(owner.ground.secret, federationId);
       const opens = (guess: string): boolean =>
         [KDF.federation, KDF.test].some((cost) => {
           const { request, state } = clientLoginStart(guess);
@@ -273,7 +240,7 @@ describe("all three directories", () => {
       for (const guess of [PASSWORD, "password", "", derived]) expect(opens(guess)).toBe(false);
       // the other servers' credentials do not open it either: one who has them is no nearer to this one
       for (const other of [1, 2, 3]) {
-        const credential = opaqueSecret(ground.secret, federationId, other).toHex();
+        const credential = opaqueSecret(owner.ground.secret, federationId, other).toHex();
         expect(opens(credential)).toBe(other === index);
       }
     }
@@ -283,7 +250,7 @@ describe("all three directories", () => {
     ]);
     const forms = ["utf8", "utf16le"].map((how) => Buffer.from(PASSWORD, how as BufferEncoding));
     expect(occursBytes(all, ...forms, createHash("sha256").update(PASSWORD).digest())).toBe(false);
-    expect(occursBytes(all, ground.secret)).toBe(false);
+    expect(occursBytes(all, owner.ground.secret)).toBe(false);
     expect(occursBytes([Buffer.from(`xx${PASSWORD}yy`)], ...forms)).toBe(true);
   });
 });

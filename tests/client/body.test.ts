@@ -2,7 +2,7 @@ import { expect, test } from "bun:test";
 import fc from "fast-check";
 import { bodyCodec, bodyText } from "../../src/client/body.ts";
 import { NOTHING_HELD } from "../../src/client/federation/held.ts";
-import type { UserId } from "../../src/ids.ts";
+import type { FederationId, UserId } from "../../src/ids.ts";
 import { decodeJson, encodeJson, type Of } from "../../src/wire/codec.ts";
 import { bytesOf, leafArbitrary } from "../support/arbitraries.ts";
 
@@ -60,4 +60,18 @@ test("each version of a body is read, and the oldest that will do is written", (
   // a program of before refuses what it would lose
   const cut = { ...shape(federated), v: 2 };
   expect(() => decodeJson(bodyCodec, new TextEncoder().encode(JSON.stringify(cut)))).toThrow("v must be");
+});
+
+const written = (body: Body) => new TextEncoder().encode(bodyText(body));
+
+test("a body that could not be read back is never written", () => {
+  const federated = { ...bodyWith([]), federationSecret: new Uint8Array(32).fill(3) };
+  expect(decodeJson(bodyCodec, written(federated))).toMatchObject({ v: 3 });
+  const pin = { federationId: "cd".repeat(32) as FederationId, epoch: 1, hash: new Uint8Array(32) };
+  const named = (name: string) => ({
+    ...federated,
+    federationPins: [{ ...pin, name, contacts: [{ url: "https://a.example:7443", pin: `sha256:${"A".repeat(43)}` }] }],
+  });
+  expect(decodeJson(bodyCodec, written(named("custody")))).toMatchObject({ federationPins: [{ name: "custody" }] });
+  expect(() => bodyText(named("Custody!"))).toThrow(expect.objectContaining({ code: "internal" }));
 });

@@ -5,7 +5,7 @@ import { expand, extract } from "@noble/hashes/hkdf.js";
 import { sha256 } from "@noble/hashes/sha2.js";
 import fc from "fast-check";
 import { concat } from "../../src/crypto/bytes.ts";
-import { HPKE_OVERHEAD, hpkeKeyPair, hpkeOpen, hpkeSeal } from "../../src/crypto/hpke.ts";
+import { canSealTo, HPKE_OVERHEAD, hpkeKeyPair, hpkeOpen, hpkeSeal } from "../../src/crypto/hpke.ts";
 import { bent, bytesOf } from "../support/arbitraries.ts";
 
 const random = (length: number) => crypto.getRandomValues(new Uint8Array(length));
@@ -120,5 +120,40 @@ describe("HPKE", () => {
     ];
     expect(one).not.toEqual(two);
     expect(one.subarray(0, 32)).not.toEqual(two.subarray(0, 32));
+  });
+});
+
+describe("a public key", () => {
+  test("can be sealed to, unless it is of small order (RFC 7748 §6.1) or of another length", async () => {
+    const { publicKey } = await hpkeKeyPair(random(32));
+    expect(canSealTo(publicKey)).toBe(true);
+    for (const length of [0, 31, 33]) expect(canSealTo(new Uint8Array(length).fill(9))).toBe(false);
+    const small = [
+      "0000000000000000000000000000000000000000000000000000000000000000",
+      "0100000000000000000000000000000000000000000000000000000000000000",
+      "e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800",
+      "5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157",
+      "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+      "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+      "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+    ].map((hex) => Uint8Array.fromHex(hex));
+    const noncanonical = small.map((key) => key.with(31, (key[31] ?? 0) | 0x80));
+    for (const key of [...small, ...noncanonical]) expect(canSealTo(key)).toBe(false);
+  });
+
+  test("is one where the library finds a shared secret", () => {
+    fc.assert(
+      fc.property(bytesOf(32), (key) => {
+        const found = () => {
+          try {
+            x25519.getSharedSecret(new Uint8Array(32).fill(7), key);
+            return true;
+          } catch {
+            return false;
+          }
+        };
+        expect(canSealTo(key)).toBe(found());
+      }),
+    );
   });
 });

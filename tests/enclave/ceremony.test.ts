@@ -8,7 +8,7 @@ import type { Fault } from "../../src/errors.ts";
 import type { Certificate, SignedCertificate } from "../../src/protocol/federation/certificate.ts";
 import { certificateHash } from "../../src/protocol/federation/certificate.ts";
 import { groupOf, interpolate } from "../../src/protocol/federation/groups.ts";
-import type { SignedMessage } from "../../src/protocol/federation/message.ts";
+import { type SignedMessage, signMessage } from "../../src/protocol/federation/message.ts";
 import {
   contributionInfo,
   FEDERATED_TYPES,
@@ -251,6 +251,22 @@ describe("a generation", () => {
         null,
       ]);
     }
+  });
+
+  test("that has failed takes the proof against another server too", async () => {
+    const request = world.request({ kind: "generate", ...purposeOf("ed25519") });
+    const order = await orderOf(request, [1, 2, 3]);
+    const steps = await Promise.all([1, 2, 3].map((index) => beginAt(index, request, order)));
+    const twice = (index: number) => {
+      const said = steps[index - 1]?.messages[0];
+      if (said?.message.payload.round !== "commit") throw new Error("no commit");
+      const payload = { ...said.message.payload, sealing: world.recipient.publicKey };
+      return [said, signMessage(world.server(index).keys.signer, { ...said.message, payload })];
+    };
+    const first = await relayAt(1, order, twice(2));
+    expect(first.outcome?.culprits.map(({ index }) => index)).toEqual([2]);
+    const second = await relayAt(1, order, twice(3));
+    expect(second.outcome?.culprits.map(({ index }) => index)).toEqual([2, 3]);
   });
 
   test("expires only before its confirmation: what is confirmed stays until the owner's word", async () => {

@@ -156,6 +156,47 @@ describe("the enclave asks the server's policy itself", () => {
     expect(await begin(three, { chain: [first, forked], votes: [vote(three, [first, forked])] })).toBe("conflict");
   });
 
+  describe("up to the partial", () => {
+    const later = () => world.request(world.signBody(key, "later"), { expiresAtMs: world.nowMs + 4 * HOUR });
+    /** Brings both servers' nonces to the first one. */
+    async function goOn(request: SignedRequest): Promise<string> {
+      const order = world.order(request, [1, 2]);
+      const at = (index: number, given: object) =>
+        world.server(index).enclave.handle("begin", {
+          evidence: { ...evidence(request, {}), ...given },
+          order,
+          share: key.sealed.get(index) ?? null,
+        });
+      const others = await at(2, {});
+      const { requestId, attempt } = order.order;
+      return world
+        .server(1)
+        .enclave.handle("relay", { requestId, attempt, messages: [...others.messages] })
+        .then(
+          ({ messages }) => messages.map(({ message }) => message.payload.round).join(),
+          (error: Fault) => error.code,
+        );
+    }
+
+    test("a vote that ran out after the beginning counts no more", async () => {
+      const request = later();
+      expect(await begin(request, { votes: [vote(request, [first])] })).toBe("ok");
+      world.nowMs += HOUR;
+      expect(await goOn(request)).toBe("pending");
+      world.nowMs -= HOUR;
+      expect(await goOn(request)).toBe("nonces,partial");
+    });
+
+    test("a later version of the policy that was used meanwhile ends what began under the one before", async () => {
+      const request = later();
+      expect(await begin(request, { votes: [vote(request, [first])] })).toBe("ok");
+      const chain = [first, link([rule({ name: "stricter" })], first)];
+      const other = sign("other");
+      expect(await begin(other, { chain, votes: [vote(other, chain)] })).toBe("ok");
+      expect(await goOn(request)).toBe("stale");
+    });
+  });
+
   test("evaluate explains, and changes nothing", async () => {
     const request = sign();
     const { explanations } = await world.server(1).enclave.handle("evaluate", { evidence: evidence(request, {}) });
@@ -194,6 +235,29 @@ describe("a rate", () => {
     expect(await begin(one, { attempt: 3 })).toBe("ok");
     world.nowMs += HOUR;
     expect(await begin(sign("three"))).toBe("ok");
+  });
+});
+
+describe("a rate of requests at once", () => {
+  test("is kept: each is in the journal before the next is asked about", async () => {
+    world.close();
+    await open([rule({ require: { kind: "requester" }, rate: { count: 1, windowMs: HOUR } })]);
+    const codes = await Promise.all(["one", "two", "three"].map((message) => begin(sign(message))));
+    expect(codes.toSorted()).toEqual(["denied", "denied", "ok"]);
+  });
+
+  test("whose last place was given away does not stop who had it", async () => {
+    world.close();
+    await open([
+      rule({ require: { kind: "requester" }, rate: { count: 1, windowMs: HOUR } }),
+      rule({ name: "by-hand" }),
+    ]);
+    const [one, two] = [sign("one"), sign("two")];
+    expect(await begin(one)).toBe("ok");
+    expect(await begin(two, { votes: [vote(two, [first])] })).toBe("ok");
+    const requestId = requestIdOf(one.request);
+    const { enclave } = world.server(1);
+    expect((await enclave.handle("relay", { requestId, attempt: 1, messages: [] })).outcome).toBeNull();
   });
 });
 

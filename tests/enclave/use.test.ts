@@ -454,6 +454,15 @@ describe("confirm and erase", () => {
     expect(await codeOf(begin(1, request, world.order(request, [1, 2])))).toBe("stale");
   });
 
+  test("a signature that was under way does not come of erased shares", async () => {
+    const request = world.request(world.signBody(key));
+    const order = world.order(request, [1, 2]);
+    const nonces = (await Promise.all([1, 2].map((i) => begin(i, request, order)))).flatMap((step) => step.messages);
+    await erase(1, next());
+    expect(await codeOf(relay(1, order, nonces))).toBe("stale");
+    expect(rounds(await relay(2, order, nonces))).toEqual(["nonces", "partial"]);
+  });
+
   test("two certificates of one generation: the second is refused", async () => {
     await erase(1, next());
     expect(await codeOf(erase(1, next({ requestId: "ab".repeat(32) as never })))).toBe("conflict");

@@ -288,6 +288,21 @@ test("a removed account's bytes are gone from the files, the links of its log ar
   expect(await store.transaction(async (tx) => tx.account(userId(2)))).toEqual(account(2));
 });
 
+test("a removed document's bytes are gone from the files; the entry of an index costs no checkpoint", async () => {
+  const path = newPath();
+  const store = await open(path);
+  const put = (kind: string, body: Uint8Array) =>
+    store.transaction((tx) => tx.putDocument({ kind, id: "a", owner: "", place: 1, body }, 0));
+  const removed = (kind: string) => store.transaction((tx) => tx.removeDocument(kind, "a"));
+  await put("share", CANARY_META);
+  await put("openRequest", new TextEncoder().encode("{}"));
+  expect(await removed("openRequest")).toBe(true);
+  expect(statSync(`${path}-wal`).size).toBeGreaterThan(0);
+  expect(filesHold(path, CANARY_META)).toBe(true);
+  expect(await removed("share")).toBe(true);
+  expect(filesHold(path, CANARY_META)).toBe(false);
+});
+
 test("a transaction that fails after a purge keeps the secret", async () => {
   const store = await open(newPath());
   await store.transaction(async (tx) => tx.appendLeaf(userId(1), 1, leaf(1), filled(1)));

@@ -22,6 +22,7 @@ export interface World {
   /** Whose approval key the requester enrolled; null: unknown. */
   readonly requester?: string | null;
   readonly type?: (typeof FEDERATED_TYPES)[number];
+  readonly threshold?: number;
 }
 
 export function ask(world: World): Evaluation {
@@ -31,7 +32,10 @@ export function ask(world: World): Evaluation {
   return evaluate({
     request: asked,
     requestId: idOf(asked),
-    certificate: certificateFor(asked.body, world.type === undefined ? {} : { type: world.type }),
+    certificate: certificateFor(asked.body, {
+      ...(world.type === undefined ? {} : { type: world.type }),
+      ...(world.threshold === undefined ? {} : { threshold: world.threshold }),
+    }),
     requesterApproval: requester === null ? null : keyOf(requester),
     policy: { head, headHash: policyHash(head) },
     votes: world.votes ?? [],

@@ -220,6 +220,14 @@ describe("public mode", () => {
     const lying = await serve("plaintext", statementOf(await newIdentity()));
     await expect(connect(lying.url)).rejects.toMatchObject({ code: "pin_mismatch" });
   });
+
+  test("plain http to a port that speaks TLS, or that nobody listens on, is a fault like any other", async () => {
+    const server = await serve(await loopbackLeaf(identity));
+    const { port } = new URL(server.url);
+    await expect(connect(`http://127.0.0.1:${port}`)).rejects.toMatchObject({ name: "Fault", code: "unreachable" });
+    await server.stop(0);
+    await expect(connect(`http://127.0.0.1:${port}`)).rejects.toMatchObject({ name: "Fault", code: "unreachable" });
+  });
 });
 
 describe("unreachable", () => {

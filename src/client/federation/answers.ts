@@ -54,8 +54,14 @@ export const everyone = (fleet: Fleet): readonly number[] => fleet.manifest.serv
 /** Why servers did not answer, in one clause each. */
 export function complaints(manifest: Fleet["manifest"], answers: readonly Answer<unknown>[]): string {
   return answers
-    .flatMap((a) => (a.fault === null ? [] : [`${urlOf(manifest, a.index)}: ${a.fault.message}`]))
+    .flatMap((a) => (a.fault === null ? [] : [`${urlOf(manifest, a.index)}: ${reasonAt(manifest, a.index, a.fault)}`]))
     .join("; ");
+}
+
+/** What went wrong at a server, where it is said already which server it was. */
+export function reasonAt(manifest: Fleet["manifest"], index: number, { message }: Fault): string {
+  const said = `server ${index} (${urlOf(manifest, index)}): `;
+  return message.startsWith(said) ? message.slice(said.length) : message;
 }
 
 /** Where the server of an index is. */

@@ -5,6 +5,7 @@ import { verifyLog } from "../auditing.ts";
 import type { FederationClient } from "../federationapi.ts";
 import { boundOf } from "../model.ts";
 import type { Open } from "../opened.ts";
+import { isAbsent } from "./answers.ts";
 import type { HeldFederation, HeldServer } from "./held.ts";
 import { changeHeld, heldIn, withFederation, withServers } from "./keeping.ts";
 import { atServer, type Members } from "./members.ts";
@@ -31,6 +32,7 @@ const short = (id: AnyHashId): string => id.slice(0, 32);
  */
 export async function auditFederation(open: Open, federation: HeldFederation, members: Members): Promise<Audited> {
   const findings: string[] = [];
+  const unasked: string[] = [];
   const { servers } = members.manifest;
   const nameOf = (index: number) => `server ${index} (${servers.find((one) => one.index === index)?.url ?? "?"})`;
   const entered = await members.openAll();
@@ -38,7 +40,7 @@ export async function auditFederation(open: Open, federation: HeldFederation, me
   const learned: HeldServer[] = [];
   for (const one of entered) {
     if (!one.ok) {
-      findings.push(`not verified: ${one.fault.message}`);
+      (isAbsent(one.fault) ? unasked : findings).push(`not verified: ${one.fault.message}`);
       continue;
     }
     try {
@@ -46,8 +48,9 @@ export async function auditFederation(open: Open, federation: HeldFederation, me
       views.push(view);
       learned.push(view.learned);
     } catch (error) {
-      const { message, why } = atServer(one.value.server, error);
-      findings.push(why === undefined ? message : `${message}: ${why}`);
+      const fault = atServer(one.value.server, error);
+      const { message, why } = fault;
+      (isAbsent(fault) ? unasked : findings).push(why === undefined ? message : `${message}: ${why}`);
     }
   }
   await changeHeld(open, (held) => withFederation(held, federation.federationId, (now) => withServers(now, learned)));
@@ -57,9 +60,10 @@ export async function auditFederation(open: Open, federation: HeldFederation, me
   for (const standing of standings(keys)) findings.push(...keyFindings(open, standing, views, shown, nameOf));
   findings.push(...requestFindings(open, views, nameOf));
   return {
-    ok: findings.length === 0,
+    ok: findings.length === 0 && unasked.length === 0,
     servers: views.map(({ index, size, headHex }) => ({ index, size, headHex })),
     findings,
+    unasked,
   };
 }
 

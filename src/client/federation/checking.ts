@@ -1,13 +1,13 @@
 import { equalBytes } from "../../crypto/bytes.ts";
 import { DEFAULTS } from "../../protocol/defaults.ts";
-import type { FederationServer } from "../../protocol/federation/manifest.ts";
+import { type FederationServer, rosterMin } from "../../protocol/federation/manifest.ts";
 import type { FederationCheck, KeyCheck, ServerCheck } from "../federationapi.ts";
 import { connect } from "../login.ts";
 import type { Open } from "../opened.ts";
 import type { HeldFederation } from "./held.ts";
 import { changeHeld, heldIn, newestOf, serverIn, withFederation } from "./keeping.ts";
 import { followTo } from "./manifests.ts";
-import { enough, type MemberAnswer, type Members, type Reaching } from "./members.ts";
+import type { MemberAnswer, Members, Reaching } from "./members.ts";
 import { askServer, sourceAt, type Tried, tryAll } from "./reaching.ts";
 import { adoptKeys, type KeyStanding, keyViews, standings } from "./views.ts";
 
@@ -18,6 +18,9 @@ interface Look {
   readonly clockSkewMs: number;
   readonly tls: string;
   readonly wrong: string | null;
+  /** Its enclave is not the one of the manifest: it can open no share. */
+  readonly lost: boolean;
+  readonly forgetful: boolean;
 }
 
 /** How the connection is protected, in words. */
@@ -54,6 +57,8 @@ async function look(
       latencyMs: endedMs - beganMs,
       clockSkewMs: skewMs,
       tls: tlsOf(server, asked.caPem),
+      lost: isLost(server, info),
+      forgetful: shown === undefined,
       wrong: wrongWith(server, info, shown?.manifest.epoch ?? null, newestOf(federation).epoch, skewMs),
     };
   };
@@ -72,15 +77,23 @@ async function look(
   return { now: news, looks };
 }
 
+interface EnclaveKeys {
+  readonly identity: Uint8Array;
+  readonly sealing: Uint8Array;
+}
+
+const isLost = (server: FederationServer, { identity, sealing }: EnclaveKeys): boolean =>
+  !equalBytes(identity, server.identity) || !equalBytes(sealing, server.sealing);
+
 function wrongWith(
   server: FederationServer,
-  info: { readonly identity: Uint8Array; readonly sealing: Uint8Array },
+  info: EnclaveKeys,
   epoch: number | null,
   pinned: number,
   skewMs: number,
 ): string | null {
-  if (!equalBytes(info.identity, server.identity) || !equalBytes(info.sealing, server.sealing))
-    return "its enclave has other keys than the manifest names: what it held is lost";
+  if (isLost(server, info))
+    return "its enclave has other keys than the manifest names: it can open no share until its enclave/ is put back";
   if (epoch === null) return "it does not know this federation";
   if (epoch < pinned) return `it is still at epoch ${epoch}`;
   if (Math.abs(skewMs) > DEFAULTS.clockSkewMs) return `its clock is ${Math.round(skewMs / 1_000)} s off`;
@@ -101,17 +114,45 @@ function serverCheck(
   return { index, url, state: wrong ?? refused ?? "ok", version, latencyMs, clockSkewMs, tls };
 }
 
-function keyCheck(open: Open, { newest, certified, live }: KeyStanding, least: number): KeyCheck {
+/** How servers stand, as far as it matters for keys; all by their indices. */
+interface Standings {
+  readonly answering: ReadonlySet<number>;
+  /** Their enclave is another one. */
+  readonly lost: ReadonlySet<number>;
+  /** Their database is another one: the same enclave can be given shares anew. */
+  readonly forgetful: ReadonlySet<number>;
+  /** `URL#PIN` of a member that can tell them. */
+  readonly entry: string;
+}
+
+function keyCheck(
+  open: Open,
+  { newest, certified, live: shown }: KeyStanding,
+  least: number,
+  { answering, lost, forgetful, entry }: Standings,
+): KeyCheck {
+  const live = shown.filter((index) => !lost.has(index));
   const { keyId, generation, threshold, holders } = newest.certificate.certificate;
   const name = heldIn(open).federatedKeys.find((one) => one.keyId === keyId)?.name ?? null;
   const missing = holders.filter((index) => !live.includes(index));
+  const away = missing.filter((index) => !answering.has(index));
+  const lacking = [...answering].some((index) => !live.includes(index));
+  const gone = away.filter((index) => lost.has(index));
   const repair = `keyhold key repair ${name ?? keyId.slice(0, 16)}`;
+  const back =
+    gone.length > 0
+      ? `put the enclave/ of server ${gone.join(", ")} back, or keyhold federation create without it, then keyhold key reshare`
+      : away.every((index) => forgetful.has(index))
+        ? `keyhold federation join ${entry}, then ${repair}`
+        : `bring server ${away.filter((index) => !forgetful.has(index)).join(", ")} back`;
   const proposal =
     live.length < threshold
-      ? "too few live shares: bring servers back that hold one"
-      : missing.length > 0 || live.length < least
+      ? `too few live shares: ${away.length > 0 ? back : "bring servers back that hold one"}`
+      : (missing.length > away.length || live.length < least) && lacking
         ? repair
-        : null;
+        : away.length > 0
+          ? back
+          : null;
   const refreshedAt = new Date(newest.refreshedAtMs).toISOString();
   return { name, keyId, generation, threshold, live, certified, refreshedAt, proposal };
 }
@@ -143,7 +184,16 @@ export async function checkFederation(
   const lying = views.flatMap((one) => (!one.ok && one.fault.code === "integrity" ? [one] : []));
   const found = standings(views);
   await adoptKeys(open, now, found);
-  const keys = found.map((one) => keyCheck(open, one, enough(members.manifest)));
+  // who is away may have its share still: there is nothing to repair before it answers
+  const lost = new Set(looks.flatMap((one) => (one.ok && one.value.lost ? [one.server.index] : [])));
+  const answering = new Set(views.flatMap((one) => (one.ok && !lost.has(one.server) ? [one.server] : [])));
+  const forgetful = new Set(looks.flatMap((one) => (one.ok && one.value.forgetful ? [one.server.index] : [])));
+  const teller = servers.find(({ index }) => answering.has(index));
+  const entry = teller ? `${teller.url}#${teller.pin}` : "URL#PIN";
+  const standing = { answering, lost, forgetful, entry };
+  // of the key's own threshold: it may be older than the federation's
+  const leastOf = ({ newest }: KeyStanding) => rosterMin(servers.length, newest.certificate.certificate.threshold);
+  const keys = found.map((one) => keyCheck(open, one, leastOf(one), standing));
   const told = checks.map((check) => {
     const lie = lying.find((one) => one.server === check.index);
     const split = found.some(({ contradicting }) => contradicting.includes(check.index));

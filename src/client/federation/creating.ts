@@ -37,13 +37,14 @@ interface Party {
 /**
  * Drafts a federation among running servers, lays the manifest before each, and completes it once all operators have
  * accepted; the same call again goes on where it was (docs/protocol.md §8.1). With the name of a federation that this
- * vault has joined it drafts the next epoch.
+ * vault has joined it drafts the next epoch. Without servers it goes on with the draft of that name.
  *
- * @throws Fault bad_input; unreachable while a server that is not known yet is away; integrity
+ * @throws Fault bad_input; not_found without servers and draft; unreachable while a server that is not known yet is away; integrity
  */
 export async function createFederation(open: Open, input: Input, { reach = connect }: Reaching = {}): Promise<Created> {
   const { around } = open;
-  const servers = input.servers.map(({ url, pin }) => ({ url: parseServerUrl(url).origin, pin: parsePin(pin) }));
+  const wanted = input.servers.length > 0 ? input : draftNamed(open, input.name);
+  const servers = wanted.servers.map(({ url, pin }) => ({ url: parseServerUrl(url).origin, pin: parsePin(pin) }));
   if (servers.length < 2 || servers.length > SERVERS_MAX)
     throw new Fault("bad_input", `a federation has 2 to ${SERVERS_MAX} servers`);
   if (!isFederationName(input.name)) {
@@ -51,7 +52,7 @@ export async function createFederation(open: Open, input: Input, { reach = conne
       why: "it is made of up to 64 lower-case letters, digits, . _ - and begins with a letter or digit",
     });
   }
-  const { manifest, before } = await draftOf(open, { ...input, servers }, reach);
+  const { manifest, before } = await draftOf(open, { name: input.name, threshold: wanted.threshold, servers }, reach);
   const { federationId, epoch } = manifest;
   const parties = partiesOf(manifest, before && newestOf(before));
   const proposals = await tryAll(parties, async (party) => {
@@ -113,6 +114,17 @@ const named = (party: Party, fault: Fault): Fault => {
     ...(code === "integrity" && { culprits: [party.url] }),
   });
 };
+
+/** The draft that this vault has laid before servers, or what it has become. @throws Fault not_found */
+function draftNamed(open: Open, name: string): Manifest {
+  const { federationDrafts, federations } = heldIn(open);
+  const joined = federations.find((one) => one.name === name);
+  const draft = federationDrafts.find((one) => one.name === name) ?? (joined && newestOf(joined));
+  if (draft) return draft;
+  throw new Fault("not_found", `this vault has no draft of a federation "${name}"`, {
+    hint: "name its servers: --server URL#PIN …; once it is complete: keyhold federation join URL#PIN",
+  });
+}
 
 /** Everybody who is asked: the members to be, and those of the epoch before. */
 function partiesOf(manifest: Manifest, before: Manifest | null): readonly Party[] {

@@ -113,7 +113,7 @@ export async function drive<T>(ground: Ground, start: HeldRequest, plan: Plan<T>
     const absent = answers.flatMap(({ index, fault }) => (fault === null ? [] : [index]));
     if (step.step === "wait") return { at: "waiting", absent };
     if (step.step === "refused") throw withRequest(step.fault, held.requestId);
-    const before = Math.max(held.orders.at(-1)?.order.attempt ?? 0, ...answers.map(({ value }) => value?.attempt ?? 0));
+    const before = Math.max(held.orders.at(-1)?.order.attempt ?? 0, begunElsewhere(answers, fleet.manifest.threshold));
     if (before >= ATTEMPTS_MAX) throw spent(ground, held, strikes);
     const { held: kept, order } = await orderNext(ground, held, before + 1, step.roster, plan);
     const end = await runAttempt(ground, kept, order, plan.judge(kept, order));
@@ -122,6 +122,12 @@ export async function drive<T>(ground: Ground, start: HeldRequest, plan: Plan<T>
     held = await keepCulprits(ground, kept, concluded.culprits);
     for (const [index] of concluded.suspects) strikes.set(index, (strikes.get(index) ?? 0) + 1);
   }
+}
+
+/** The newest attempt, perhaps another device's, that `threshold` servers know of: fewer may be liars, who invent none. */
+function begunElsewhere(answers: readonly Answer<RequestView>[], threshold: number): number {
+  const attempts = answers.map(({ value }) => value?.attempt ?? 0).sort((a, b) => b - a);
+  return attempts[threshold - 1] ?? 0;
 }
 
 function done<T>(ground: Ground, held: HeldRequest, order: SignedOrder, result: T): Driven<T> {
@@ -133,8 +139,9 @@ function done<T>(ground: Ground, held: HeldRequest, order: SignedOrder, result: 
 async function resume<T>(ground: Ground, held: HeldRequest, plan: Plan<T>) {
   const nobody: ReadonlyMap<number, string> = new Map();
   const order = held.orders.at(-1);
-  // the owner's nonces were in the memory of another run
-  if (order === undefined || order.order.ownerNonces !== null) return { done: null, held, suspects: nobody };
+  // the owner's nonces were in the memory of another run; and so were the servers', of which a liar says others now:
+  // partials over those that were brought before would look wrong, and convict the honest
+  if (order === undefined || held.request.request.body.kind === "sign") return { done: null, held, suspects: nobody };
   const end = await runAttempt(ground, held, order, plan.judge(held, order));
   const concluded = await plan.conclude(held, order, end);
   if ("result" in concluded) return { done: done(ground, held, order, concluded.result), held, suspects: nobody };
@@ -180,7 +187,7 @@ async function keepCulprits(ground: Ground, held: HeldRequest, found: readonly C
 /** Another process of this device has ended the request, or works on it. */
 export function settledElsewhere(requestId: FederatedRequestId): Fault {
   return new Fault("conflict", "another command works on this request, or has ended it", {
-    hint: "keyhold request show ID",
+    hint: `keyhold request show ${requestId.slice(0, 16)}`,
     requestId,
   });
 }
@@ -196,11 +203,15 @@ function spent({ fleet }: Ground, held: HeldRequest, strikes: ReadonlyMap<number
   });
 }
 
+const goOn = (hint: string, requestId: FederatedRequestId): string =>
+  `${hint}; the request stays: keyhold request watch ${requestId.slice(0, 16)}`;
+
 function withRequest(fault: Fault, requestId: FederatedRequestId): Fault {
-  const { why, hint, culprits } = fault;
-  return new Fault(fault.code, fault.message, {
+  const { code, why, hint, culprits } = fault;
+  return new Fault(code, fault.message, {
     ...(why === undefined ? {} : { why }),
-    ...(hint === undefined ? {} : { hint }),
+    ...(hint === undefined ? {} : { hint: code === "unavailable" ? goOn(hint, requestId) : hint }),
+    ...(code === "denied" && hint === undefined && { hint: `keyhold request show ${requestId.slice(0, 16)}` }),
     culprits,
     requestId,
   });

@@ -78,7 +78,18 @@ export function startExchange(
     message.attempt === order.attempt &&
     equalBytes(message.orderHash, hash);
 
+  /** Servers repeat all that they have said: what was verified before is not verified again. */
+  function isKnown(index: number, one: SignedMessage): boolean {
+    const before = said.get(keyOf(one));
+    return (
+      before?.message.from === index &&
+      equalBytes(before.signature, one.signature) &&
+      equalBytes(messageBytes(before.message), messageBytes(one.message))
+    );
+  }
+
   function take(index: number, one: SignedMessage): void {
+    if (isKnown(index, one)) return;
     if (!belongs(one, index) || !messageSignatureHolds(manifest, one)) {
       suspects.set(index, "it sent a message that is not its own or not of this attempt");
       return;

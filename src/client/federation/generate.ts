@@ -52,7 +52,10 @@ function checkNew({ keeping, fleet }: Ground, { name, type, bytes, control, poli
   const { federationId } = fleet.manifest;
   const taken = (one: { readonly name: string | null; readonly federationId: string }) =>
     one.name === name && one.federationId === federationId;
-  if (keeping.keys().some(taken)) throw new Fault("exists", `there is a federated key "${name}" already`);
+  if (keeping.keys().some(taken))
+    throw new Fault("exists", `there is a federated key "${name}" already`, {
+      hint: "keyhold key list",
+    });
   const open = keeping.requests().find((held) => taken(held) && isMaking(held) && held.decision === null);
   if (open) {
     throw new Fault("exists", `a key "${name}" is being made`, {

@@ -2,6 +2,7 @@ import { wipe } from "../../crypto/bytes.ts";
 import { Fault } from "../../errors.ts";
 import type { PolicyId } from "../../ids.ts";
 import { asHashId, type FederatedRequestId, type FederationId, isHashId } from "../../ids.ts";
+import { shownControl, shownCustody } from "../../protocol/federation/custody.ts";
 import type { FederatedKeyInfo, FederationClient, GenerateFederated } from "../federationapi.ts";
 import type { Open } from "../opened.ts";
 import { refresh } from "../vaultbox.ts";
@@ -29,12 +30,6 @@ import { adoptKeys, keyViews, standings } from "./views.ts";
 export interface FederationPart {
   readonly calls: FederationClient;
   end(): Promise<void>;
-}
-
-/** What is true of a key for good, in one word (P12). */
-function shownOf({ certificate: { certificate }, released }: HeldKey): string {
-  if (released) return "released";
-  return certificate.custody === "self" ? "self-custodial" : "delegated";
 }
 
 /**
@@ -95,7 +90,7 @@ export function createFederationClient(open: Open, reaching: Reaching = {}): Fed
     for (const federation of federations) await learnKeys(federation);
     const learned = find();
     if (learned) return learned;
-    throw new Fault("not_found", `there is no federated key "${nameOrId}"`, { hint: "keyhold list" });
+    throw new Fault("not_found", `there is no federated key "${nameOrId}"`, { hint: "keyhold key list" });
   }
 
   async function learnKeys(federation: HeldFederation): Promise<ReadonlySet<string>> {
@@ -114,8 +109,8 @@ export function createFederationClient(open: Open, reaching: Reaching = {}): Fed
       keyId: key.keyId,
       type: c.type,
       custody: c.custody,
-      control: c.control,
-      shown: shownOf(key),
+      control: shownControl(c, key.released),
+      shown: shownCustody(c, key.released),
       origin: c.origin,
       publicKeyHex: shownPublicKey(c),
       threshold: c.threshold,
@@ -139,7 +134,10 @@ export function createFederationClient(open: Open, reaching: Reaching = {}): Fed
     const found = (await listPolicies(at)).filter((one) => one.name === name || one.policyId === name);
     const [one, another] = found;
     if (another) throw new Fault("ambiguous", `more than one policy is called "${name}"`);
-    if (!one) throw new Fault("not_found", `this federation has no policy "${name}"`, { hint: "keyhold policy set" });
+    if (!one)
+      throw new Fault("not_found", `this account knows no policy "${name}" there`, {
+        hint: "keyhold policy set FILE; somebody else's policy is named by its id, which they see by keyhold policy show",
+      });
     return asHashId(one.policyId);
   }
 

@@ -87,6 +87,7 @@ function chosen(federations: readonly SignedManifest[], name: string | null): Si
     throw new Fault(
       "not_found",
       name === null ? "the server is in no federation" : `the server is in no federation "${name}"`,
+      { hint: "once every operator has accepted, the one who drafted it runs keyhold federation create again" },
     );
   throw new Fault("ambiguous", "the server is in more than one such federation", {
     hint: `choose one with --name: ${found.map(({ manifest }) => `${manifest.name} ${manifest.federationId}`).join(", ")}`,
@@ -151,7 +152,7 @@ async function drawSecret(open: Open): Promise<void> {
     if (sealed) {
       throw new Fault("denied", "another device of this account has its federation secret already", {
         why: "a second one would make this device another member, with other keys",
-        hint: "link this device (keyhold device link), or use the recovery kit (keyhold account recover)",
+        hint: "link this device (keyhold account device link on another one), or use the recovery kit (keyhold account recover)",
       });
     }
   }

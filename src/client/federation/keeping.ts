@@ -23,7 +23,8 @@ export function newestOf({ manifests }: Pick<HeldFederation, "manifests">): Mani
 }
 
 /** Whatever is true for a device that cannot get at a federation: without F there is no way in. */
-const NO_SECRET = "link this device (keyhold device link), or use the recovery kit (keyhold account recover)";
+const NO_SECRET =
+  "link this device (keyhold account device link on another one), or use the recovery kit (keyhold account recover)";
 
 /** The secret F, still the vault's. @throws Fault not_found on a device that has none */
 export function secretIn(open: Open): Uint8Array {

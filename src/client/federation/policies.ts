@@ -158,6 +158,13 @@ async function bring(ground: Ground, index: number, chain: readonly SignedPolicy
   return ask(ground.fleet, index, "federation.policy.set", { policy: link });
 }
 
+/** Brings a policy's chain to the servers that lack it: one that has lost everything could not ask it. */
+export async function spreadPolicy(ground: Ground, policyId: PolicyId): Promise<void> {
+  const { chain, behind } = await loadPolicy(ground, policyId);
+  for (const index of behind)
+    for (const policy of chain) await ask(ground.fleet, index, "federation.policy.set", { policy });
+}
+
 /** True once servers show the link in a chain that verifies: none of them is believed that it is complete. */
 async function stands(ground: Ground, policyId: PolicyId, document: PolicyDocument): Promise<boolean> {
   try {
@@ -183,6 +190,7 @@ export async function putPolicy(ground: Ground, input: unknown): Promise<PolicyI
   if (!isApprover && !there) {
     throw new Fault("denied", "this account's approval key is none of this policy's approvers", {
       why: `its key is ${signer.publicKey.toHex()}`,
+      hint: "an approver sets it; for your keys take its id, which keyhold policy show prints to them",
     });
   }
   const link: SignedPolicy = { document, signatures: there ? signed : [signPolicy(signer, document)] };

@@ -9,7 +9,7 @@ import { verifyVote } from "../../protocol/federation/votes.ts";
 import { digestWords } from "../../protocol/federation/words.ts";
 import type { RequestView } from "../../wire/federation/operations.ts";
 import type { FederatedRequestInfo } from "../federationapi.ts";
-import { type Answer, ask, askAll, everyone, urlOf } from "./answers.ts";
+import { type Answer, ask, askAll, everyone, reasonAt, urlOf } from "./answers.ts";
 import { factsOf, keyIdOfBody } from "./facts.ts";
 import type { Ground } from "./ground.ts";
 import type { HeldRequest } from "./held.ts";
@@ -156,15 +156,18 @@ export function requestInfo(ground: Ground, seen: Seen, names: ReadonlyMap<strin
   const { manifest } = fleet;
   const { request } = seen.signed;
   const keyId = keyIdOfBody(request.body);
-  const key = keeping.keys().find((one) => one.keyId === keyId);
+  const key = keeping
+    .keys()
+    .find((one) => one.keyId === keyId || one.certificate.certificate.requestId === seen.requestId);
   const threshold = key?.certificate.certificate.threshold ?? manifest.threshold;
   const own = approvalSigner(ground.secret, manifest.federationId).publicKey.toHex();
   return {
     requestId: seen.requestId,
     federation: ground.name,
     kind: request.body.kind,
+    purpose: request.body.kind === "release" ? request.body.purpose : null,
     status: overall(seen, manifest.servers.length, threshold),
-    keyId: keyId ?? seen.held?.certificate?.certificate.keyId ?? null,
+    keyId: keyId ?? seen.held?.certificate?.certificate.keyId ?? key?.keyId ?? null,
     name: seen.held?.name ?? key?.name ?? null,
     createdAt: new Date(request.createdAtMs).toISOString(),
     expiresAt: new Date(request.expiresAtMs).toISOString(),
@@ -175,7 +178,7 @@ export function requestInfo(ground: Ground, seen: Seen, names: ReadonlyMap<strin
       index,
       url: urlOf(manifest, index),
       status: value?.status ?? (fault?.code === "not_found" ? "unknown" : "absent"),
-      why: value?.why ?? fault?.message ?? "",
+      why: value?.why ?? (fault === null ? "" : reasonAt(manifest, index, fault)),
       explanations: (value?.explanations ?? []).map(({ decision, rule, why }) => ({ decision, rule, why })),
     })),
     votes: votesOf(seen).map(({ key: voter, verdict, reason, expiresAtMs }) => ({
@@ -205,7 +208,14 @@ export async function listRequests(ground: Ground): Promise<readonly FederatedRe
 export async function cancelRequest(ground: Ground, requestId: FederatedRequestId): Promise<FederatedRequestInfo> {
   const held = heldRequest(ground, requestId);
   if (held === null) {
-    await look(ground, requestId);
+    const seen = await look(ground, requestId);
+    const { status } = requestInfo(ground, seen, new Map());
+    if (status === "fulfilled" || ENDED.some((one) => one === status)) {
+      throw new Fault("conflict", `this request is over: ${status}`, {
+        hint: `keyhold request show ${requestId.slice(0, 16)}`,
+        requestId,
+      });
+    }
     throw new Fault("conflict", "this request is not open on this device", {
       hint: "only the device that made a request ends it, so that there is one decision",
       requestId,

@@ -12,13 +12,14 @@ import type { Ground } from "./ground.ts";
 import type { HeldKey, HeldRequest } from "./held.ts";
 import { renewKey, viewsOf } from "./keys.ts";
 import { ceremonyPlan, make } from "./making.ts";
+import { spreadPolicy } from "./policies.ts";
 import { withAll } from "./standing.ts";
 
 export interface ReshareInput {
   readonly mode: ReshareBody["mode"];
   /** Null: as it is. */
   readonly threshold: number | null;
-  /** Null: of a repair every server that can be reached; of a refresh the holders that can; of a reshare all servers. */
+  /** Null: of a repair the servers that can be reached, as many as t is more than half of; of a refresh the holders that can; of a reshare all servers. */
   readonly holders: readonly number[] | null;
 }
 
@@ -31,6 +32,12 @@ export function liveHolders(
     const live = value?.held && value.certificate.certificate.generation === generation;
     return live && holders.includes(index) ? [index] : [];
   });
+}
+
+/** Who is to hold a share after a repair: the holders that can be reached, and of the others as many as t fits. */
+function repaired({ threshold, holders }: Certificate, present: readonly number[]): readonly number[] {
+  const others = present.filter((index) => !holders.includes(index));
+  return [...holders.filter((index) => present.includes(index)), ...others].slice(0, 2 * threshold - 1);
 }
 
 /** The next holders, by what was asked for and who is there. @throws Fault bad_input, conflict, unavailable */
@@ -50,11 +57,11 @@ export function nextHolders(
       hint: "keyhold federation check",
     });
   }
-  const chosen =
-    holders ??
-    (mode === "refresh" ? live : mode === "repair" ? servers.filter((index) => present.includes(index)) : servers);
+  const chosen = holders ?? (mode === "refresh" ? live : mode === "repair" ? repaired(certificate, present) : servers);
   if (holders === null && mode === "repair" && chosen.every((index) => live.includes(index))) {
-    throw new Fault("conflict", "nothing is to be repaired: every server that can be reached holds a share");
+    throw new Fault("conflict", "nothing is to be repaired: every server that can be reached holds a share", {
+      hint: "keyhold federation check; a server that is away keeps its share, and has it once it is back",
+    });
   }
   const next = [...new Set(chosen)].sort((a, b) => a - b);
   const least = threshold ?? certificate.threshold;
@@ -96,6 +103,7 @@ export async function reshareKey(ground: Ground, key: HeldKey, input: ReshareInp
     threshold: input.threshold ?? certificate.threshold,
     holders,
   };
+  if (certificate.policy !== null) await spreadPolicy(ground, certificate.policy);
   const fresh = newRequest(ground, body, { name: current.name });
   const label = ground.sealLabel(fresh.requestId, { name: current.name, nonce: current.nonce });
   return goOnResharing(ground, await keepRequest(ground, { ...fresh, label }));

@@ -57,7 +57,16 @@ export function nextStep(
   const roster = choose(honest(willing), strikes);
   if (roster !== null) return { step: "order", roster };
   if (choose(honest([...willing, ...awaiting]), strikes) !== null) return { step: "wait" };
-  const why = [...refusing].map(([index, reason]) => `${urlOf(manifest, index)}: ${reason}`).join("; ");
+  const reasons = [...new Set(refusing.values())];
+  const saying = (reason: string) => [...refusing].filter(([, one]) => one === reason).map(([index]) => index);
+  const why = reasons
+    .map(
+      (reason) =>
+        `${saying(reason)
+          .map((index) => urlOf(manifest, index))
+          .join(", ")}: ${reason}`,
+    )
+    .join("; ");
   if (choose(honest([...willing, ...awaiting, ...absent]), strikes) === null && refusing.size > 0) {
     return { step: "refused", fault: new Fault("denied", "too many servers refuse this request", { why }) };
   }
@@ -77,7 +86,7 @@ export function nextStep(
     step: "refused",
     fault: new Fault("unavailable", "too few servers can be reached for this request", {
       ...(away === "" ? {} : { why: away }),
-      hint: "keyhold federation check; the request stays: keyhold request watch ID",
+      hint: "keyhold federation check",
     }),
   };
 }

@@ -1,6 +1,7 @@
 import { equalBytes, wipe } from "../../crypto/bytes.ts";
 import { hpkeKeyPair } from "../../crypto/hpke.ts";
 import { Fault } from "../../errors.ts";
+import { isEquivocation } from "../../protocol/federation/blame.ts";
 import type { Certificate } from "../../protocol/federation/certificate.ts";
 import { signEcdsa } from "../../protocol/federation/ecdsa.ts";
 import { groupOf } from "../../protocol/federation/groups.ts";
@@ -65,20 +66,25 @@ function ownPart(ground: Ground, key: HeldKey): Uint8Array | null {
   return ownerPartOf(ground, type, key.nonce);
 }
 
-/** Nonces that are none, said and signed by the accused: what a signing server may accuse another of. */
+/** Nonces that are none, or two different ones, signed by the accused: what a signing server may accuse another of. */
 function badNonces({ certificate, order, manifest }: Use, { index, reason, evidence }: Culprit): boolean {
   const { parsePoint } = groupOf(certificate.type);
+  const said = evidence.flatMap((one) => {
+    const { message } = one;
+    const { payload } = message;
+    const genuine =
+      message.from === index &&
+      payload.round === "nonces" &&
+      equalBytes(message.orderHash, orderHash(order)) &&
+      messageSignatureHolds(manifest, one);
+    return genuine && payload.round === "nonces" ? [{ message, payload }] : [];
+  });
+  const [first, second] = said;
+  if (reason === "equivocation")
+    return first !== undefined && second !== undefined && isEquivocation(first.message, second.message);
   return (
     reason === "bad_commitments" &&
-    evidence.some((one) => {
-      const { message } = one;
-      const { payload } = message;
-      const genuine =
-        message.from === index &&
-        payload.round === "nonces" &&
-        equalBytes(message.orderHash, orderHash(order)) &&
-        messageSignatureHolds(manifest, one);
-      if (!genuine) return false;
+    said.some(({ payload }) => {
       try {
         parsePoint(payload.hiding);
         parsePoint(payload.binding);
@@ -237,8 +243,10 @@ export async function goOnUsing(ground: Ground, held: HeldRequest): Promise<UseR
     await ground.keeping.changeRequest(held.requestId, () => null);
     return resultOf(key.certificate, driven.held, driven.result);
   } catch (error) {
-    // without attempts it leads nowhere any more: whoever asks again begins another use
-    if (error instanceof Fault) await dropSpent(ground, held);
+    // refused, or without attempts, it leads nowhere any more: whoever asks again begins another use
+    if (error instanceof Fault && error.code === "denied")
+      await ground.keeping.changeRequest(held.requestId, () => null);
+    else if (error instanceof Fault) await dropSpent(ground, held);
     throw error;
   } finally {
     plan.end();
@@ -295,8 +303,6 @@ async function use(ground: Ground, key: HeldKey, ask: Ask): Promise<UseResult> {
     return await goOnUsing(ground, first);
   } catch (error) {
     if (!(error instanceof Fault) || !PERHAPS_OLD.has(error.code)) throw error;
-    // what was refused once is refused for good
-    if (error.code === "denied") await ground.keeping.changeRequest(first.requestId, () => null);
     const newer = await renewKey(ground, key);
     if (newer.certificate.certificate.generation === key.certificate.certificate.generation) throw error;
     // nobody serves the generation that it names any more

@@ -1,6 +1,6 @@
-import { x25519 } from "@noble/curves/ed25519.js";
 import { equalBytes } from "../../crypto/bytes.ts";
 import { canon } from "../../crypto/canon.ts";
+import { canSealTo } from "../../crypto/hpke.ts";
 import { type Certificate, certificateHash, certificateSignatureHolds } from "./certificate.ts";
 import { evaluateCommitments, evaluatePoints, type Group, identifier } from "./groups.ts";
 import {
@@ -56,18 +56,6 @@ export function isAddressed(plan: CeremonyPlan, m: Message): boolean {
   }
 }
 
-const ANY_SCALAR = new Uint8Array(32).fill(0x42);
-
-/** False for the few X25519 keys whose every shared secret is zero. */
-function canBeSealedTo(key: Uint8Array): boolean {
-  try {
-    x25519.getSharedSecret(ANY_SCALAR, key);
-    return true;
-  } catch {
-    return false;
-  }
-}
-
 /** The library's proof of knowledge, which it checks in round 2 alone: with a polynomial of our own that is public. */
 function knowsConstant(group: Group, index: number, commitments: readonly Uint8Array[], proof: Uint8Array): boolean {
   const checker = {
@@ -94,7 +82,7 @@ function knowsConstant(group: Group, index: number, commitments: readonly Uint8A
 export function judgeCommit(plan: CeremonyPlan, from: number, commit: PayloadOf<"commit">): Reason | null {
   const { group, threshold, dealers, constants } = plan;
   const { commitments, proof } = commit;
-  if (!canBeSealedTo(commit.sealing)) return "bad_commitments";
+  if (!canSealTo(commit.sealing)) return "bad_commitments";
   if (!dealers.includes(from)) return commitments.length === 0 && proof.length === 0 ? null : "bad_commitments";
   const [first] = commitments;
   if (commitments.length !== threshold || !first) return "bad_commitments";

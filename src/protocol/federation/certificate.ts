@@ -121,8 +121,20 @@ export function certificateSignatureHolds(
   return server !== undefined && verifySignature(server.identity, certificateBytes(certificate), signature);
 }
 
+/** What no ceremony comes to: fewer signatures would do for it. @throws Fault integrity */
+function checkHolders(c: Certificate, { servers, threshold }: Manifest): void {
+  const members = c.holders.every(
+    (index, i) => index > (c.holders[i - 1] ?? 0) && servers.some((server) => server.index === index),
+  );
+  const bounds = c.threshold >= 2 && c.threshold <= c.holders.length && c.threshold * 2 > c.holders.length;
+  const first = c.generation === 0 && c.origin === "generated";
+  const whole = c.threshold === threshold && c.holders.length >= rosterMin(servers.length, threshold);
+  if (!members || !bounds || c.commitments.length !== c.threshold || (first && !whole))
+    throw new Fault("integrity", "the holders and threshold of this certificate cannot be");
+}
+
 /**
- * Verifies signatures and acceptance of a certificate: at least min(n, t + 1) of its own roster of holders, under the
+ * Verifies holders, signatures and acceptance of a certificate: at least min(n, t + 1) of its own roster of holders, under the
  * manifest of its epoch, and the owner's acceptance of this very certificate.
  *
  * @param manifest The pinned manifest of the certificate's epoch.
@@ -132,6 +144,7 @@ export function verifyCertificate(signed: SignedCertificate, manifest: Manifest)
   const { certificate: c, signatures, acceptance } = signed;
   if (c.federationId !== manifest.federationId || c.epoch !== manifest.epoch)
     throw new Fault("integrity", "this certificate belongs to another federation or epoch");
+  checkHolders(c, manifest);
   const agreed = new Set(
     signatures
       .filter((s) => c.holders.includes(s.index) && certificateSignatureHolds(manifest, c, s))

@@ -36,6 +36,8 @@ export interface RequestFacts {
   readonly amount: Amount | null;
   /** Null for a key that is to be made. */
   readonly keyId: FederatedKeyId | null;
+  /** A resharing after which fewer servers than now have the key: no rule allows it without naming `reshare`. */
+  readonly lowers: boolean;
 }
 
 /**
@@ -48,13 +50,14 @@ export function factsOf({ body }: FederatedRequest, certificate: Certificate | n
   const action = actionOf(body);
   if (body.kind === "generate" || body.kind === "import") {
     if (certificate !== null) throw new Fault("bad_input", "this request is about no key");
-    return { action, type: body.type, amount: null, keyId: null };
+    return { action, type: body.type, amount: null, keyId: null, lowers: false };
   }
   if (certificate === null || certificate.keyId !== body.keyId) {
     throw new Fault("bad_input", "the certificate of the request's key is missing");
   }
   const amount = body.kind === "reshare" ? null : body.amount;
-  return { action, type: certificate.type, amount, keyId: body.keyId };
+  const lowers = body.kind === "reshare" && body.threshold < certificate.threshold;
+  return { action, type: certificate.type, amount, keyId: body.keyId, lowers };
 }
 
 /** Which requests count against a rate. */

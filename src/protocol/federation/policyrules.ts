@@ -108,6 +108,8 @@ function mismatch(rule: PolicyRule, facts: RequestFacts, input: DecideInput): st
   if (!covers(rule, facts.action)) {
     return RELEASING.includes(facts.action) ? `does not name ${facts.action}` : `not for ${facts.action}`;
   }
+  if (facts.lowers && rule.effect === "allow" && !rule.actions.includes("reshare"))
+    return "does not name reshare, and this one lowers the threshold";
   if (rule.types.length > 0 && !rule.types.includes(facts.type)) return `not for ${facts.type}`;
   if (rule.time && !isWithin(rule.time, input.nowMs)) return "not at this time";
   if (rule.amount) {

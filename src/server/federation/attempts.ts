@@ -19,9 +19,9 @@ import {
   shareId,
 } from "./documents.ts";
 import { note } from "./events.ts";
-import { evidenceOf, type Standing } from "./evidence.ts";
+import { evidenceOf, headsOf, type Standing } from "./evidence.ts";
 import { changedMeanwhile, keyOf, lifeOf, ownRequest, type StoredRequest, saveRequest, turnOf } from "./life.ts";
-import { type Desk, reconsider, whyOf } from "./ruling.ts";
+import { type Desk, type Ruled, reconsider, rule, standingOf, whyOf } from "./ruling.ts";
 import type { FederationService } from "./service.ts";
 import { clauseOf } from "./views.ts";
 
@@ -38,6 +38,16 @@ const said = ({ messages, outcome }: Pick<Step, "messages" | "outcome">): Said =
 /** The enclave does not hold the attempt any more: all of it is gone, on purpose. */
 const isGone = (error: unknown): boolean =>
   error instanceof Fault && (error.code === "unavailable" || error.code === "not_found");
+
+/** What it began under does not hold any more: votes, policies, epoch, shares. */
+const hasMovedOn = (error: unknown): boolean =>
+  error instanceof Fault && (error.code === "denied" || error.code === "pending" || error.code === "stale");
+
+/** @throws Fault denied, pending */
+function demandAllow(ruled: Pick<Ruled, "ruling" | "explanations">): void {
+  if (ruled.ruling === "deny") throw new Fault("denied", "a policy denies this request", { why: whyOf(ruled) });
+  if (ruled.ruling === "wait") throw new Fault("pending", "this request waits for approval", { why: whyOf(ruled) });
+}
 
 /** Writes a life's next state beside the other changes of a row. */
 export function withLife(row: RequestBodyRow, life: RequestLife, nowMs: number): RequestBodyRow {
@@ -163,6 +173,7 @@ export function createAttempts(desk: Desk): Work {
     try {
       step = await site.enclave.call("relay", { requestId: row.id, attempt, messages: [...messages] });
     } catch (error) {
+      if (hasMovedOn(error)) return giveUp(row, error);
       if (!isGone(error)) throw error;
       return giveUp(
         row,
@@ -206,8 +217,7 @@ export function createAttempts(desk: Desk): Work {
     if (!order.roster.includes(standing.index))
       throw new Fault("bad_input", "this server is not in the roster of that attempt");
     const { life } = advance(lifeOf(row.value), event);
-    if (ruled.ruling === "deny") throw new Fault("denied", "a policy denies this request", { why: whyOf(ruled) });
-    if (ruled.ruling === "wait") throw new Fault("pending", "this request waits for approval", { why: whyOf(ruled) });
+    demandAllow(ruled);
     const share = await shareOf(standing, row);
     // durable before anything is said: this attempt is this order's for good
     row = await ctx.store.transaction((tx) =>
@@ -230,6 +240,19 @@ export function createAttempts(desk: Desk): Work {
     return absorb(row, step);
   }
 
+  /** A vote, a policy or an epoch that came since it began counts: nothing more is said against it. */
+  async function demandAllowed(row: StoredRequest): Promise<void> {
+    try {
+      const { request } = row.value;
+      const standing = await standingOf(site, request, row.id);
+      if (request.request.epoch !== standing.manifest.manifest.epoch)
+        throw new Fault("stale", "the federation has another manifest now: ask again");
+      if (headsOf(standing).length > 0) demandAllow(await rule(desk, request, row.id, standing));
+    } catch (error) {
+      await giveUp(row, error);
+    }
+  }
+
   async function relayed(
     caller: FederatedCaller,
     id: FederatedRequestId,
@@ -243,7 +266,8 @@ export function createAttempts(desk: Desk): Work {
     }
     if (row.value.status === "cancelled") throw new Fault("conflict", "this request was cancelled");
     if (row.value.outcome === null) {
-      row = await happen(row, { type: "tick", nowMs: ctx.now() }, null);
+      const tick = { type: "tick", nowMs: ctx.now() } as const;
+      if (advance(lifeOf(row.value), tick).life.status !== row.value.status) row = await happen(row, tick, null);
       if (row.value.status === "expired") {
         await site.enclave.call("forget", { requestId: id }).catch(() => undefined);
         throw new Fault("conflict", "this request has expired");
@@ -260,6 +284,8 @@ export function createAttempts(desk: Desk): Work {
       const { status } = row.value;
       if (status !== "committing" && status !== "sharing" && status !== "confirming")
         throw new Fault("unavailable", "this server has lost the attempt: order a new one");
+      // with its signature under a certificate the owner alone ends it
+      if (status !== "confirming") await demandAllowed(row);
     }
     return relay(row, messages);
   }

@@ -126,7 +126,7 @@ export const POLICY: DocumentKind<PolicyBody> = kindOf(
   struct({ chain: list(signedPolicy, { min: 1, max: CHAIN_MAX }) }),
 );
 
-/** A link that too few admins have signed yet: id = hash of the link, owner = federation, place = when it goes. */
+/** A link that too few admins have signed yet: id = hash of the link, owner = federation:account, place = when it goes. */
 export interface PolicyDraftBody {
   readonly link: SignedPolicy;
 }

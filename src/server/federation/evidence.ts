@@ -14,6 +14,7 @@ import type { Ruling } from "../../protocol/federation/requestlife.ts";
 import type { Tx } from "../../storage/store.ts";
 import type { Of } from "../../wire/codec.ts";
 import type { Explanation } from "../../wire/federation/operations.ts";
+import { POLICY_MAX } from "../../wire/federation/records.ts";
 import { eachStored, KEY, type KeyBody, MEMBER, memberId, POLICY, readStored, type Stored, VOTE } from "./documents.ts";
 import { keyOf, noSuchKey } from "./life.ts";
 import { currentManifest, type FederationSite, manifestAt, memberByKey } from "./service.ts";
@@ -47,8 +48,8 @@ export interface Standing {
   readonly votes: readonly SignedVote[];
 }
 
-/** Votes that the enclave is shown at most. */
-const VOTES_MAX = 128;
+/** Votes that the enclave is shown: of everybody whom the two policies can name, so that none pushes another out. */
+const VOTES_MAX = 2 * (POLICY_MAX.approvers + POLICY_MAX.remotes);
 
 /** @throws Fault denied: a policy that this server does not know allows nothing. */
 async function headOf(tx: Tx, policyId: PolicyId | null): Promise<PolicyHead | null> {
@@ -90,9 +91,16 @@ export function indexIn({ manifest }: SignedManifest, identity: Uint8Array): num
 }
 
 /** Ed25519 key of this server's enclave, 32 bytes. @throws Fault unavailable */
-export async function enclaveIdentity(site: FederationSite): Promise<Uint8Array> {
-  return (await site.enclave.call("info", {})).identity;
+export async function enclaveIdentity({ enclave }: Pick<FederationSite, "enclave">): Promise<Uint8Array> {
+  const known = identities.get(enclave);
+  if (known) return known;
+  const { identity } = await enclave.call("info", {});
+  identities.set(enclave, identity);
+  return identity;
 }
+
+/** It comes from the sealing key of the server's directory: as long as the server runs, the same one. */
+const identities = new WeakMap<FederationSite["enclave"], Uint8Array>();
 
 /**
  * Gathers what a request refers to.

@@ -1,5 +1,8 @@
 import { equalBytes } from "../../crypto/bytes.ts";
+import { Fault } from "../../errors.ts";
 import type { FederatedKeyId, UserId } from "../../ids.ts";
+import { certificateSignatureHolds, type SignedCertificate } from "../../protocol/federation/certificate.ts";
+import type { Manifest } from "../../protocol/federation/manifest.ts";
 import type { Tx } from "../../storage/store.ts";
 import type { KeyView } from "../../wire/federation/operations.ts";
 import type { FederatedCaller } from "../context.ts";
@@ -23,6 +26,18 @@ async function ownKey(tx: Tx, id: FederatedKeyId, userId: UserId): Promise<Store
   return found;
 }
 
+/**
+ * Of a key that this server knows nothing of, neither its request, the owner is what its signers say: so many that one
+ * of them is honest, or liars could take another's key id here.
+ *
+ * @throws Fault integrity
+ */
+function demandWitnesses({ certificate: c, signatures }: SignedCertificate, manifest: Manifest): void {
+  const sound = signatures.filter((s) => c.holders.includes(s.index) && certificateSignatureHolds(manifest, c, s));
+  if (new Set(sound.map(({ index }) => index)).size < manifest.threshold)
+    throw new Fault("integrity", "too few servers have signed this certificate for one that knows nothing of the key");
+}
+
 /** Keys as their owner sees them, and what an absent server learns of them (docs/protocol.md §8.4). */
 export function createKeys(desk: Desk): Work {
   const { site, turns } = desk;
@@ -39,12 +54,15 @@ export function createKeys(desk: Desk): Work {
       row: await readRequest(tx, c.requestId),
       held: await readStored(tx, KEY, c.keyId),
     }));
-    if (!equalBytes(member.requestKey, c.owner) || (held && held.owner !== userId)) throw noSuchKey();
+    // another's request makes no key of this account: nothing of it is touched
+    const foreign = (held && held.owner !== userId) || (row && row.owner !== userId);
+    if (!equalBytes(member.requestKey, c.owner) || foreign) throw noSuchKey();
     demandAccepted(c.requestId, acceptance, signed, manifest);
+    if (!held && !row) demandWitnesses(signed, manifest);
     if (held) demandSameKey(held.value.certificate.certificate, c);
     else if (c.generation === 0) demandFirst(c);
     // the acceptance inside it is the decision that this server has missed
-    if (row && row.owner === userId) await decide(desk, row, acceptance, signed);
+    if (row) await decide(desk, row, acceptance, signed);
     else
       await keepCertificate(desk, {
         userId,

@@ -34,9 +34,9 @@ type Policies = Pick<FederationService, "federation.policy" | "federation.policy
 /** Links in one answer: as many as the operation's codec takes, and about half of a body. */
 const PAGE_LINKS = 8;
 const PAGE_BYTES = 64 * 1_024;
-/** Policies that one account begins in a federation, links that wait for admins, bytes of a chain. */
+/** Policies that one account begins in a federation, its links that wait for admins, bytes of a chain. */
 const BEGUN_MAX = 32;
-const DRAFTS_MAX = 64;
+const DRAFTS_MAX = 16;
 const CHAIN_BYTES = 1_024 * 1_024;
 
 /** What became of a link. */
@@ -130,8 +130,12 @@ export function addLink(tx: Tx, link: SignedPolicy, starter: string, nowMs: numb
   return link.document.version === 1 ? begin(tx, link, starter, nowMs) : append(tx, link, nowMs);
 }
 
-/** Joins a link with what other admins have signed of it; keeps it while there are too few. */
-async function gather(tx: Tx, site: FederationSite, given: SignedPolicy) {
+/**
+ * Joins a link with what other admins have signed of it; keeps it while there are too few.
+ *
+ * @param starter Who brings it, for a limit on how many: nobody keeps other admins' links out.
+ */
+async function gather(tx: Tx, site: FederationSite, given: SignedPolicy, starter: string) {
   const { document } = given;
   checkDocument(document);
   const held = document.version === 1 ? null : await continued(tx, given);
@@ -145,12 +149,12 @@ async function gather(tx: Tx, site: FederationSite, given: SignedPolicy) {
   }
   if (link.signatures.length === 0) throw new Fault("integrity", "no approver of this policy has signed this version");
   const nowMs = site.ctx.now();
-  const drafts = await eachStored(tx, POLICY_DRAFT, document.federationId);
+  const drafts = await eachStored(tx, POLICY_DRAFT, starter);
   for (const old of drafts) if (old.place <= nowMs && old.id !== id) await removeStored(tx, POLICY_DRAFT, old.id);
   if (!draft && drafts.filter((one) => one.place > nowMs).length >= DRAFTS_MAX)
-    throw new Fault("too_large", "too many versions of policies wait for their admins");
+    throw new Fault("too_large", "too many versions of policies that this account has laid here wait for their admins");
   const place = nowMs + site.ctx.limits.approvalMs;
-  const row = { id, owner: document.federationId, place, value: { link } };
+  const row = { id, owner: draft?.owner ?? starter, place, value: { link } };
   if (!(await putStored(tx, POLICY_DRAFT, row, draft?.version ?? 0))) throw conflict();
   return { link, complete: false };
 }
@@ -191,10 +195,11 @@ export function createPolicies(site: FederationSite): Policies {
       const { place, hash, missing } = await ctx.store.transaction(async (tx) => {
         await currentManifest(tx, federationId);
         await memberOfAccount(tx, federationId, userId);
-        const { link, complete } = await gather(tx, site, policy);
+        const starter = `${federationId}:${userId}`;
+        const { link, complete } = await gather(tx, site, policy, starter);
         const hash = policyHash(link.document);
         if (!complete) return { hash, missing: true };
-        const place = await addLink(tx, link, `${federationId}:${userId}`, ctx.now());
+        const place = await addLink(tx, link, starter, ctx.now());
         return { hash, missing: false, place };
       });
       // thrown here: what was gathered stays

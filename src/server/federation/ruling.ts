@@ -40,7 +40,7 @@ export interface Desk {
 }
 
 /** What the policies say at one moment, and whom they wait for. */
-interface Ruled {
+export interface Ruled {
   readonly standing: Standing;
   readonly ruling: Ruling;
   readonly explanations: readonly Explanation[];
@@ -109,6 +109,12 @@ export function whyOf({ ruling, explanations }: Pick<Ruled, "ruling" | "explanat
   return clause(said.map(({ why }) => why).join("; "));
 }
 
+/** True for a request that may run already, for the same reasons: there is nothing new to write. */
+function isRuled({ status, why, called, explanations }: StoredRequest["value"], ruled: Ruled): boolean {
+  const same = JSON.stringify(explanations) === JSON.stringify(ruled.explanations);
+  return status === "pending" && called.length === 0 && why === whyOf(ruled) && same;
+}
+
 /**
  * Brings the votes and policies of this moment into a request that has not begun.
  *
@@ -124,6 +130,7 @@ export async function reconsider(desk: Desk, row: StoredRequest): Promise<{ row:
     const { life, effects } = advance(lifeOf(value), { type: "ruled", ruling: ruled.ruling });
     // under way or over: what the policies say counts when the next attempt begins
     if (effects.length === 0 || life.status === "draft") return row;
+    if (life.status === "pending" && isRuled(value, ruled)) return row;
     const called = effects.includes("call") ? distinctKeys(ruled.awaited) : [];
     await recallApprovers(tx, id, value.called);
     await callApprovers(tx, row, called);

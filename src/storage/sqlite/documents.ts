@@ -4,6 +4,9 @@ import type { Query } from "./connection.ts";
 /** Above no id, for every id is a text. */
 const BEFORE_ALL = { place: -1, id: "" };
 
+/** Bytes of a body that says nothing. */
+const EMPTY_BYTES = 2;
+
 type Documents = "document" | "putDocument" | "removeDocument" | "documents";
 
 /** The part of a transaction that concerns the records of further roles. */
@@ -27,9 +30,14 @@ export function documentsTx(q: Query): Pick<Tx, Documents> {
       return changed === 1;
     },
     removeDocument: async (kind, id) => {
-      if (q.run("DELETE FROM document WHERE kind = ?1 AND id = ?2", kind, id) === 0) return false;
-      // it may have been a share
-      q.erased();
+      const gone = q.get<{ size: number }>(
+        "DELETE FROM document WHERE kind = ?1 AND id = ?2 RETURNING length(body) AS size",
+        kind,
+        id,
+      );
+      if (!gone) return false;
+      // it may have been a share, unless it is the body "{}" of a mere index
+      if (gone.size > EMPTY_BYTES) q.erased();
       return true;
     },
     documents: async (kind, owner, after, limit) => {

@@ -123,8 +123,8 @@ describe("a recovery kit", () => {
     const { words } = await kitOf();
     const kit = await kitKeys(kitEntropy(words.join(" ")));
     const forged = await hpkeSeal(kitSealing(kit.publicKeys), new Uint8Array(0), random(200), random);
+    const userId = (await ada.model()).owner;
     await world.server.store.transaction(async (tx) => {
-      const userId = (await ada.model()).owner;
       const row = await tx.document("parcel", userId);
       if (!row) throw new Error("no parcel");
       const body = new TextEncoder().encode(

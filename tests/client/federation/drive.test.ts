@@ -199,6 +199,18 @@ describe("servers that lie", () => {
     expect(forged).toEqual([]);
   });
 
+  test("one that tells of attempts that nobody has ordered does not use them up", async () => {
+    for (const attempt of [ATTEMPTS_MAX - 1, 1_000]) {
+      const world = await clientWorld(3, 2);
+      world.meddle = async (index, name, _input, pass) => {
+        const answer = (await pass()) as object;
+        return index === 2 && name === "federation.submit" ? { ...answer, attempt } : answer;
+      };
+      expect(await generateKey(world.ground, WISH)).toMatchObject({ status: "fulfilled" });
+      expect(world.disk.keys[0]?.certificate.certificate.attempt).toBe(1);
+    }
+  });
+
   test("whatever code a failure has, it is one server's", async () => {
     const world = await clientWorld(5, 3);
     const codes = ["internal", "interrupted", "locked", "integrity", "denied"] as const;

@@ -18,9 +18,9 @@ const onlyKey = ({ disk }: ClientWorld): HeldKey => {
 
 const wide = (scalar: Uint8Array) => BigInt(`0x${scalar.toHex()}`);
 
-/** The public point of an exported scalar, big-endian, as noble makes it; of schnorr its x alone. */
+/** The public point of an exported scalar, as noble makes it; of schnorr its x alone. Ed25519 is little-endian. */
 const POINTS = {
-  ed25519: (scalar: Uint8Array) => ed25519.Point.BASE.multiply(wide(scalar)).toHex(),
+  ed25519: (scalar: Uint8Array) => ed25519.Point.BASE.multiply(wide(scalar.toReversed())).toHex(),
   schnorr: (scalar: Uint8Array) => secp256k1.Point.BASE.multiply(wide(scalar)).toHex(true).slice(2),
   secp256k1: (scalar: Uint8Array) => secp256k1.Point.BASE.multiply(wide(scalar)).toHex(true),
   p256: (scalar: Uint8Array) => p256.Point.BASE.multiply(wide(scalar)).toHex(true),

@@ -119,6 +119,57 @@ describe("signing", () => {
     expect(world.notices.join()).toContain("https://s3.test was proven to cheat (bad_commitments)");
   });
 
+  test("one that says other nonces to a client that was killed convicts nobody but itself", async () => {
+    const world = await withKey(5, 3);
+    let killed = false;
+    world.meddle = async (index, name, _input, pass) => {
+      const answer = (await pass()) as Said;
+      if (name === "federation.relay" && !killed) throw new Error("killed");
+      if (index !== 1 || (name !== "federation.begin" && name !== "federation.relay")) return answer;
+      const messages = answer.messages.map((one) => {
+        const { payload } = one.message;
+        if (payload.round !== "nonces" || !killed) return one;
+        return signMessage(world.at(1).signer, { ...one.message, payload: { ...payload, hiding: payload.binding } });
+      });
+      return { ...answer, messages };
+    };
+    expect(signWithKey(world.ground, onlyKey(world), MESSAGE, null)).rejects.toThrow("killed");
+    await Bun.sleep(50);
+    killed = true;
+    const [held] = world.disk.requests;
+    if (!held) throw new Error("nothing is kept");
+    expect((await goOnUsing(world.ground, held)).status).toBe("fulfilled");
+    expect(world.notices).toEqual(["https://s1.test was proven to cheat (bad_partial): it is left out"]);
+    expect(rostersOf(world)).toEqual(["1,2,3", "2,3,4"]);
+  });
+
+  test("one that says two nonces is named by the proof of another", async () => {
+    const world = await withKey(5, 3);
+    world.meddle = async (index, name, _input, pass) => {
+      const answer = (await pass()) as Said;
+      if (index !== 2 || name !== "federation.relay") return answer;
+      const said = world.calls.flatMap(({ index: to, input }) =>
+        to === 2 && input !== null && typeof input === "object" && "messages" in input
+          ? (input.messages as readonly SignedMessage[])
+          : [],
+      );
+      const nonces = said.find(({ message }) => message.from === 1);
+      if (nonces?.message.payload.round !== "nonces") return answer;
+      const { payload } = nonces.message;
+      const other = signMessage(world.at(1).signer, {
+        ...nonces.message,
+        payload: { ...payload, hiding: payload.binding },
+      });
+      const culprits = [{ index: 1, reason: "equivocation", evidence: [nonces, other] }];
+      return {
+        messages: answer.messages.slice(0, 1),
+        outcome: { result: "failed", certificate: null, signature: null, culprits },
+      };
+    };
+    await signWithKey(world.ground, onlyKey(world), MESSAGE, null).catch(() => undefined);
+    expect(world.notices[0]).toBe("https://s1.test was proven to cheat (equivocation): it is left out");
+  });
+
   test("a client that was killed before the partials came finishes with the seed that it kept", async () => {
     const world = await withKey(3, 2);
     world.meddle = (_index, name, _input, pass) => {

@@ -42,6 +42,16 @@ describe("actions", () => {
     expect(allowed.map(([name]) => name)).toEqual(["generate", "import", "sign", "reshare"]);
   });
 
+  test("an allowing rule without actions does not let fewer servers have the key", () => {
+    const lower = { ...bodies.reshare, mode: "reshare", threshold: 2 } as const;
+    const of = (threshold: number, actions: readonly PolicyAction[]) =>
+      ask({ body: lower, threshold, rules: [rule({ actions })] }).decision;
+    expect([of(2, []), of(3, []), of(3, ["sign"]), of(3, ["reshare"])]).toEqual(["allow", "deny", "deny", "allow"]);
+    expect(ask({ body: lower, threshold: 3, rules: [rule()] }).why).toContain("lowers the threshold");
+    const denied = [rule({ effect: "deny", require: null }), rule({ actions: ["reshare"], name: "more" })];
+    expect(ask({ body: lower, threshold: 3, rules: denied }).decision).toBe("deny");
+  });
+
   test.each(POLICY_ACTIONS)("an allowing rule that names %s allows this alone", (action) => {
     const allowed = permission.filter(
       ([, body]) => ask({ body, rules: [rule({ actions: [action] })] }).decision === "allow",

@@ -1,12 +1,20 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { hpkeSeal } from "../../../src/crypto/hpke.ts";
 import {
   certificateHash,
   keyIdOf,
   type SignedCertificate,
   signCertificate,
 } from "../../../src/protocol/federation/certificate.ts";
-import { requestIdOf, type SignedRequest, signDecision } from "../../../src/protocol/federation/request.ts";
+import { shareOut } from "../../../src/protocol/federation/custody.ts";
+import {
+  contributionInfo,
+  requestIdOf,
+  type SignedRequest,
+  signDecision,
+} from "../../../src/protocol/federation/request.ts";
 import { eachStored, PENDING_SHARE, REQUEST, readStored, SHARE } from "../../../src/server/federation/documents.ts";
+import { purposeOf } from "../../support/enclaveworld.ts";
 import {
   accept,
   acceptance,
@@ -220,6 +228,44 @@ describe("the owner's decision", () => {
     expect((await rowAt(party, request))?.value.status).toBe("confirming");
     await decide(party, certificate);
     expect((await keyAt(party, certificate)).held).toBe(true);
+  });
+
+  test("takes an import among those who were there: they are its holders", async () => {
+    await world.close();
+    world = await federationWorld({ n: 5, threshold: 3 });
+    const random = (length: number) => world.enclaves.random.bytes(length);
+    const holders = [1, 2, 3, 4, 5];
+    const dealt = shareOut({ type: "p256", threshold: 3, holders, scalar: random(32), ownerScalar: null, random });
+    const { commitments } = dealt;
+    const body = {
+      ...purposeOf("p256"),
+      kind: "import",
+      threshold: 3,
+      holders,
+      commitments,
+      sealedValue: null,
+    } as const;
+    const request = world.request(body);
+    await submit(world, request);
+    const id = requestIdOf(request.request);
+    const roster = [1, 2, 3, 5];
+    const contributions = await Promise.all(
+      roster.map(async (index) => {
+        const { publicKey } = world.enclaves.server(index).keys.hpke;
+        const share = dealt.shares.find((one) => one.index === index)?.share ?? new Uint8Array(0);
+        return { index, sealed: await hpkeSeal(publicKey, contributionInfo(id, 1, index), share, random) };
+      }),
+    );
+    const order = world.enclaves.order(request, roster, 1, { contributions });
+    const certificate = acceptance(world, await drive(world, request, roster, 1, order));
+    await accept(world, certificate);
+    expect(await Promise.all(holders.map(async (i) => (await keyAt(world.party(i), certificate)).held))).toEqual([
+      true,
+      true,
+      true,
+      false,
+      true,
+    ]);
   });
 
   test("also reaches a server that took no part: it keeps the certificate without a share", async () => {

@@ -125,6 +125,48 @@ describe("what is told of a key", () => {
     expect((await keyAt(party, certificate)).certificate).toEqual(certificate);
   });
 
+  test("leaves another account's request alone, whose shares wait for their owner", async () => {
+    const request = world.request(generateBody());
+    await submit(world, request);
+    const own = acceptance(world, await drive(world, request, [1, 2, 3]));
+    // servers that pool with a neighbour sign a certificate in which the owner's request is the neighbour's
+    const next = { ...own.certificate, owner: world.neighbour.request.publicKey };
+    const stolen: SignedCertificate = {
+      certificate: next,
+      signatures: next.holders.map((i) => signCertificate(world.enclaves.server(i).keys.signer, i, next)),
+      acceptance: signDecision(world.neighbour.request, {
+        ...own.acceptance.decision,
+        certificateHash: certificateHash(next),
+      }),
+    };
+    const party = world.party(3);
+    expect(await codeOf(inform(party, stolen, [], world.neighbour))).toBe("not_found");
+    await accept(world, own);
+    expect((await keyAt(party, own)).held).toBe(true);
+  });
+
+  test("of which nothing is known takes a signer more than there may be liars: nobody's key id is taken", async () => {
+    await world.close();
+    world = await federationWorld({ n: 5, threshold: 3 });
+    const request = world.request(generateBody());
+    await submit(world, request, world.parties.slice(0, 4));
+    const own = acceptance(world, await drive(world, request, [1, 2, 3, 4]));
+    const { commitments } = own.certificate;
+    const owner = world.neighbour.request.publicKey;
+    const few = { holders: [1, 2], threshold: 2, commitments: commitments.slice(0, 2), owner };
+    for (const change of [{ origin: "imported" }, { generation: 1, predecessor: new Uint8Array(32) }] as const) {
+      const next: Certificate = { ...own.certificate, ...few, ...change };
+      const { signatures, acceptance: own2 } = forged(next, {});
+      const stolen: SignedCertificate = {
+        certificate: next,
+        signatures,
+        acceptance: signDecision(world.neighbour.request, own2.decision),
+      };
+      expect(await codeOf(inform(world.party(5), stolen, [], world.neighbour))).toBe("integrity");
+    }
+    expect((await inform(world.party(5), own)).certificate).toEqual(own);
+  });
+
   test("freezes the key when another certificate of the same generation was accepted too", async () => {
     const { certificate: first } = await makeKey(world);
     const second = await refresh(first);

@@ -137,6 +137,16 @@ describe("a federation's policy", () => {
     expect((await chain(policyIdOf(first))).length).toBe(1);
   });
 
+  test("waits for its admins whatever others lay before the server", async () => {
+    const mallory = await member("mallory", 7);
+    const codes = new Set<string>();
+    for (let n = 0; n < 70; n++)
+      codes.add((await set(signed(document({ name: `flood-${n}` }), "alice"), mallory)).code);
+    expect([...codes]).toEqual(["pending", "too_large"]);
+    expect((await set(signed(document(), "alice"))).code).toBe("pending");
+    expect((await set(signed(document(), "bob"))).code).toBe("ok");
+  });
+
   test("that cannot be is refused", async () => {
     expect((await set(signed(document({ rules: [rule(), rule()] }), "alice", "bob"))).code).toBe("bad_input");
     const elsewhere = document({ federationId: "ab".repeat(32) as FederationId });

@@ -23,6 +23,7 @@ import {
   federationWorld,
   generateBody,
   keyAt,
+  orderFor,
   type Party,
   type Person,
   submit,
@@ -227,6 +228,29 @@ describe("a request under shared control", () => {
     const view = await cast(party, cleo(), voteOf(cleo(), request, next));
     expect([view.status, view.policyHash]).toEqual(["awaiting_approval", policyHash(next)]);
     expect((await cast(party, ann(), voteOf(ann(), request, next))).status).toBe("pending");
+  });
+
+  test("goes on no further once a vote or the policy has changed, whatever has begun", async () => {
+    for (const change of ["vote", "policy"] as const) {
+      const { document, request } = await waiting({ kind: "approver", name: "bob" });
+      const party = world.party(1);
+      for (const one of world.parties) await cast(one, bob(), voteOf(bob(), request, document));
+      const order = await orderFor(world, request, [1, 2, 3]);
+      await party.call("federation.begin", { order });
+      const requestId = requestIdOf(request.request);
+      const relay = () => party.call("federation.relay", { requestId, attempt: 1, messages: [] });
+      expect(await codeOf(relay())).toBe("ok");
+      world.enclaves.nowMs += 1;
+      if (change === "vote") await cast(party, bob(), voteOf(bob(), request, document, "reject"));
+      else
+        await addPolicy({ ...document, version: 2, previous: policyHash(document), rules: [] }, policyIdOf(document));
+      expect(await codeOf(relay())).toBe("denied");
+      expect(await codeOf(relay())).toBe("unavailable");
+      expect(
+        await codeOf(party.call("federation.begin", { order: await orderFor(world, request, [1, 2, 3], 2) })),
+      ).toBe("denied");
+      expect((await party.call("federation.request", { requestId })).status).toBe("rejected");
+    }
   });
 
   test("runs out of approval when its votes expire before it begins", async () => {

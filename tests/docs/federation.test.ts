@@ -1,0 +1,53 @@
+import { expect, test } from "bun:test";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { root } from "../../src/commands/index.ts";
+import { parse, resolve } from "../../src/ui/parse.ts";
+
+const DOCS = join(import.meta.dir, "..", "..", "docs");
+
+/** The command lines of a guide, continued lines joined, split at spaces. */
+function lines(markdown: string): string[][] {
+  return [...markdown.matchAll(/^```sh\n(.*?)^```$/gms)].flatMap(([, body = ""]) =>
+    body
+      .replaceAll("\\\n", " ")
+      .split("\n")
+      .filter((line) => line.startsWith("keyhold "))
+      .map((line) => line.split(/\s+/).slice(1)),
+  );
+}
+
+/** Commands that stand in the text or in a table, with their words: `keyhold key repair NAME`. */
+const quoted = (markdown: string): string[][] =>
+  [...markdown.matchAll(/`keyhold ([^`]+)`/g)].map(([, line = ""]) => line.replaceAll("…", "1").split(/\s+/));
+
+for (const name of ["federation.md", "policies.md"]) {
+  const markdown = readFileSync(join(DOCS, name), "utf8");
+
+  test(`${name}: every command line is understood as it stands`, async () => {
+    const all = lines(markdown);
+    if (name === "federation.md") expect(all.length).toBeGreaterThan(14);
+    for (const argv of all) {
+      const found = resolve(root, argv);
+      expect([argv.join(" "), found.kind]).toEqual([argv.join(" "), "run"]);
+      if (found.kind !== "run") continue;
+      const wrong = await parse(await found.entry.load(), found, 0).then(
+        () => null,
+        (error: unknown) => String(error),
+      );
+      expect([argv.join(" "), wrong]).toEqual([argv.join(" "), null]);
+    }
+  });
+
+  test(`${name}: every command in the text exists`, () => {
+    const unknown = quoted(markdown).filter((argv) => {
+      try {
+        resolve(root, argv.slice(0, 3));
+        return false;
+      } catch {
+        return true;
+      }
+    });
+    expect(unknown).toEqual([]);
+  });
+}
