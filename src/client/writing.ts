@@ -71,6 +71,13 @@ function taken(): Fault {
   });
 }
 
+/** Refuses the name of a federation's key for a new secret: `key sign` could mean either. @throws Fault exists */
+function refuseFederated({ box }: Open, name: string): void {
+  const { federatedKeys } = box.model.held;
+  if (!federatedKeys.some((key) => key.name === name)) return;
+  throw new Fault("exists", `"${name}" is a key of a federation`, { hint: "choose another name; keyhold key list" });
+}
+
 /** Generates a secret and stores it (docs/protocol.md §5.2). */
 export async function generateSecret(open: Open, input: GenerateInput): Promise<Written> {
   const name = secretName(input.name);
@@ -80,6 +87,7 @@ export async function generateSecret(open: Open, input: GenerateInput): Promise<
   const wish = { insist, away: await sendFirst(open) };
   const seen = liveNamed(viewOf(open.box.model), name);
   if (seen && !input.replace) throw taken();
+  if (!seen) refuseFederated(open, name);
   const { reserved, away } = await reserveOrDraw(open, placeOf(open, seen, input.where).place, wish);
   if (!reserved) throw new Fault("internal", "no id was reserved");
   const known = liveNamed(viewOf(open.box.model), name);
@@ -158,6 +166,7 @@ export async function storeSecret(open: Open, input: StoreInput): Promise<Writte
   const wish = { insist, away: await sendFirst(open) };
   const seen = liveNamed(viewOf(open.box.model), name);
   if (!seen && input.value === null) throw noSuchSecret();
+  if (!seen) refuseFederated(open, name);
   const aim = placeOf(open, seen, input.where).place;
   const { reserved, away } = seen ? { ...wish, reserved: undefined } : await reserveOrDraw(open, aim, wish);
   const known = liveNamed(viewOf(open.box.model), name);
@@ -216,6 +225,7 @@ async function change(
 /** Gives a secret another name. */
 export async function renameSecret(open: Open, input: { from: string; to: string }): Promise<Written> {
   const to = secretName(input.to);
+  refuseFederated(open, to);
   const { secret, done } = await change(open, input.from, "secret.update", "live", (model, before, meta) => {
     const other = liveNamed(model, to);
     if (other && other.leaf.keyId !== before.leaf.keyId) {

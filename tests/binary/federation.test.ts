@@ -85,6 +85,7 @@ describe("keys of three servers", () => {
 
   test("a key's name is taken once; an unknown one is not found; wrong input is usage", async () => {
     await owner.fails(6, ["key", "generate", "seed", "--type", "ed25519"]);
+    await owner.fails(6, ["generate", "seed"]);
     await owner.fails(3, ["key", "refresh", "nothing"]);
     await owner.fails(2, ["key", "generate", "x", "--control", "shared"]);
     await owner.fails(2, ["federation", "join", "https://127.0.0.1:1"]);

@@ -310,6 +310,8 @@ const COVERED: Readonly<Record<string, readonly string[] | string>> = {
   "@noble/curves/nist.js p384": ["ecdsa_secp384r1_sha384"],
   "@noble/curves/secp256k1.js secp256k1": ["ecdsa_secp256k1_sha256", "ec_prime_order_curves"],
   "hash sha256": "no set of its own: part of those of HMAC, ECDSA and RSA",
+  diffieHellman:
+    "no set of its own: asks only whether a key can be sealed to, as noble says in tests/crypto/hpke.test.ts",
   argon2id: "no set: RFC 9106 in tests/crypto/kdf.test.ts",
   pbkdf2: "no set: RFC 7914 and 6070 in tests/crypto/passwordkey.test.ts",
   scrypt: "no set: RFC 7914 in tests/crypto/passwordkey.test.ts",
@@ -321,7 +323,9 @@ const COVERED: Readonly<Record<string, readonly string[] | string>> = {
   privateDecrypt: "no set: age's files to ssh-rsa in tests/formats/agearchive.test.ts",
   "@noble/curves/abstract/modular.js mapHashToField": "no set: scalars in tests/protocol/federation/groups.test.ts",
   "@noble/curves/abstract/modular.js type IField": "a type",
-  "@noble/curves/ed25519.js ed25519_FROST": "no set: node:crypto verifies in tests/protocol/federation/signing.test.ts",
+  "@noble/curves/abstract/frost.js createFROST":
+    "no set: node:crypto verifies in tests/protocol/federation/signing.test.ts",
+  "@noble/curves/abstract/frost.js type FROST": "a type",
   "@noble/curves/ed25519.js ristretto255":
     "no set: the library's own RFC 9496, and tests/protocol/federation/groups.test.ts",
   "@noble/curves/ed25519.js ristretto255_FROST": "no set: tests/protocol/federation/release.test.ts",
@@ -331,6 +335,7 @@ const COVERED: Readonly<Record<string, readonly string[] | string>> = {
   "@noble/curves/secp256k1.js schnorr_FROST": "no set: BIP-340 verifies in tests/protocol/federation/signing.test.ts",
   "@noble/curves/secp256k1.js secp256k1_FROST": "no set: openssl verifies in tests/protocol/federation/release.test.ts",
   "@noble/hashes/legacy.js ripemd160": "no set: published addresses in tests/formats/address.test.ts",
+  "@noble/hashes/sha2.js sha512": "no set of its own: part of that of Ed25519",
   "@noble/hashes/sha2.js sha256": "no set of its own: part of those of HMAC, ECDSA and RSA",
   "@scure/base": "no set: published addresses in tests/formats/address.test.ts",
   "@scure/btc-signer": "no set: BIP-86, BIP-173, BIP-341 and BIP-350 in tests/formats/address.test.ts",
