@@ -12,7 +12,9 @@ import { memberName, opaqueSecret } from "../../src/protocol/federation/credenti
 import { evaluateCommitments, groupOf, interpolate } from "../../src/protocol/federation/groups.ts";
 import { pointOf } from "../../src/protocol/federation/owner.ts";
 import { bytesOf } from "../../src/protocol/federation/sharedvalue.ts";
+import { memoryHolds } from "../supply/processes.ts";
 import { random } from "../support/harness.ts";
+import { testUnless } from "../support/skip.ts";
 import {
   candidates,
   crack,
@@ -252,5 +254,31 @@ describe("all three directories", () => {
     expect(occursBytes(all, ...forms, createHash("sha256").update(PASSWORD).digest())).toBe(false);
     expect(occursBytes(all, owner.ground.secret)).toBe(false);
     expect(occursBytes([Buffer.from(`xx${PASSWORD}yy`)], ...forms)).toBe(true);
+  });
+});
+
+describe("the serving processes themselves", () => {
+  const reason =
+    process.platform === "linux" && process.getuid?.() === 0 ? undefined : "needs root to read another's memory";
+  testUnless(reason, "have neither a share nor the sealing key in memory or log, whatever they did with them", () => {
+    const encode = (text: string) => new TextEncoder().encode(text);
+    const forms = (bytes: Uint8Array) => [
+      bytes,
+      bytes.toReversed(),
+      encode(bytes.toHex()),
+      encode(bytes.toBase64({ alphabet: "base64url", omitPadding: true })),
+    ];
+    for (const index of [1, ...OTHERS]) {
+      const { pid, port, log } = fleet.server(index);
+      const sealing = new Uint8Array(readFileSync(join(lootOf(index).dir, "enclave", "sealing.key")));
+      const shares = (opened.get(index) ?? []).map(({ share }) => share);
+      expect(shares).toHaveLength(3);
+      const wanted = [...shares, sealing].flatMap(forms);
+      // what it has, the same search finds
+      const [address, ...found] = memoryHolds(pid, [encode(`127.0.0.1:${port}`), ...wanted]);
+      expect(address).toBe(true);
+      expect(found).toEqual(wanted.map(() => false));
+      expect(occursBytes([encode(log())], ...wanted)).toBe(false);
+    }
   });
 });

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect } from "bun:test";
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -32,12 +32,11 @@ const REASON =
       ? undefined
       : "needs root to read the memory of a process";
 
-/** Why this system puts no core dump into the working directory, if it does not. */
-function noCore(): string | undefined {
+/** Whether this system puts core dumps into the working directory. */
+function coresFallHere(): boolean {
   const pattern = readFileSync("/proc/sys/kernel/core_pattern", "utf8");
-  if (/[|/]/.test(pattern)) return "needs core dumps in the working directory";
-  const limit = Bun.spawnSync(["sh", "-c", "ulimit -c unlimited"], { stderr: "ignore" });
-  return limit.exitCode === 0 ? undefined : "needs to raise the limit on core dumps";
+  if (/[|/]/.test(pattern)) return false;
+  return Bun.spawnSync(["sh", "-c", "ulimit -c unlimited"], { stderr: "ignore" }).exitCode === 0;
 }
 
 const random = (length: number) => crypto.getRandomValues(new Uint8Array(length));
@@ -283,16 +282,14 @@ describe("a share and the sealing key", () => {
     }
   });
 
-  testUnless(
-    REASON ?? noCore(),
-    "are not in a core dump of the server, where the canary is",
-    async () => {
+  // where cores go is the kernel's own setting, which no test may change: without one there is nothing to look into
+  if (REASON === undefined && coresFallHere()) {
+    test("are not in a core dump of the server, where the canary is", async () => {
       parent.kill("SIGABRT");
       await parent.exited;
       const names = readdirSync(dir).filter((name) => name.startsWith("core"));
       expect(names.length).toBe(1);
       expect(found((bytes) => sparseFileHolds(join(dir, names[0] ?? ""), bytes))).toEqual({ secrets: 0, canary: true });
-    },
-    60_000,
-  );
+    }, 60_000);
+  }
 });
