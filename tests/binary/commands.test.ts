@@ -324,13 +324,16 @@ test("serve runs with stdin at /dev/null until SIGTERM, with one ready line", as
   expect((await reader.read()).done).toBe(true);
 });
 
-test("the demo walks the main job with nobody at the terminal", async () => {
-  const ran = await keyhold(fresh.dir, ["demo", "--json"], { stdin: "closed", env: { CI: "1" } });
+test.each([
+  ["the main job", []],
+  ["keys of three servers", ["federation"]],
+])("the demo walks %s with nobody at the terminal", async (_what, tour) => {
+  const ran = await keyhold(fresh.dir, ["demo", ...tour, "--json"], { stdin: "closed", env: { CI: "1" } });
   const steps = ran.out
     .trimEnd()
     .split("\n")
     .map((line) => JSON.parse(line));
-  expect(ran.code).toBe(0);
+  expect({ code: ran.code, err: ran.code === 0 ? "" : ran.err }).toEqual({ code: 0, err: "" });
   expect(steps.length).toBeGreaterThanOrEqual(8);
   const wrong = steps.filter((step) => step.v !== 1 || !step.ok || typeof step.detail !== "string");
   expect(wrong).toEqual([]);
