@@ -39,11 +39,25 @@ export async function localHome(world: World, name: string): Promise<Home> {
   return home;
 }
 
-/** Starts so many servers. */
-export async function openFleet(count: number): Promise<Fleet> {
+/**
+ * Starts so many servers.
+ *
+ * @param options Further words of one server's command line, and its environment: for another database.
+ */
+export async function openFleet(
+  count: number,
+  options: (index: number) => { readonly args: readonly string[]; readonly env?: Record<string, string> } = () => ({
+    args: [],
+  }),
+): Promise<Fleet> {
   const world = await openWorld({ server: false });
   const dirs: string[] = [""];
   const servers: (Server | null)[] = [null];
+  const started = (index: number, port: number) => {
+    const { args, env } = options(index);
+    const listen = ["--listen", `127.0.0.1:${port}`, ...args];
+    return serve(dirs[index] ?? "", listen, env ? { env } : {});
+  };
   const fleet: Fleet = {
     world,
     dirs,
@@ -56,7 +70,7 @@ export async function openFleet(count: number): Promise<Fleet> {
       await servers[index]?.stop("SIGKILL");
     },
     async start(index) {
-      servers[index] = await serve(dirs[index] ?? "", ["--listen", `127.0.0.1:${servers[index]?.port}`]);
+      servers[index] = await started(index, servers[index]?.port ?? 0);
     },
     async grow(more) {
       const from = dirs.length;
@@ -65,7 +79,7 @@ export async function openFleet(count: number): Promise<Fleet> {
         mkdirSync(dir, { mode: 0o700 });
         dirs.push(dir);
       }
-      servers.push(...(await Promise.all(dirs.slice(from).map((dir) => serve(dir)))));
+      servers.push(...(await Promise.all(dirs.slice(from).map((_, at) => started(from + at, 0)))));
     },
     async form(owner, name, threshold, more = []) {
       const places = servers.slice(1).flatMap((one) => (one ? ["--server", placeOf(one)] : []));
