@@ -166,7 +166,11 @@ export function requestInfo(ground: Ground, seen: Seen, names: ReadonlyMap<strin
     federation: ground.name,
     kind: request.body.kind,
     purpose: request.body.kind === "release" ? request.body.purpose : null,
-    status: overall(seen, manifest.servers.length, threshold),
+    // what the vault holds the accepted certificate of is done, whoever is away
+    status:
+      key?.certificate.certificate.requestId === seen.requestId
+        ? "fulfilled"
+        : overall(seen, manifest.servers.length, threshold),
     keyId: keyId ?? seen.held?.certificate?.certificate.keyId ?? key?.keyId ?? null,
     name: seen.held?.name ?? key?.name ?? null,
     createdAt: new Date(request.createdAtMs).toISOString(),

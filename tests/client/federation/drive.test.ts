@@ -224,6 +224,16 @@ describe("servers that lie", () => {
   });
 });
 
+test("a request whose key is in the vault is fulfilled, whoever is away", async () => {
+  const world = await clientWorld(3, 2);
+  expect((await generateKey(world.ground, WISH)).status).toBe("fulfilled");
+  world.meddle = async (index, _name, _input, pass) => {
+    if (index > 1) throw new Fault("unreachable", "nobody answers");
+    return pass();
+  };
+  expect((await listRequests(world.ground)).map(({ status }) => status)).toEqual(["fulfilled"]);
+});
+
 describe("approval", () => {
   test("too many refusals are told with each server's reason", async () => {
     const world = await clientWorld(3, 2);
