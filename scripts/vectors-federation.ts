@@ -7,6 +7,7 @@ import {
   type CeremonyStep,
 } from "../src/protocol/federation/ceremony.ts";
 import { type Certificate, certificateBytes, certificateHash } from "../src/protocol/federation/certificate.ts";
+import type { FederatedType } from "../src/protocol/federation/kinds.ts";
 import { federationIdOf, type Manifest, manifestBytes } from "../src/protocol/federation/manifest.ts";
 import {
   type Culprit,
@@ -16,13 +17,7 @@ import {
   signMessage,
 } from "../src/protocol/federation/message.ts";
 import type { CeremonyTerms } from "../src/protocol/federation/plan.ts";
-import {
-  type FederatedType,
-  orderBytes,
-  type RequestBody,
-  requestBytes,
-  requestIdOf,
-} from "../src/protocol/federation/request.ts";
+import { orderBytes, type RequestBody, requestBytes, requestIdOf } from "../src/protocol/federation/request.ts";
 import { seededRandom } from "./vectors-vault.ts";
 
 /** Writes tests/vectors/federation-transcript.json (docs/protocol.md §8.5): `bun scripts/vectors-federation.ts`. */

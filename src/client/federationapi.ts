@@ -1,4 +1,4 @@
-import type { Control, Custody, FederatedType } from "../protocol/federation/request.ts";
+import type { Control, Custody, FederatedType } from "../protocol/federation/kinds.ts";
 
 /** Facts of one federation that this profile has joined. */
 export interface FederationInfo {

@@ -1,4 +1,4 @@
-import { CONTROLS, CUSTODIES, FEDERATED_TYPES } from "../protocol/federation/request.ts";
+import { CONTROLS, CUSTODIES, FEDERATED_TYPES } from "../protocol/federation/kinds.ts";
 import { expectExit, expectThat, type Outcome, type Step, type Walk, type World } from "../ui/demo.ts";
 import { checked, ESSENCE, message, owner, password, place, signed, text } from "./demofederation.ts";
 import { hasEnded } from "./federated.ts";

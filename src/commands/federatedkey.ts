@@ -2,7 +2,7 @@ import type { KeyholdClient } from "../client/api.ts";
 import type { FederatedKeyInfo, GenerateFederated } from "../client/federationapi.ts";
 import { wipe } from "../crypto/bytes.ts";
 import { Fault } from "../errors.ts";
-import { CONTROLS, CUSTODIES, FEDERATED_TYPES } from "../protocol/federation/request.ts";
+import { CONTROLS, CUSTODIES, FEDERATED_TYPES } from "../protocol/federation/kinds.ts";
 import { type Context, defineCommand } from "../ui/command.ts";
 import { VALUE_ARGS } from "../ui/flags.ts";
 import { OUT_FILE_ARGS, outFile, putFile } from "../ui/outfile.ts";

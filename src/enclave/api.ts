@@ -1,5 +1,6 @@
 import type { FederatedRequestId, PolicyId } from "../ids.ts";
-import { SERVERS_MAX } from "../protocol/federation/manifest.ts";
+import { SERVERS_MAX } from "../protocol/federation/kinds.ts";
+
 import { bytes, hashIdOf, list, nullable, struct, text, uint } from "../wire/codec.ts";
 import { explanation, outcome } from "../wire/federation/operations.ts";
 import {

@@ -8,7 +8,7 @@ import { type BTC_NETWORK, NETWORK, TEST_NETWORK } from "@scure/btc-signer/utils
 import { addr } from "micro-eth-signer";
 import { concat } from "../crypto/bytes.ts";
 import { Fault } from "../errors.ts";
-import type { FederatedType } from "../protocol/federation/request.ts";
+import type { FederatedType } from "../protocol/federation/kinds.ts";
 
 export const ADDRESS_KINDS = ["evm", "btc-p2wpkh", "btc-p2tr", "cosmos", "solana", "zcash-p2pkh"] as const;
 export type AddressKind = (typeof ADDRESS_KINDS)[number];

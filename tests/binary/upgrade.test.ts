@@ -119,22 +119,22 @@ async function useFederations(client: KeyholdClient): Promise<void> {
   await rejected(client.createFederation({ name: "none", threshold: 2, servers: [server, server] }), "unreachable");
   await rejected(client.joinFederation({ ...server, name: null, invites: [] }), "unreachable");
   for (const refused of [
-    client.checkFederation({ federation }),
-    client.auditFederation({ federation }),
-    client.policies({ federation }),
-    client.setPolicy({ federation, document: {} }),
-    client.federatedKey({ key }),
-    client.generateFederated(wanted),
-    client.importFederated({ ...wanted, value: new Uint8Array(32).fill(7) }),
-    client.signFederated({ key, message: new Uint8Array(3), amount: null }),
-    client.releaseFederated({ key, purpose: "export" }),
-    client.reshareFederated({ key, mode: "repair", threshold: null, holders: null }),
-    client.federatedRequest({ requestId }),
-    client.continueRequest({ requestId }),
-    client.cancelRequest({ requestId }),
-    client.vote({ requestId, verdict: "reject", reason: "no" }),
+    () => client.checkFederation({ federation }),
+    () => client.auditFederation({ federation }),
+    () => client.policies({ federation }),
+    () => client.setPolicy({ federation, document: {} }),
+    () => client.federatedKey({ key }),
+    () => client.generateFederated(wanted),
+    () => client.importFederated({ ...wanted, value: new Uint8Array(32).fill(7) }),
+    () => client.signFederated({ key, message: new Uint8Array(3), amount: null }),
+    () => client.releaseFederated({ key, purpose: "export" }),
+    () => client.reshareFederated({ key, mode: "repair", threshold: null, holders: null }),
+    () => client.federatedRequest({ requestId }),
+    () => client.continueRequest({ requestId }),
+    () => client.cancelRequest({ requestId }),
+    () => client.vote({ requestId, verdict: "reject", reason: "no" }),
   ]) {
-    await rejected(refused, "not_found");
+    await rejected(refused(), "not_found");
   }
 }
 

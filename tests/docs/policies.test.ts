@@ -1,9 +1,9 @@
 import { describe, expect, test } from "bun:test";
 import { asHashId, type FederationId } from "../../src/ids.ts";
+import { FEDERATED_TYPES } from "../../src/protocol/federation/kinds.ts";
 import type { PolicyDocument } from "../../src/protocol/federation/policy.ts";
 import { covers, POLICY_ACTIONS } from "../../src/protocol/federation/policyaction.ts";
 import { tryPolicy } from "../../src/protocol/federation/policytrial.ts";
-import { FEDERATED_TYPES } from "../../src/protocol/federation/request.ts";
 import { policyDocumentJson, policyFromJson } from "../../src/wire/federation/policyfile.ts";
 import { projectText } from "../support/doctables.ts";
 

@@ -8,10 +8,10 @@ import type { Fault } from "../../src/errors.ts";
 import type { Certificate, SignedCertificate } from "../../src/protocol/federation/certificate.ts";
 import { certificateHash } from "../../src/protocol/federation/certificate.ts";
 import { groupOf, interpolate } from "../../src/protocol/federation/groups.ts";
+import { FEDERATED_TYPES } from "../../src/protocol/federation/kinds.ts";
 import { type SignedMessage, signMessage } from "../../src/protocol/federation/message.ts";
 import {
   contributionInfo,
-  FEDERATED_TYPES,
   requestIdOf,
   type SignedOrder,
   type SignedRequest,

@@ -69,6 +69,7 @@ const ASKS: { readonly [N in SessionOperation]: Ask<N> | "none" | "commit" | "fe
   "federation.keys": "federation",
   "federation.key": "federation",
   "federation.inform": "federation",
+  "federation.policies": "federation",
   "federation.policy": "federation",
   "federation.policy.set": "federation",
 };

@@ -8,6 +8,7 @@ import {
 } from "../../src/protocol/federation/ceremony.ts";
 import type { Certificate } from "../../src/protocol/federation/certificate.ts";
 import { groupOf } from "../../src/protocol/federation/groups.ts";
+import type { FederatedType } from "../../src/protocol/federation/kinds.ts";
 import { federationIdOf, type Manifest } from "../../src/protocol/federation/manifest.ts";
 import type { Message, Payload, Round, SignedMessage } from "../../src/protocol/federation/message.ts";
 import { signMessage } from "../../src/protocol/federation/message.ts";
@@ -15,7 +16,6 @@ import type { CeremonyTerms } from "../../src/protocol/federation/plan.ts";
 import {
   type AttemptOrder,
   type FederatedRequest,
-  type FederatedType,
   type GenerateBody,
   type RequestBody,
   type ReshareBody,

@@ -19,10 +19,10 @@ import {
 } from "../../src/protocol/federation/certificate.ts";
 import { shareOut } from "../../src/protocol/federation/custody.ts";
 import { groupOf } from "../../src/protocol/federation/groups.ts";
+import type { FederatedType } from "../../src/protocol/federation/kinds.ts";
 import { federationIdOf, type Manifest, type SignedManifest } from "../../src/protocol/federation/manifest.ts";
 import {
   type FederatedRequest,
-  type FederatedType,
   type RequestBody,
   requestIdOf,
   type SignedOrder,

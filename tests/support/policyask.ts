@@ -1,3 +1,4 @@
+import type { FEDERATED_TYPES } from "../../src/protocol/federation/kinds.ts";
 import {
   type PolicyDocument,
   type PolicyRule,
@@ -7,7 +8,7 @@ import {
 } from "../../src/protocol/federation/policy.ts";
 import { type UseEntry, useCounter } from "../../src/protocol/federation/policyaction.ts";
 import { type Evaluation, evaluate } from "../../src/protocol/federation/policyrules.ts";
-import type { FEDERATED_TYPES, FederatedRequest, RequestBody } from "../../src/protocol/federation/request.ts";
+import type { FederatedRequest, RequestBody } from "../../src/protocol/federation/request.ts";
 import { bodies, certificateFor, idOf, keyOf, NOON, policy, request } from "./policies.ts";
 
 /** A policy is asked about a request: what is not said is noon, a request to sign, and nothing voted or used. */

@@ -1,5 +1,4 @@
-import { SERVERS_MAX } from "../../protocol/federation/manifest.ts";
-import { CONTROLS, CUSTODIES, FEDERATED_TYPES } from "../../protocol/federation/request.ts";
+import { CONTROLS, CUSTODIES, FEDERATED_TYPES, SERVERS_MAX } from "../../protocol/federation/kinds.ts";
 import { list, nullable, oneOf, text, uint } from "../../wire/codec.ts";
 import { data, many, or, orNull, params, type Reader } from "../agentparams.ts";
 import { type Row, row } from "../agentrow.ts";

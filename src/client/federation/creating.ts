@@ -1,5 +1,6 @@
 import { equalBytes, ZERO_HASH_BYTES } from "../../crypto/bytes.ts";
 import { Fault } from "../../errors.ts";
+import { SERVERS_MAX } from "../../protocol/federation/kinds.ts";
 
 import {
   checkManifest,
@@ -9,7 +10,6 @@ import {
   type Manifest,
   manifestBytes,
   manifestHash,
-  SERVERS_MAX,
   type SignedManifest,
   verifyManifest,
 } from "../../protocol/federation/manifest.ts";

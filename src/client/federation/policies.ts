@@ -24,6 +24,27 @@ function knownIds({ fleet, keeping }: Ground): ReadonlySet<PolicyId> {
   return ids;
 }
 
+/** Pages of ids that are asked for at most. */
+const PAGES_MAX = 8;
+
+/** What one server says which policies name this account; nothing where it does not answer. */
+async function idsAt({ fleet }: Ground, index: number): Promise<readonly PolicyId[]> {
+  const { federationId } = fleet.manifest;
+  const ids: PolicyId[] = [];
+  for (let page = 0; page < PAGES_MAX; page++) {
+    const { value } = await ask(fleet, index, "federation.policies", { federationId, after: ids.at(-1) ?? null });
+    ids.push(...(value?.items ?? []));
+    if (!value?.more || value.items.length === 0) break;
+  }
+  return ids;
+}
+
+/** The same, and those that servers name: each shows its chain, so that none of them is believed. */
+async function allIds(ground: Ground): Promise<ReadonlySet<PolicyId>> {
+  const told = await Promise.all(everyone(ground.fleet).map((index) => idsAt(ground, index)));
+  return new Set([...knownIds(ground), ...told.flat()]);
+}
+
 const infoOf = (
   document: PolicyDocument,
   policyId: PolicyId,
@@ -41,7 +62,7 @@ const infoOf = (
 /** Every policy that this device has heard of, with its newest link. */
 export async function listPolicies(ground: Ground): Promise<readonly PolicyInfo[]> {
   const found: PolicyInfo[] = [];
-  for (const policyId of knownIds(ground)) {
+  for (const policyId of await allIds(ground)) {
     try {
       const known = await loadPolicy(ground, policyId);
       found.push(infoOf(known.head, policyId, known));
@@ -83,7 +104,7 @@ function proposalOf(input: unknown): Proposal {
 /** The policy that a file continues: the one that it names by hash, otherwise the one of its name. */
 async function beforeOf(ground: Ground, name: string, place: Waiting | null): Promise<KnownPolicy | null> {
   const found: KnownPolicy[] = [];
-  for (const policyId of knownIds(ground)) {
+  for (const policyId of await allIds(ground)) {
     try {
       const known = await loadPolicy(ground, policyId);
       const own = known.head.name === name && known.head.federationId === ground.fleet.manifest.federationId;

@@ -4,8 +4,9 @@ import { type Signer, verifySignature } from "../../crypto/identity.ts";
 import { hashCanon } from "../../crypto/kdf.ts";
 import { Fault } from "../../errors.ts";
 import { type FederatedKeyId, type FederatedRequestId, type FederationId, hashId, type PolicyId } from "../../ids.ts";
+import type { Control, Custody, FederatedType } from "./kinds.ts";
 import { type Manifest, rosterMin } from "./manifest.ts";
-import { type Control, type Custody, type FederatedType, type SignedDecision, verifyDecision } from "./request.ts";
+import { type SignedDecision, verifyDecision } from "./request.ts";
 
 /** Where the ciphertext of an imported `bytes` value stands: in the body of the request that imported it. */
 export interface ImportedValue {

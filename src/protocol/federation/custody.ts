@@ -3,8 +3,9 @@ import { type RandomSource, wipe } from "../../crypto/bytes.ts";
 import { Fault } from "../../errors.ts";
 import type { Certificate } from "./certificate.ts";
 import { frostRandom, groupOf, SCALAR_BYTES } from "./groups.ts";
+import type { FederatedType } from "./kinds.ts";
 import { pointOf } from "./owner.ts";
-import type { FederatedType } from "./request.ts";
+
 import { shareSecret } from "./sharing.ts";
 
 /**

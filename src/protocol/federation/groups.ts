@@ -6,7 +6,7 @@ import { schnorr_FROST, secp256k1, secp256k1_FROST } from "@noble/curves/secp256
 import { equalBytes, type RandomSource } from "../../crypto/bytes.ts";
 import { Fault } from "../../errors.ts";
 import { ed25519Frost, parseEd25519 } from "./ed25519suite.ts";
-import type { FederatedType } from "./request.ts";
+import type { FederatedType } from "./kinds.ts";
 
 /** Bytes of a scalar of every group. */
 export const SCALAR_BYTES = 32;

@@ -4,9 +4,7 @@ import { type Signer, verifySignature } from "../../crypto/identity.ts";
 import { hashCanon } from "../../crypto/kdf.ts";
 import { Fault } from "../../errors.ts";
 import { type FederationId, hashId, type PolicyId } from "../../ids.ts";
-
-/** Servers of a federation at most; indices are 1 to 255, so that none is ever used again. */
-export const SERVERS_MAX = 32;
+import { SERVERS_MAX } from "./kinds.ts";
 
 /** One key server of a federation (docs/protocol.md §8.1). */
 export interface FederationServer {

@@ -4,8 +4,9 @@ import { deriveKey } from "../../crypto/kdf.ts";
 import { Fault } from "../../errors.ts";
 import type { FederationId } from "../../ids.ts";
 import { frostRandom, groupOf, WIDE_BYTES } from "./groups.ts";
+import type { FederatedType } from "./kinds.ts";
 import { proveScalar, verifyProof } from "./proof.ts";
-import type { FederatedRequest, FederatedType, KeyPurpose, NonceCommitments, OwnerPart } from "./request.ts";
+import type { FederatedRequest, KeyPurpose, NonceCommitments, OwnerPart } from "./request.ts";
 
 const NO_SALT = new Uint8Array(0);
 

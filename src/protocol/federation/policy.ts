@@ -1,7 +1,8 @@
 import { type CanonValue, canon } from "../../crypto/canon.ts";
 import { hashCanon } from "../../crypto/kdf.ts";
 import { type FederatedRequestId, type FederationId, hashId, type PolicyId } from "../../ids.ts";
-import type { FederatedType, RequestKind } from "./request.ts";
+import type { FederatedType } from "./kinds.ts";
+import type { RequestKind } from "./request.ts";
 
 /** Who must agree: a tree over named approvers, groups and remote engines (docs/protocol.md §8.7). */
 export type PolicyTree =

@@ -2,8 +2,9 @@ import { equalBytes } from "../../crypto/bytes.ts";
 import { Fault } from "../../errors.ts";
 import type { FederatedKeyId, FederatedRequestId } from "../../ids.ts";
 import type { Certificate } from "./certificate.ts";
+import type { FederatedType } from "./kinds.ts";
 import type { PolicyAction, PolicyRule } from "./policy.ts";
-import type { Amount, FederatedRequest, FederatedType, RequestBody } from "./request.ts";
+import type { Amount, FederatedRequest, RequestBody } from "./request.ts";
 
 /** Every action, in the order of documents. */
 export const POLICY_ACTIONS = ["generate", "import", "sign", "release", "reshare", "retrieve", "export"] as const;

@@ -1,9 +1,10 @@
 import { Fault } from "../../errors.ts";
 import { type FederatedKeyId, type FederatedRequestId, type FederationId, hashId } from "../../ids.ts";
 import type { Certificate } from "./certificate.ts";
+import type { FederatedType } from "./kinds.ts";
 import type { PolicyAction, PolicyDocument, Vote } from "./policy.ts";
 import { decide, type Evaluation } from "./policyrules.ts";
-import type { Amount, FederatedType, RequestBody } from "./request.ts";
+import type { Amount, RequestBody } from "./request.ts";
 
 /** A request that nobody has made, and who is supposed to have said what of it. */
 export interface PolicyTrial {

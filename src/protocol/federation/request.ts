@@ -3,15 +3,7 @@ import { type Signer, verifySignature } from "../../crypto/identity.ts";
 import { hashCanon } from "../../crypto/kdf.ts";
 import { Fault } from "../../errors.ts";
 import { type FederatedKeyId, type FederatedRequestId, type FederationId, hashId, type PolicyId } from "../../ids.ts";
-
-export const FEDERATED_TYPES = ["bytes", "ed25519", "schnorr", "secp256k1", "p256", "ristretto255"] as const;
-export type FederatedType = (typeof FEDERATED_TYPES)[number];
-/** `self`: the owner keeps an additive part, without which the servers' shares make no key. */
-export const CUSTODIES = ["self", "delegated"] as const;
-export type Custody = (typeof CUSTODIES)[number];
-/** `shared`: the key's policy approves creation and each use. */
-export const CONTROLS = ["unilateral", "shared"] as const;
-export type Control = (typeof CONTROLS)[number];
+import type { Control, Custody, FederatedType } from "./kinds.ts";
 
 /** The owner's part of a self-custodial key: C = c·G and the proof of knowing c (docs/protocol.md §8.6). */
 export interface OwnerPart {

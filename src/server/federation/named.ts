@@ -24,6 +24,7 @@ const NAMED: Inputs = {
   "federation.keys": (input) => input.federationId,
   "federation.key": (input) => input.keyId,
   "federation.inform": ({ certificate }) => certificate.certificate.keyId,
+  "federation.policies": (input) => input.federationId,
   "federation.policy": (input) => input.policyId,
   "federation.policy.set": ({ policy: { document } }) =>
     document.version === 1 ? policyIdOf(document) : document.federationId,

@@ -1,6 +1,6 @@
 import { equalBytes } from "../../crypto/bytes.ts";
 import { Fault } from "../../errors.ts";
-import type { FederationId, PolicyId, UserId } from "../../ids.ts";
+import { asHashId, type FederationId, type PolicyId, type UserId } from "../../ids.ts";
 import {
   OPERATOR_SCOPE,
   type PolicyChain,
@@ -29,11 +29,13 @@ import {
 } from "./documents.ts";
 import { currentManifest, type FederationService, type FederationSite, memberOfAccount } from "./service.ts";
 
-type Policies = Pick<FederationService, "federation.policy" | "federation.policy.set">;
+type Policies = Pick<FederationService, "federation.policies" | "federation.policy" | "federation.policy.set">;
 
 /** Links in one answer: as many as the operation's codec takes, and about half of a body. */
 const PAGE_LINKS = 8;
 const PAGE_BYTES = 64 * 1_024;
+/** Ids in one answer: as many as the operation's codec takes. */
+const PAGE_IDS = 64;
 /** Policies that one account begins in a federation, its links that wait for admins, bytes of a chain. */
 const BEGUN_MAX = 32;
 const DRAFTS_MAX = 16;
@@ -172,6 +174,17 @@ async function isMember(tx: Tx, userId: UserId): Promise<boolean> {
 export function createPolicies(site: FederationSite): Policies {
   const { ctx } = site;
   return {
+    "federation.policies": ({ account }, { federationId, after }) =>
+      ctx.store.transaction(async (tx) => {
+        const { approvalKey } = await memberOfAccount(tx, federationId, account.userId);
+        const named = (chain: PolicyChain) =>
+          chain.at(-1)?.document.approvers.some(({ key }) => equalBytes(key, approvalKey)) ?? false;
+        const ids = (await eachStored(tx, POLICY, federationId))
+          .filter(({ id, value }) => (after === null || id > after) && named(value.chain))
+          .map(({ id }) => asHashId<PolicyId>(id))
+          .sort();
+        return { items: ids.slice(0, PAGE_IDS), more: ids.length > PAGE_IDS };
+      }),
     "federation.policy": ({ account }, { policyId, after }) =>
       ctx.store.transaction(async (tx) => {
         const { chain, owner } = await chainOf(tx, policyId);

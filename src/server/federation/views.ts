@@ -1,7 +1,8 @@
 import { equalBytes } from "../../crypto/bytes.ts";
 import { Fault } from "../../errors.ts";
 import type { FederatedKeyId } from "../../ids.ts";
-import { SERVERS_MAX } from "../../protocol/federation/manifest.ts";
+import { SERVERS_MAX } from "../../protocol/federation/kinds.ts";
+
 import { policyHash } from "../../protocol/federation/policy.ts";
 import type { Tx } from "../../storage/store.ts";
 import type { Erasure, KeyView, RequestView } from "../../wire/federation/operations.ts";

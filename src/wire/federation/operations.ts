@@ -1,5 +1,6 @@
 import type { FederatedKeyId, FederatedRequestId, FederationId, PolicyId } from "../../ids.ts";
-import { SERVERS_MAX } from "../../protocol/federation/manifest.ts";
+import { SERVERS_MAX } from "../../protocol/federation/kinds.ts";
+
 import { bool, bytes, hashIdOf, list, nullable, type Of, oneOf, struct, text, u53, uint } from "../codec.ts";
 import { op } from "../operation.ts";
 import { hash32, signature } from "../records.ts";
@@ -179,6 +180,13 @@ export const federationOperations = {
     false,
     struct({ certificate: signedCertificate, erasures: list(erasure, { max: SERVERS_MAX }) }),
     keyView,
+  ),
+  /** Policies whose newest version names the caller's approval key, by their ids, ascending. */
+  "federation.policies": op(
+    "session",
+    false,
+    struct({ federationId, after: nullable(hashIdOf<PolicyId>()) }),
+    struct({ items: list(hashIdOf<PolicyId>(), { max: 64 }), more: bool }),
   ),
   "federation.policy": op(
     "session",

@@ -1,9 +1,10 @@
 import { Fault } from "../../errors.ts";
 import { DEFAULTS } from "../../protocol/defaults.ts";
+import { FEDERATED_TYPES } from "../../protocol/federation/kinds.ts";
 import type { PolicyDocument, PolicyRule, PolicyTree, TimeCondition } from "../../protocol/federation/policy.ts";
 import { POLICY_ACTIONS } from "../../protocol/federation/policyaction.ts";
 import { checkDocument } from "../../protocol/federation/policychain.ts";
-import { FEDERATED_TYPES } from "../../protocol/federation/request.ts";
+
 import { bool, type Codec, type Json, list, oneOf, recursive, text, uint } from "../codec.ts";
 import { POLICY_MAX, policyDocument } from "./records.ts";
 

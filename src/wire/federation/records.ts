@@ -1,25 +1,18 @@
 import { SEAL_OVERHEAD } from "../../crypto/aead.ts";
 import type { FederatedKeyId, FederatedRequestId, FederationId, PolicyId } from "../../ids.ts";
 import type { Certificate, CertificateSignature, SignedCertificate } from "../../protocol/federation/certificate.ts";
-import {
-  type FederationServer,
-  type Manifest,
-  SERVERS_MAX,
-  type SignedManifest,
-} from "../../protocol/federation/manifest.ts";
+import { CONTROLS, CUSTODIES, FEDERATED_TYPES, SERVERS_MAX } from "../../protocol/federation/kinds.ts";
+import type { FederationServer, Manifest, SignedManifest } from "../../protocol/federation/manifest.ts";
 import type { Culprit, Message, Payload, SignedMessage } from "../../protocol/federation/message.ts";
 import type { PolicyDocument, PolicyTree, SignedPolicy, SignedVote, Vote } from "../../protocol/federation/policy.ts";
-import {
-  type AttemptOrder,
-  CONTROLS,
-  CUSTODIES,
-  type Decision,
-  FEDERATED_TYPES,
-  type FederatedRequest,
-  type RequestBody,
-  type SignedDecision,
-  type SignedOrder,
-  type SignedRequest,
+import type {
+  AttemptOrder,
+  Decision,
+  FederatedRequest,
+  RequestBody,
+  SignedDecision,
+  SignedOrder,
+  SignedRequest,
 } from "../../protocol/federation/request.ts";
 import {
   bool,

@@ -126,3 +126,24 @@ test("a use is approved for itself alone; a rejection gives its reason, and deni
   await ada.part.calls.vote({ ...reject, reason: "no" });
   await rejected(owner.part.calls.signFederated({ key: "vault", message: other, amount: null }), "denied");
 });
+
+test("an approver who never heard of a policy finds it by name, and gives its next version, no second policy", async () => {
+  const cleo = await joined(await world.vault());
+  expect(await cleo.part.calls.policies({ federation: "trio" })).toEqual([]);
+  const file = policyFile();
+  const withCleo = {
+    ...file,
+    approvers: [...file.approvers, { name: "cleo", key: cleo.approvalKey }],
+    admins: { any: ["ada", "cleo"] },
+  };
+  await ada.part.calls.setPolicy({ federation: "trio", document: withCleo });
+  const second = await ben.part.calls.setPolicy({ federation: "trio", document: withCleo });
+  expect(second).toMatchObject({ complete: true, version: 2, policyId });
+  expect(await cleo.part.calls.policies({ federation: "trio" })).toMatchObject([
+    { name: "treasury", version: 2, policyId },
+  ]);
+  const dora = await joined(await world.vault());
+  const third = { ...withCleo, approvers: [...withCleo.approvers, { name: "dora", key: dora.approvalKey }] };
+  const set = await cleo.part.calls.setPolicy({ federation: "trio", document: third });
+  expect(set).toMatchObject({ complete: true, version: 3, policyId });
+});

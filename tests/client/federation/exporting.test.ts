@@ -5,7 +5,7 @@ import { secp256k1 } from "@noble/curves/secp256k1.js";
 import { generateKey } from "../../../src/client/federation/generate.ts";
 import type { HeldKey } from "../../../src/client/federation/held.ts";
 import { releaseKey, signWithKey } from "../../../src/client/federation/use.ts";
-import { CUSTODIES } from "../../../src/protocol/federation/request.ts";
+import { CUSTODIES } from "../../../src/protocol/federation/kinds.ts";
 import { type ClientWorld, clientWorld, WISH } from "./clientworld.ts";
 
 setDefaultTimeout(60_000);

@@ -2,7 +2,7 @@ import { expect, test } from "bun:test";
 import { generateKey, importKey } from "../../../src/client/federation/generate.ts";
 import type { HeldKey } from "../../../src/client/federation/held.ts";
 import { releaseKey, signWithKey } from "../../../src/client/federation/use.ts";
-import { CUSTODIES, FEDERATED_TYPES } from "../../../src/protocol/federation/request.ts";
+import { CUSTODIES, FEDERATED_TYPES } from "../../../src/protocol/federation/kinds.ts";
 import { signatureHolds } from "../../../src/protocol/federation/signing.ts";
 import { type ClientWorld, certificatesOf, clientWorld, WISH } from "./clientworld.ts";
 

@@ -5,7 +5,7 @@ import { schnorr, secp256k1 } from "@noble/curves/secp256k1.js";
 import { spkiOf } from "../../../src/crypto/identity.ts";
 import { certificateHash, keyIdOf } from "../../../src/protocol/federation/certificate.ts";
 import { evaluateCommitments, groupOf, identifier, interpolate } from "../../../src/protocol/federation/groups.ts";
-import { FEDERATED_TYPES, type FederatedType } from "../../../src/protocol/federation/request.ts";
+import { FEDERATED_TYPES, type FederatedType } from "../../../src/protocol/federation/kinds.ts";
 import { assembleCertificate } from "../../../src/protocol/federation/transcript.ts";
 import {
   ceremonyWorld,

@@ -10,8 +10,8 @@ import {
   interpolate,
   lagrangeAtZero,
 } from "../../../src/protocol/federation/groups.ts";
+import { FEDERATED_TYPES, type FederatedType } from "../../../src/protocol/federation/kinds.ts";
 import { proveScalar, verifyProof } from "../../../src/protocol/federation/proof.ts";
-import { FEDERATED_TYPES, type FederatedType } from "../../../src/protocol/federation/request.ts";
 import { shareSecret } from "../../../src/protocol/federation/sharing.ts";
 import { seeded } from "../../support/seeded.ts";
 

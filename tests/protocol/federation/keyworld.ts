@@ -5,6 +5,7 @@ import { hashId } from "../../../src/ids.ts";
 import type { Certificate } from "../../../src/protocol/federation/certificate.ts";
 import { shareOut } from "../../../src/protocol/federation/custody.ts";
 import { type Group, groupOf, identifier } from "../../../src/protocol/federation/groups.ts";
+import type { Custody, FederatedType } from "../../../src/protocol/federation/kinds.ts";
 import type { Manifest } from "../../../src/protocol/federation/manifest.ts";
 import type { SignedMessage } from "../../../src/protocol/federation/message.ts";
 import {
@@ -15,9 +16,7 @@ import {
 } from "../../../src/protocol/federation/owner.ts";
 import { releaseShare } from "../../../src/protocol/federation/release.ts";
 import {
-  type Custody,
   type FederatedRequest,
-  type FederatedType,
   type ReleaseBody,
   requestIdOf,
   type SignBody,

@@ -18,6 +18,7 @@ import type { Certificate } from "../../../src/protocol/federation/certificate.t
 import { importedScalar, shareOut, shownControl, shownCustody } from "../../../src/protocol/federation/custody.ts";
 import { type EcdsaType, signEcdsa } from "../../../src/protocol/federation/ecdsa.ts";
 import { groupOf } from "../../../src/protocol/federation/groups.ts";
+import { CUSTODIES, FEDERATED_TYPES, type FederatedType } from "../../../src/protocol/federation/kinds.ts";
 import {
   ownerPart,
   ownerPartHolds,
@@ -28,10 +29,7 @@ import {
 import { planCeremony } from "../../../src/protocol/federation/plan.ts";
 import { combineRelease, releaseShare } from "../../../src/protocol/federation/release.ts";
 import {
-  CUSTODIES,
-  FEDERATED_TYPES,
   type FederatedRequest,
-  type FederatedType,
   type KeyPurpose,
   requestIdOf,
   valueHash,

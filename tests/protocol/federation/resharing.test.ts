@@ -6,9 +6,9 @@ import { spkiOf } from "../../../src/crypto/identity.ts";
 import { dealerContext, payloadOf, verifyEvidence } from "../../../src/protocol/federation/blame.ts";
 import { type Certificate, certificateHash } from "../../../src/protocol/federation/certificate.ts";
 import { evaluateCommitments, groupOf, identifier, interpolate } from "../../../src/protocol/federation/groups.ts";
+import { FEDERATED_TYPES, type FederatedType } from "../../../src/protocol/federation/kinds.ts";
 import { planCeremony } from "../../../src/protocol/federation/plan.ts";
 import { proveScalar } from "../../../src/protocol/federation/proof.ts";
-import { FEDERATED_TYPES, type FederatedType } from "../../../src/protocol/federation/request.ts";
 import { shareSecret } from "../../../src/protocol/federation/sharing.ts";
 import { assembleCertificate } from "../../../src/protocol/federation/transcript.ts";
 import {

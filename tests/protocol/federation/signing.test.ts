@@ -13,9 +13,9 @@ import { hpkeSeal } from "../../../src/crypto/hpke.ts";
 import { spkiOf } from "../../../src/crypto/identity.ts";
 import { Fault } from "../../../src/errors.ts";
 import { addressOf } from "../../../src/formats/address.ts";
+import type { Custody } from "../../../src/protocol/federation/kinds.ts";
 import { type Message, type SignedMessage, sealedInfo, signMessage } from "../../../src/protocol/federation/message.ts";
 import { dropOwnerNonces } from "../../../src/protocol/federation/owner.ts";
-import type { Custody } from "../../../src/protocol/federation/request.ts";
 import { beginSigning, completeSignature, endSigning, signPartial } from "../../../src/protocol/federation/signing.ts";
 import { type OpenedPartial, openPartial } from "../../../src/protocol/federation/use.ts";
 import {

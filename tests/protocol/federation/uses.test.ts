@@ -2,14 +2,14 @@ import { describe, expect, test } from "bun:test";
 import { hpkeKeyPair } from "../../../src/crypto/hpke.ts";
 import { Fault } from "../../../src/errors.ts";
 import { groupOf } from "../../../src/protocol/federation/groups.ts";
-import { ownerPart, ownerScalar, pointOf } from "../../../src/protocol/federation/owner.ts";
-import { combineRelease } from "../../../src/protocol/federation/release.ts";
 import {
   CUSTODIES,
   type Custody,
   FEDERATED_TYPES,
   type FederatedType,
-} from "../../../src/protocol/federation/request.ts";
+} from "../../../src/protocol/federation/kinds.ts";
+import { ownerPart, ownerScalar, pointOf } from "../../../src/protocol/federation/owner.ts";
+import { combineRelease } from "../../../src/protocol/federation/release.ts";
 import { signatureHolds } from "../../../src/protocol/federation/signing.ts";
 import { checkPublicKey } from "../../../src/protocol/federation/signingkey.ts";
 import {

@@ -94,6 +94,26 @@ describe("a federation's policy", () => {
     expect(output("federation.policy", await read(id, 2))).toEqual({ chain: [], more: false });
   });
 
+  test("is told to whom its newest version names, and to nobody else", async () => {
+    const mine = enrolment(federationId, 1, ada, new Uint8Array([1])).approval.publicKey;
+    const named = async (session: RawSession, after: PolicyId | null = null) =>
+      output("federation.policies", await call(a.server, session, "federation.policies", { federationId, after }));
+    const approvers = document().approvers;
+    const without = document();
+    const withAda = document({ name: "with-ada", approvers: [...approvers, { name: "ada", key: mine }] });
+    await set(signed(without, "alice", "bob"));
+    await set(signed(withAda, "alice", "bob"));
+    const id = policyIdOf(withAda);
+    expect(await named(ada)).toEqual({ items: [id], more: false });
+    expect(await named(ada, id)).toEqual({ items: [], more: false });
+    expect(await named(await member("bert", 9))).toEqual({ items: [], more: false });
+    await set(signed(following(withAda, { approvers }), "alice", "bob"));
+    expect(await named(ada)).toEqual({ items: [], more: false });
+    const eve = await accountAt(a, "eve");
+    const asked = await call(a.server, eve, "federation.policies", { federationId, after: null });
+    expect(asked.code).toBe("denied");
+  });
+
   test("takes one of two versions that follow the same one", async () => {
     const first = document();
     await set(signed(first, "alice", "bob"));

@@ -70,7 +70,10 @@ export interface Party {
   sweep(): Promise<number>;
 }
 
-type Served = Exclude<FederatedOperation, "federation.enrol" | "federation.policy" | "federation.policy.set">;
+type Served = Exclude<
+  FederatedOperation,
+  "federation.enrol" | "federation.policies" | "federation.policy" | "federation.policy.set"
+>;
 
 /** Several servers, an owner, three approvers and a neighbour, all of them members. */
 export interface FederationWorld {

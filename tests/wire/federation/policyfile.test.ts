@@ -1,9 +1,9 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
+import { FEDERATED_TYPES } from "../../../src/protocol/federation/kinds.ts";
 import type { PolicyDocument, PolicyRule, PolicyTree } from "../../../src/protocol/federation/policy.ts";
 import { POLICY_ACTIONS } from "../../../src/protocol/federation/policyaction.ts";
 import { checkDocument } from "../../../src/protocol/federation/policychain.ts";
-import { FEDERATED_TYPES } from "../../../src/protocol/federation/request.ts";
 import type { Json } from "../../../src/wire/codec.ts";
 import {
   POLICY_FILE_MAX,
