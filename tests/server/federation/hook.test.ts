@@ -32,14 +32,16 @@ function hookOf(script: string, over: Partial<HookOptions> = {}) {
 }
 
 const KEEP = `
-import { writeFileSync } from "node:fs";
+import { renameSync, writeFileSync } from "node:fs";
 const input = await new Response(Bun.stdin.stream()).text();
 const file = process.argv[2] + "/got-" + process.pid + ".json";
-writeFileSync(file, JSON.stringify({ input, argv: process.argv.slice(2), env: process.env, cwd: process.cwd() }));
+// whole or not there: the test looks while it is written
+writeFileSync(file + ".tmp", JSON.stringify({ input, argv: process.argv.slice(2), env: process.env, cwd: process.cwd() }));
+renameSync(file + ".tmp", file);
 `;
 const got = () =>
   readdirSync(dir)
-    .filter((name) => name.startsWith("got-"))
+    .filter((name) => name.startsWith("got-") && name.endsWith(".json"))
     .map((name) => JSON.parse(readFileSync(join(dir, name), "utf8")));
 
 const EVENT = { event: "approval-needed", requestId: "00".repeat(32), action: "sign", expiresAtMs: 5 } as const;
@@ -125,10 +127,10 @@ setInterval(() => {}, 1000);`,
 
   test("so many run at once and so many wait; more are dropped and logged", async () => {
     const script = `
-import { existsSync, writeFileSync } from "node:fs";
+import { existsSync, renameSync, writeFileSync } from "node:fs";
 writeFileSync(process.argv[2] + "/started-" + process.pid, "");
 while (!existsSync(process.argv[2] + "/go")) await Bun.sleep(5);
-${KEEP.replace('import { writeFileSync } from "node:fs";', "")}`;
+${KEEP.replace('import { renameSync, writeFileSync } from "node:fs";', "")}`;
     const { hook, codes } = hookOf(script, { runningMax: 2, waitingMax: 3 });
     const started = () => readdirSync(dir).filter((name) => name.startsWith("started-"));
     for (let n = 0; n < 7; n++) hook.notify({ event: "event", n });
