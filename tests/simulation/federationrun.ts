@@ -102,12 +102,19 @@ function lie(what: Lie, random: Seeded, message: Message): Message {
 interface Scene {
   readonly world: ClientWorld;
   readonly judge: FederationJudge;
-  readonly random: Seeded;
+  /** A stream for each server: which of them answers first is the machine's, and moves no other's. */
+  readonly streams: ReadonlyMap<number, Seeded>;
   readonly liar: number | null;
   readonly what: Lie;
   weather: Weather;
   crashes: number;
   dead: boolean;
+}
+
+function streamOf({ streams }: Scene, index: number): Seeded {
+  const found = streams.get(index);
+  if (!found) throw new Error("no such server");
+  return found;
 }
 
 function alterOne(random: Seeded, messages: readonly SignedMessage[]): readonly SignedMessage[] {
@@ -140,10 +147,11 @@ function showOtherwise(scene: Scene, to: number, messages: readonly SignedMessag
 
 /** The network and everyone on it. */
 function meddleWith(scene: Scene): ClientWorld["meddle"] {
-  const { world, judge, random } = scene;
+  const { world, judge } = scene;
   return async (index, name, input) => {
     if (scene.dead) throw new Crash();
     const { weather } = scene;
+    const random = streamOf(scene, index);
     const strike = () => {
       if (!random.chance(weather.crash)) return;
       scene.crashes += 1;
@@ -182,9 +190,10 @@ function bring(scene: Scene, index: number, name: FleetOperation, input: unknown
   if (name !== "federation.relay") return input;
   const relayed = input as { messages: readonly SignedMessage[] };
   let { messages } = relayed;
-  if (scene.random.chance(scene.weather.alter)) messages = alterOne(scene.random, messages);
+  const random = streamOf(scene, index);
+  if (random.chance(scene.weather.alter)) messages = alterOne(random, messages);
   messages = showOtherwise(scene, index, messages);
-  if (scene.random.chance(0.2)) messages = [...messages].reverse();
+  if (random.chance(0.2)) messages = [...messages].reverse();
   return { ...relayed, messages };
 }
 
@@ -203,7 +212,7 @@ export async function playFederation(seed: number, bug: FederationBug | null): P
   const scene: Scene = {
     world,
     judge,
-    random: random.fork(),
+    streams: new Map(world.servers.map(({ index }) => [index, random.fork()])),
     liar,
     what: lying,
     weather: CALM,

@@ -46,7 +46,14 @@ export async function clientWorld(n: number, threshold: number, seed = 1): Promi
   const servers = manifest.servers.map(({ index }) => {
     const own = keys.get(index);
     if (!own) throw new Error("no keys");
-    return worldServer(manifest, index, own, random, () => world.now + (skews.get(index) ?? 0));
+    const mine = stream.fork();
+    return worldServer(
+      manifest,
+      index,
+      own,
+      (length) => mine.bytes(length),
+      () => world.now + (skews.get(index) ?? 0),
+    );
   });
   const disk: Disk = { requests: [], keys: [], policies: [] };
   const keeping: Keeping = {
