@@ -1,15 +1,9 @@
 import type { Group } from "../ui/command.ts";
 import type { InternalEntries } from "../ui/start.ts";
+import { approval, federation, key, policy, request } from "./federationgroups.ts";
+import { SECTION } from "./sections.ts";
+import { server } from "./server/group.ts";
 import { TOPICS } from "./topicnames.ts";
-
-/** Headings of the root help. */
-const SECTION = {
-  server: "Server",
-  account: "Account and session",
-  secrets: "Secrets",
-  federation: "Federation",
-  rest: "The rest",
-} as const;
 
 /** The whole command line: names, summaries, and how to load each command. Help texts follow this order. */
 export const root: Group = {
@@ -21,89 +15,7 @@ export const root: Group = {
       summary: "run the key server",
       load: () => import("./serve.ts").then((m) => m.default),
     },
-    server: {
-      section: SECTION.server,
-      summary: "administer the key server of this machine",
-      commands: {
-        init: { summary: "set up without running", load: () => import("./server/admin.ts").then((m) => m.serverInit) },
-        check: {
-          summary: "verify database, logs and bindings",
-          load: () => import("./server/admin.ts").then((m) => m.serverCheck),
-        },
-        status: {
-          summary: "figures of the server",
-          load: () => import("./server/admin.ts").then((m) => m.serverStatus),
-        },
-        backup: {
-          summary: "copy database and keys into two files",
-          load: () => import("./server/backup.ts").then((m) => m.serverBackup),
-        },
-        rotate: {
-          summary: "replace a key of the server",
-          load: () => import("./server/admin.ts").then((m) => m.serverRotate),
-        },
-        restore: {
-          summary: "make a server of a backup",
-          load: () => import("./server/backup.ts").then((m) => m.serverRestore),
-        },
-        invite: {
-          summary: "one-time registration codes",
-          commands: {
-            create: { summary: "make a code", load: () => import("./server/admin.ts").then((m) => m.inviteCreate) },
-            list: { summary: "list the codes", load: () => import("./server/admin.ts").then((m) => m.inviteList) },
-            revoke: {
-              summary: "make a code void",
-              load: () => import("./server/admin.ts").then((m) => m.inviteRevoke),
-            },
-          },
-        },
-        user: {
-          summary: "accounts of the server",
-          commands: {
-            list: { summary: "list the accounts", load: () => import("./server/admin.ts").then((m) => m.userList) },
-            disable: {
-              summary: "refuse an account's logins",
-              load: () => import("./server/admin.ts").then((m) => m.userDisable),
-            },
-            enable: {
-              summary: "let an account log in again",
-              load: () => import("./server/admin.ts").then((m) => m.userEnable),
-            },
-            remove: { summary: "erase an account", load: () => import("./server/admin.ts").then((m) => m.userRemove) },
-          },
-        },
-        federation: {
-          summary: "federations of this server",
-          commands: {
-            list: {
-              summary: "list drafts and memberships",
-              load: () => import("./server/federation.ts").then((m) => m.federationList),
-            },
-            accept: {
-              summary: "let the enclave sign a draft",
-              load: () => import("./server/federation.ts").then((m) => m.federationAccept),
-            },
-            leave: {
-              summary: "drop a draft, or end a membership",
-              load: () => import("./server/federation.ts").then((m) => m.federationLeave),
-            },
-          },
-        },
-        policy: {
-          summary: "this server's own say in the use of keys",
-          commands: {
-            show: {
-              summary: "show the operator's policy",
-              load: () => import("./server/policy.ts").then((m) => m.operatorPolicyShow),
-            },
-            set: {
-              summary: "set it, or its next version",
-              load: () => import("./server/policy.ts").then((m) => m.operatorPolicySet),
-            },
-          },
-        },
-      },
-    },
+    server,
     init: {
       section: SECTION.account,
       summary: "make a vault and a first profile",
@@ -323,108 +235,11 @@ export const root: Group = {
         },
       },
     },
-    key: {
-      section: SECTION.secrets,
-      summary: "key pairs: public keys, signatures, encrypted files",
-      commands: {
-        list: { summary: "list the key pairs", load: () => import("./key.ts").then((m) => m.keyList) },
-        generate: {
-          summary: "have a federation make a key",
-          load: () => import("./federatedkey.ts").then((m) => m.keyGenerate),
-        },
-        show: { summary: "show a key of a federation", load: () => import("./federatedkey.ts").then((m) => m.keyShow) },
-        public: { summary: "print a public key", load: () => import("./key.ts").then((m) => m.keyPublic) },
-        sign: { summary: "sign a file", load: () => import("./keysign.ts").then((m) => m.default) },
-        address: { summary: "the address of a key", load: () => import("./keyaddress.ts").then((m) => m.default) },
-        retrieve: {
-          summary: "put the bytes of a federation's key together",
-          load: () => import("./federatedkey.ts").then((m) => m.keyRetrieve),
-        },
-        import: {
-          summary: "share a key out among a federation",
-          load: () => import("./federatedkey.ts").then((m) => m.keyImport),
-        },
-        export: {
-          summary: "take a key out of its federation",
-          load: () => import("./federatedkey.ts").then((m) => m.keyExport),
-        },
-        repair: {
-          summary: "give a server the share that it lacks",
-          load: () => import("./federatedkey.ts").then((m) => m.keyRepair),
-        },
-        refresh: {
-          summary: "make all shares anew",
-          load: () => import("./federatedkey.ts").then((m) => m.keyRefresh),
-        },
-        reshare: {
-          summary: "change who holds a key, and how many it takes",
-          load: () => import("./federatedkey.ts").then((m) => m.keyReshare),
-        },
-        encrypt: { summary: "encrypt a file", load: () => import("./keycrypt.ts").then((m) => m.keyEncrypt) },
-        decrypt: { summary: "decrypt a file", load: () => import("./keycrypt.ts").then((m) => m.keyDecrypt) },
-      },
-    },
-    federation: {
-      section: SECTION.federation,
-      summary: "key servers that hold keys together",
-      commands: {
-        create: {
-          summary: "lay a manifest before the servers",
-          load: () => import("./federation.ts").then((m) => m.federationCreate),
-        },
-        join: {
-          summary: "use one with this account",
-          load: () => import("./federation.ts").then((m) => m.federationJoin),
-        },
-        show: { summary: "what it is made of", load: () => import("./federation.ts").then((m) => m.federationShow) },
-        check: {
-          summary: "ask every server how it is, and count shares",
-          load: () => import("./federation.ts").then((m) => m.federationCheck),
-        },
-        members: {
-          summary: "list its servers",
-          load: () => import("./federation.ts").then((m) => m.federationMembers),
-        },
-      },
-    },
-    policy: {
-      section: SECTION.federation,
-      summary: "who must agree to the use of a key",
-      commands: {
-        show: {
-          summary: "show the policies of a federation",
-          load: () => import("./policy.ts").then((m) => m.policyShow),
-        },
-        set: { summary: "make or change one", load: () => import("./policy.ts").then((m) => m.policySet) },
-        test: { summary: "explain what one would decide", load: () => import("./policy.ts").then((m) => m.policyTest) },
-      },
-    },
-    approval: {
-      section: SECTION.federation,
-      summary: "requests that wait for your word",
-      commands: {
-        list: { summary: "list them", load: () => import("./approval.ts").then((m) => m.approvalList) },
-        show: { summary: "what one asks for", load: () => import("./approval.ts").then((m) => m.approvalShow) },
-        approve: { summary: "agree to one", load: () => import("./approval.ts").then((m) => m.approvalApprove) },
-        reject: { summary: "refuse one", load: () => import("./approval.ts").then((m) => m.approvalReject) },
-      },
-    },
-    request: {
-      section: SECTION.federation,
-      summary: "your requests to federations",
-      commands: {
-        list: { summary: "list them", load: () => import("./request.ts").then((m) => m.requestList) },
-        show: {
-          summary: "what each server says of one",
-          load: () => import("./request.ts").then((m) => m.requestShow),
-        },
-        watch: {
-          summary: "wait for one, and finish it",
-          load: () => import("./request.ts").then((m) => m.requestWatch),
-        },
-        cancel: { summary: "give one up", load: () => import("./request.ts").then((m) => m.requestCancel) },
-      },
-    },
+    key,
+    federation,
+    policy,
+    approval,
+    request,
     "ssh-agent": {
       section: SECTION.secrets,
       summary: "serve keys to ssh",

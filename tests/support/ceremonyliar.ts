@@ -1,6 +1,6 @@
 import { expect } from "bun:test";
 import { hpkeSeal } from "../../src/crypto/hpke.ts";
-import { payloadOf, verifyEvidence } from "../../src/protocol/federation/blame.ts";
+import { blameHolds, payloadOf } from "../../src/protocol/federation/blame.ts";
 import { certificateHash } from "../../src/protocol/federation/certificate.ts";
 import {
   type Culprit,
@@ -47,7 +47,7 @@ export function holds(terms: CeremonyTerms, run: Run, liars: readonly number[] =
     if (outcome.result !== "failed") continue;
     for (const culprit of outcome.culprits) {
       expect(liars).toContain(culprit.index);
-      expect(verifyEvidence(terms, culprit)).toBe(true);
+      expect(blameHolds(terms, culprit)).toBe(true);
     }
   }
 }

@@ -1,6 +1,6 @@
 import { Fault } from "../../errors.ts";
 import type { FederatedRequestId } from "../../ids.ts";
-import { verifyEvidence } from "../../protocol/federation/blame.ts";
+import { blameHolds } from "../../protocol/federation/blame.ts";
 import type { Certificate, SignedCertificate } from "../../protocol/federation/certificate.ts";
 import type { Culprit } from "../../protocol/federation/message.ts";
 import type { CeremonyTerms } from "../../protocol/federation/plan.ts";
@@ -35,7 +35,7 @@ export function ceremonyPlan(
     choose,
     contribute,
     judge: (held, order) => (culprit, certificates) =>
-      [null, ...certificates].some((certificate) => verifyEvidence(termsOf(held, order), culprit, certificate)),
+      [null, ...certificates].some((certificate) => blameHolds(termsOf(held, order), culprit, certificate)),
     async conclude(held, order, { confirmed, said, culprits, suspects }) {
       const terms = termsOf(held, order);
       const views = [...confirmed.values()].flatMap(({ certificate }) => (certificate ? [{ certificate }] : []));

@@ -47,6 +47,20 @@ export async function demandServer(ctx: Context, given: string | null): Promise<
   });
 }
 
+/** What the running server answers; null where none runs on the directory. */
+export async function askRunning<N extends ControlName>(
+  dir: string,
+  name: N,
+  input: ControlInput<N>,
+): Promise<ControlOutput<N> | null> {
+  try {
+    return await callControl(dir, name, input);
+  } catch (error) {
+    if (!(error instanceof Fault) || error.code !== "unreachable") throw error;
+    return null;
+  }
+}
+
 /** Asks the running server; without one, takes the directory's lock and does it here. */
 export async function administer<N extends ControlName>(
   ctx: Context,
@@ -55,11 +69,8 @@ export async function administer<N extends ControlName>(
   input: ControlInput<N>,
 ): Promise<ControlOutput<N>> {
   const dir = await demandServer(ctx, given);
-  try {
-    return await callControl(dir, name, input);
-  } catch (error) {
-    if (!(error instanceof Fault) || error.code !== "unreachable") throw error;
-  }
+  const answer = await askRunning(dir, name, input);
+  if (answer !== null) return answer;
   demandDatabaseFile(dir, (await ctx.settings()).get("database", null));
   return alone(ctx, dir, (handlers) => handlers[name](input));
 }

@@ -9,8 +9,8 @@ import { digestWords } from "../../protocol/federation/words.ts";
 import { type Context, defineCommand } from "../../ui/command.ts";
 import { listing, result } from "../../ui/output.ts";
 import { plain } from "../../ui/text.ts";
-import { type ControlInput, type ControlName, type ControlOutput, callControl } from "../../wire/control.ts";
-import { DIR, demandServer } from "./admin.ts";
+import type { ControlInput, ControlName, ControlOutput } from "../../wire/control.ts";
+import { askRunning, DIR, demandServer } from "./admin.ts";
 
 /**
  * Asks the running server alone: shares are used by one process, the one that serves.
@@ -24,15 +24,12 @@ export async function askServing<N extends ControlName>(
   input: ControlInput<N>,
 ): Promise<ControlOutput<N>> {
   const dir = await demandServer(ctx, given);
-  try {
-    return await callControl(dir, name, input);
-  } catch (error) {
-    if (!(error instanceof Fault) || error.code !== "unreachable") throw error;
-    throw new Fault("unreachable", `no server runs on ${JSON.stringify(dir)}`, {
-      why: "federations and policies are changed through the server that runs",
-      hint: `start it: keyhold serve --dir ${dir}`,
-    });
-  }
+  const answer = await askRunning(dir, name, input);
+  if (answer !== null) return answer;
+  throw new Fault("unreachable", `no server runs on ${JSON.stringify(dir)}`, {
+    why: "federations and policies are changed through the server that runs",
+    hint: `start it: keyhold serve --dir ${dir}`,
+  });
 }
 
 type Item = ControlOutput<"federation.list">["items"][number];

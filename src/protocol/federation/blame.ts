@@ -194,11 +194,7 @@ function evidenceHolds(plan: CeremonyPlan, culprit: Culprit, certificate: Certif
  *
  * @param certificate Needed for a wrong proof in a confirmation alone: the certificate that it confirms.
  */
-export function verifyEvidence(
-  terms: CeremonyTerms,
-  culprit: Culprit,
-  certificate: Certificate | null = null,
-): boolean {
+export function blameHolds(terms: CeremonyTerms, culprit: Culprit, certificate: Certificate | null = null): boolean {
   try {
     const plan = planCeremony(terms);
     const { evidence, index } = culprit;

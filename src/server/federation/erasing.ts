@@ -1,4 +1,4 @@
-import type { UserId } from "../../ids.ts";
+import { asHashId, type FederationId, type UserId } from "../../ids.ts";
 import type { Tx } from "../../storage/store.ts";
 import {
   APPROVAL,
@@ -31,7 +31,7 @@ export async function eraseFederated(tx: Tx, userId: UserId): Promise<void> {
     for (const vote of await eachStored(tx, VOTE, request.id)) await removeStored(tx, VOTE, vote.id);
   }
   for (const federation of await eachStored(tx, FEDERATION, "")) {
-    const member = await readStored(tx, MEMBER, memberId(federation.id as never, userId));
+    const member = await readStored(tx, MEMBER, memberId(asHashId<FederationId>(federation.id), userId));
     if (!member) continue;
     const { requestKey, approvalKey } = member.value;
     await removeStored(tx, MEMBER, member.id);

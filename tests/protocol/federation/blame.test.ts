@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { payloadOf, shareContext, verifyEvidence } from "../../../src/protocol/federation/blame.ts";
+import { blameHolds, payloadOf, shareContext } from "../../../src/protocol/federation/blame.ts";
 import { certificateHash, signCertificate } from "../../../src/protocol/federation/certificate.ts";
 import { groupOf } from "../../../src/protocol/federation/groups.ts";
 import type { Culprit, Payload, Round, SignedMessage } from "../../../src/protocol/federation/message.ts";
@@ -122,8 +122,8 @@ describe("confirmations", () => {
       expect(culprits).toMatchObject([{ index: LIAR, reason: "bad_proof" }]);
       const [culprit] = culprits;
       if (!culprit) throw new Error("nobody");
-      expect(verifyEvidence(terms, culprit, certificate)).toBe(true);
-      expect(verifyEvidence(terms, culprit)).toBe(false);
+      expect(blameHolds(terms, culprit, certificate)).toBe(true);
+      expect(blameHolds(terms, culprit)).toBe(false);
     }
   });
 
@@ -187,7 +187,7 @@ describe("evidence", () => {
         [...of("commit", 1), ...of("commit", 1, other.said)],
         [...of("commit", 2), ...of("commit", 3)],
       ])
-        expect(verifyEvidence(terms, { index: 1, reason, evidence })).toBe(false);
+        expect(blameHolds(terms, { index: 1, reason, evidence })).toBe(false);
     }
     const [commit] = of("commit", 1);
     if (!commit) throw new Error("no commit");
@@ -198,13 +198,13 @@ describe("evidence", () => {
       sealing: new Uint8Array(32),
     });
     const proven: Culprit = { index: 1, reason: "equivocation", evidence: [commit, second] };
-    expect(verifyEvidence(terms, proven)).toBe(true);
-    expect(verifyEvidence(terms, { ...proven, index: 2 })).toBe(false);
-    expect(verifyEvidence(terms, { ...proven, index: 9 })).toBe(false);
-    expect(verifyEvidence({ ...terms, order: { ...terms.order, attempt: 2 } }, proven)).toBe(false);
+    expect(blameHolds(terms, proven)).toBe(true);
+    expect(blameHolds(terms, { ...proven, index: 2 })).toBe(false);
+    expect(blameHolds(terms, { ...proven, index: 9 })).toBe(false);
+    expect(blameHolds({ ...terms, order: { ...terms.order, attempt: 2 } }, proven)).toBe(false);
     const forged = { ...second, signature: flip(second.signature) };
-    expect(verifyEvidence(terms, { ...proven, evidence: [commit, forged] })).toBe(false);
-    expect(verifyEvidence(terms, { index: 1, reason: "bad_commitments", evidence: [second] })).toBe(true);
+    expect(blameHolds(terms, { ...proven, evidence: [commit, forged] })).toBe(false);
+    expect(blameHolds(terms, { index: 1, reason: "bad_commitments", evidence: [second] })).toBe(true);
   });
 });
 

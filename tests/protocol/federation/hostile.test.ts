@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { payloadOf, verifyEvidence } from "../../../src/protocol/federation/blame.ts";
+import { blameHolds, payloadOf } from "../../../src/protocol/federation/blame.ts";
 import { groupOf } from "../../../src/protocol/federation/groups.ts";
 import type { Payload, SignedMessage } from "../../../src/protocol/federation/message.ts";
 import { assembleCertificate } from "../../../src/protocol/federation/transcript.ts";
@@ -160,7 +160,7 @@ describe("equivocation", () => {
     const step = await run.ceremonies.get(1)?.receive([...versions.values()]);
     expect(step?.outcome).toMatchObject({ result: "failed", culprits: [{ index: LIAR, reason: "equivocation" }] });
     const [culprit] = step?.outcome?.result === "failed" ? step.outcome.culprits : [];
-    expect(culprit && verifyEvidence(terms, culprit)).toBe(true);
+    expect(culprit && blameHolds(terms, culprit)).toBe(true);
   });
 
   test("in every round, in one ear: the two messages are the proof", async () => {

@@ -3,7 +3,7 @@ import { verify } from "node:crypto";
 import { schnorr } from "@noble/curves/secp256k1.js";
 import fc from "fast-check";
 import { spkiOf } from "../../../src/crypto/identity.ts";
-import { dealerContext, payloadOf, verifyEvidence } from "../../../src/protocol/federation/blame.ts";
+import { blameHolds, dealerContext, payloadOf } from "../../../src/protocol/federation/blame.ts";
 import { type Certificate, certificateHash } from "../../../src/protocol/federation/certificate.ts";
 import { evaluateCommitments, groupOf, identifier, interpolate } from "../../../src/protocol/federation/groups.ts";
 import { FEDERATED_TYPES, type FederatedType } from "../../../src/protocol/federation/kinds.ts";
@@ -244,7 +244,7 @@ describe("a lying helper", () => {
       for (const [, outcome] of honest) {
         expect(outcome).toMatchObject({ result: "failed", culprits: [{ index: liar, reason }] });
         if (outcome.result === "failed")
-          expect(outcome.culprits.every((culprit) => verifyEvidence(terms, culprit))).toBe(true);
+          expect(outcome.culprits.every((culprit) => blameHolds(terms, culprit))).toBe(true);
       }
     }
   });

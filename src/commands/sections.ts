@@ -1,0 +1,8 @@
+/** Headings of the root help. */
+export const SECTION = {
+  server: "Server",
+  account: "Account and session",
+  secrets: "Secrets",
+  federation: "Federation",
+  rest: "The rest",
+} as const;
