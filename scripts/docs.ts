@@ -7,13 +7,15 @@ import { type Arg, flagName, isFlag, isRequired, placeholder, takesValue } from 
 import type { Command, Group } from "../src/ui/command.ts";
 import { GLOBAL_ARGS, LIST_ARGS } from "../src/ui/flags.ts";
 import { allCommands, flagHelp } from "../src/ui/help.ts";
+import { openApi } from "../src/wire/openapi.ts";
 
 /*
  * Writes the tables of commands and flags in docs/cli.md from the command model; all else there is written by hand.
- * `bun scripts/docs.ts` after a command has changed.
+ * Writes docs/openapi.json from the operation table. `bun run docs` after a command or an operation has changed.
  */
 
 const PAGE = join(import.meta.dir, "..", "docs", "cli.md");
+const DESCRIPTION = join(import.meta.dir, "..", "docs", "openapi.json");
 const BEGIN = "<!-- commands: written by scripts/docs.ts, do not edit -->";
 const END = "<!-- commands: end -->";
 
@@ -127,4 +129,6 @@ if (import.meta.main) {
   const next = await commandPage(page, root);
   if (next !== page) writeFileSync(PAGE, next);
   process.stdout.write(next === page ? "docs/cli.md is up to date\n" : "docs/cli.md was written\n");
+  writeFileSync(DESCRIPTION, `${JSON.stringify(openApi(), null, 2)}\n`);
+  process.stdout.write("docs/openapi.json was written\n");
 }

@@ -90,7 +90,16 @@ function termsOf({ manifest, random }: World, body: RequestBody, before: Certifi
   const requester = signerFromSeed(random(32)).publicKey;
   const { federationId, epoch, createdAtMs } = manifest;
   const nonce = random(32);
-  const request = { federationId, epoch, requester, nonce, createdAtMs, expiresAtMs: createdAtMs + 1, body };
+  const request = {
+    federationId,
+    epoch,
+    requester,
+    nonce,
+    createdAtMs,
+    expiresAtMs: createdAtMs + 1,
+    keyring: null,
+    body,
+  };
   const order = {
     requestId: requestIdOf(request),
     attempt: 1,

@@ -54,7 +54,13 @@ export type FederatedKeyId = Branded<"FederatedKeyId">;
 /** Hash of the first document of a policy's chain. */
 export type PolicyId = Branded<"PolicyId">;
 
-export type AnyHashId = FederationId | FederatedRequestId | FederatedKeyId | PolicyId;
+/** A workspace is named by its policy: its owners are the approvers (docs/protocol.md §9.1). */
+export type WorkspaceId = PolicyId;
+export type KeyringId = Branded<"KeyringId">;
+/** Hash over the items of a request that goes through a keyring. */
+export type KeyringRequestId = Branded<"KeyringRequestId">;
+
+export type AnyHashId = FederationId | FederatedRequestId | FederatedKeyId | PolicyId | KeyringId | KeyringRequestId;
 
 const HASH_TEXT = /^[0-9a-f]{64}$/;
 

@@ -8,7 +8,7 @@ import type { Meter } from "./server/meter.ts";
 import type { TlsFiles } from "./server/tls.ts";
 import { encodeJson } from "./wire/codec.ts";
 import { contentTypeOf, isLoopback, JSON_TYPE, OPERATION_PATH, REQUEST_MAX } from "./wire/http.ts";
-import { errorBody, isOperation, type OperationName } from "./wire/operations.ts";
+import { errorBody, isOperation, type OperationName, operations } from "./wire/operations.ts";
 
 /** What an operation answers over HTTP. */
 export interface HandleReply {
@@ -25,7 +25,7 @@ export type Handle = (
   name: OperationName,
   contentType: string,
   body: Uint8Array,
-  remote: { readonly address: string },
+  remote: { readonly address: string; readonly authorization: string | null },
 ) => Promise<HandleReply>;
 
 export interface ServeOptions {
@@ -216,9 +216,11 @@ async function respond(
     if (state.draining) throw new Fault("unavailable", "the server is stopping", { retryAfterMs: 1_000 });
     const body = await admit(request, name);
     server.timeout(request, HANDLER_SECONDS);
-    const reply = await options.handle(name, contentTypeOf(name), body, { address });
+    const token = operations[name].auth === "token";
+    const authorization = token ? request.headers.get("authorization") : null;
+    const reply = await options.handle(name, contentTypeOf(name), body, { address, authorization });
     note(reply.status, reply.outcome ?? "ok");
-    return response(reply, { close: state.draining });
+    return response(reply, { close: state.draining, challenge: token && reply.status === 401 });
   } catch (error) {
     const fault = error instanceof Fault ? error : new Fault("internal", "the server failed");
     note(fault.http, fault.code);
@@ -276,12 +278,15 @@ async function admit(request: Request, name: OperationName): Promise<Uint8Array>
 interface ResponseNotes {
   readonly close?: boolean;
   readonly allow?: string;
+  /** Says how to authenticate (RFC 6750 §3). */
+  readonly challenge?: boolean;
 }
 
-function response(reply: HandleReply, { close, allow }: ResponseNotes = {}): Response {
+function response(reply: HandleReply, { close, allow, challenge }: ResponseNotes = {}): Response {
   const headers: Record<string, string> = { ...HEADERS, "content-type": reply.contentType };
   if (close) headers["connection"] = "close";
   if (allow) headers["allow"] = allow;
+  if (challenge) headers["www-authenticate"] = "Bearer";
   if (reply.retryAfterMs !== undefined) headers["retry-after"] = String(Math.ceil(reply.retryAfterMs / 1_000));
   return new Response(reply.body as Uint8Array<ArrayBuffer> | string, { status: reply.status, headers });
 }

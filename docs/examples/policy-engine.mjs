@@ -63,7 +63,7 @@ function verified({ requestId, signed }) {
     .update(canon(["keyhold/v1/federation-request-id", bytes]))
     .digest("hex");
   if (id !== requestId) throw new Error("another request");
-  const [[label, federation, epoch, requester, , , , body]] = read(bytes);
+  const [[label, federation, epoch, requester, , , , , body]] = read(bytes);
   const spki = Buffer.concat([Buffer.from("302a300506032b6570032100", "hex"), requester]);
   const key = createPublicKey({ key: spki, format: "der", type: "spki" });
   if (
@@ -75,8 +75,9 @@ function verified({ requestId, signed }) {
 }
 
 /** The decision: this is what you change. */
-function decide([kind, , , , amount]) {
+function decide([kind, , , form, , , amount]) {
   if (kind !== "sign") return [false, "only signatures are let through"];
+  if (form !== "message") return [false, "this engine reads neither digests nor transactions"];
   if (amount === null || amount[0] !== UNIT) return [false, `an amount in ${UNIT} has to be declared`];
   return BigInt(amount[1]) <= BigInt(MAX) ? [true, ""] : [false, `more than ${MAX} ${UNIT}`];
 }

@@ -22,6 +22,7 @@ import type {
 } from "./api.ts";
 import { FEDERATION_ROWS } from "./federation/agentrows.ts";
 import type { UnwrapInput } from "./filekey.ts";
+import { KEYRING_ROWS } from "./keyring/agentrows.ts";
 import type { SignInput } from "./signing.ts";
 
 /** Version of the agent's API (docs/agent.md): it grows only when something that worked no longer does. */
@@ -212,6 +213,7 @@ export const AGENT_METHODS: { readonly [M in AgentMethod]: Row<InputOf<M>> } = {
     () => false,
   ),
   ...FEDERATION_ROWS,
+  ...KEYRING_ROWS,
 };
 
 /** Methods of the agent itself. */

@@ -101,3 +101,31 @@ export function many<T>(inner: Reader<T>, max: number): Reader<readonly T[]> {
     },
   };
 }
+
+/** Fields beside `kind` of one kind. */
+type FieldsOf<T extends { readonly kind: string }, K> = T extends unknown
+  ? K extends T["kind"]
+    ? Omit<T, "kind">
+    : never
+  : never;
+
+/** An object whose `kind` says which other fields it has. */
+export function byKind<T extends { readonly kind: string }>(
+  cases: {
+    readonly [K in T["kind"]]: Reader<FieldsOf<T, K>>;
+  },
+): Reader<T> {
+  return {
+    decode(value, path) {
+      if (typeof value !== "object" || value === null || Array.isArray(value) || value instanceof Uint8Array) {
+        throw new Fault("bad_input", `${path} must be an object`);
+      }
+      const { kind, ...rest } = value as Readonly<Record<string, unknown>>;
+      if (typeof kind !== "string" || !Object.hasOwn(cases, kind)) {
+        throw new Fault("bad_input", `${path}.kind must be one of ${Object.keys(cases).join(", ")}`);
+      }
+      const fields: Reader<object> = cases[kind as T["kind"]];
+      return { ...fields.decode(rest, path), kind } as T;
+    },
+  };
+}

@@ -4,6 +4,7 @@ import type { Field } from "../protocol/content.ts";
 import type { SecretType } from "../protocol/secrettype.ts";
 import type { FederationClient } from "./federationapi.ts";
 import type { UnwrapInput, Unwrapped } from "./filekey.ts";
+import type { KeyringClient } from "./keyringapi.ts";
 import type { Signed, SignInput } from "./signing.ts";
 
 /**
@@ -11,7 +12,7 @@ import type { Signed, SignInput } from "./signing.ts";
  * agent. Each method takes and returns plain data (text, numbers, booleans, Uint8Array, null, lists, objects), so
  * that it can cross a socket. Failures are `Fault`s.
  */
-export interface KeyholdClient extends FederationClient {
+export interface KeyholdClient extends FederationClient, KeyringClient {
   /** Generates a secret, its randomness from server and client; the value is not returned. */
   generate(input: GenerateInput): Promise<Written>;
   /** Stores a value; a name that exists gets a new version. */

@@ -2,7 +2,8 @@ import { Fault } from "../errors.ts";
 import type { DeviceId, IncarnationId, UserId } from "../ids.ts";
 import { bytes, type Codec, encodeJson, id, list, nullable, type Of, struct, text, u53, uint } from "../wire/codec.ts";
 import { hash32, leafRecord, sealedValue, settings, signedState } from "../wire/records.ts";
-import { heldFields, heldOf, holdsNothing, NOTHING_HELD } from "./federation/held.ts";
+import { allFields, heldFields, heldOf, holdsNoKeyrings, holdsNothing, NOTHING_HELD } from "./federation/held.ts";
+import { NO_KEYRINGS } from "./keyring/held.ts";
 import { logPinCodec } from "./logpin.ts";
 import { conflictCodec, entryCodec, QUEUE_MAX } from "./queue.ts";
 
@@ -57,21 +58,24 @@ const waiting = {
 const shortBody = struct({ v: uint(1, 1), ...always });
 const longBody = struct({ v: uint(2, 2), ...always, ...waiting });
 const federatedBody = struct({ v: uint(3, 3), ...always, ...waiting, ...heldFields });
+const keyringBody = struct({ v: uint(4, 4), ...always, ...waiting, ...allFields });
 
-type Body = Omit<Of<typeof federatedBody>, "v">;
+type Body = Omit<Of<typeof keyringBody>, "v">;
 
 /**
- * What the vault's body holds (docs/protocol.md §7.3): what waits for the server, and what belongs to federations, makes
- * it another version.
+ * What the vault's body holds (docs/protocol.md §7.3): what waits for the server, what belongs to federations, and what
+ * belongs to keyrings, makes it another version.
  */
 export const bodyCodec: Codec<Body> = {
   decode(value, path) {
     const has = (name: string) => typeof value === "object" && value !== null && Object.hasOwn(value, name);
-    if (has("federations")) return federatedBody.decode(value, path);
+    if (has("workspacePins")) return keyringBody.decode(value, path);
+    if (has("federations")) return { ...federatedBody.decode(value, path), ...NO_KEYRINGS };
     if (has("queue")) return { ...longBody.decode(value, path), ...NOTHING_HELD };
     return { ...shortBody.decode(value, path), queue: [], conflicts: [], ...NOTHING_HELD };
   },
   encode(body) {
+    if (!holdsNoKeyrings(body)) return keyringBody.encode({ v: 4, ...body });
     if (!holdsNothing(body)) return federatedBody.encode({ v: 3, ...body });
     const short = body.queue.length === 0 && body.conflicts.length === 0;
     return short ? shortBody.encode({ v: 1, ...body }) : longBody.encode({ v: 2, ...body });
@@ -93,7 +97,7 @@ function storedText(secret: Stored): string {
 
 const NONE = '"secrets":[]';
 
-const held = struct(heldFields);
+const held = struct(allFields);
 
 function mustReadBack(body: Body): void {
   try {
@@ -108,7 +112,7 @@ function mustReadBack(body: Body): void {
 /**
  * The one JSON text of a body; secrets that stand in an earlier one are not encoded anew.
  *
- * @throws Fault internal where what is held of federations could not be read back: a vault is never written like that
+ * @throws Fault internal where what is held of federations and keyrings could not be read back: a vault is never written like that
  */
 export function bodyText(body: Body): string {
   if (!holdsNothing(body)) mustReadBack(body);

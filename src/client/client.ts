@@ -10,6 +10,7 @@ import type { FederationPart } from "./federation/index.ts";
 import type { FederationClient } from "./federationapi.ts";
 import type { createFiles } from "./fileparts.ts";
 import { importItems } from "./importing.ts";
+import type { KeyringClient } from "./keyringapi.ts";
 import { listSecrets } from "./listing.ts";
 import { type Open, online, save } from "./opened.ts";
 import { secretOtp } from "./otp.ts";
@@ -62,6 +63,7 @@ export function createClient(open: Open, place: Place, end: () => Promise<void>)
   let closing: Promise<void> | null = null;
   let fileCalls: ReturnType<typeof createFiles> | null = null;
   let federationPart: Promise<FederationPart> | null = null;
+  let keyringPart: Promise<KeyringClient> | null = null;
 
   async function files(): Promise<ReturnType<typeof createFiles>> {
     if (fileCalls === null) fileCalls = (await import("./fileparts.ts")).createFiles(open);
@@ -75,6 +77,16 @@ export function createClient(open: Open, place: Place, end: () => Promise<void>)
         createFederationClient(open),
       );
       return work((await federationPart).calls);
+    });
+  }
+
+  /** Work with the server as a registry of keyrings, loaded likewise. */
+  function registered<T>(work: (calls: KeyringClient) => Promise<T>): Promise<T> {
+    return queued(async () => {
+      keyringPart ??= import("./keyring/index.ts").then(({ createKeyringClient }) =>
+        createKeyringClient(open, place.server?.url ?? ""),
+      );
+      return work(await keyringPart);
     });
   }
 
@@ -270,6 +282,31 @@ export function createClient(open: Open, place: Place, end: () => Promise<void>)
     policies: (input) => federated((calls) => calls.policies(input)),
     setPolicy: (input) => federated((calls) => calls.setPolicy(input)),
     auditFederation: (input) => federated((calls) => calls.auditFederation(input)),
+    keyringOwner: () => registered((calls) => calls.keyringOwner()),
+    workspaces: () => registered((calls) => calls.workspaces()),
+    workspace: (input) => registered((calls) => calls.workspace(input)),
+    createWorkspace: (input) => registered((calls) => calls.createWorkspace(input)),
+    changeWorkspace: (input) => registered((calls) => calls.changeWorkspace(input)),
+    workspaceLedger: (input) => registered((calls) => calls.workspaceLedger(input)),
+    workspaceEvents: (input) => registered((calls) => calls.workspaceEvents(input)),
+    createToken: (input) => registered((calls) => calls.createToken(input)),
+    tokens: (input) => registered((calls) => calls.tokens(input)),
+    revokeToken: (input) => registered((calls) => calls.revokeToken(input)),
+    keyrings: () => registered((calls) => calls.keyrings()),
+    keyring: (input) => registered((calls) => calls.keyring(input)),
+    createKeyring: (input) => registered((calls) => calls.createKeyring(input)),
+    changeKeyring: (input) => registered((calls) => calls.changeKeyring(input)),
+    requestKey: (input) => registered((calls) => calls.requestKey(input)),
+    requestSignatures: (input) => registered((calls) => calls.requestSignatures(input)),
+    keyringRequests: (input) => registered((calls) => calls.keyringRequests(input)),
+    keyringRequest: (input) => registered((calls) => calls.keyringRequest(input)),
+    continueKeyringRequest: (input) => registered((calls) => calls.continueKeyringRequest(input)),
+    cancelKeyringRequest: (input) => registered((calls) => calls.cancelKeyringRequest(input)),
+    keyringInbox: () => registered((calls) => calls.keyringInbox()),
+    voteKeyring: (input) => registered((calls) => calls.voteKeyring(input)),
+    keyringKeys: (input) => registered((calls) => calls.keyringKeys(input)),
+    keyringKey: (input) => registered((calls) => calls.keyringKey(input)),
+    keyringAddress: (input) => registered((calls) => calls.keyringAddress(input)),
     // says how things stand, and changes nothing of it
     status: () => inTurn(status),
     close() {

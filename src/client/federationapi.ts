@@ -1,4 +1,4 @@
-import type { Control, Custody, FederatedType } from "../protocol/federation/kinds.ts";
+import type { Control, Custody, FederatedType, SignForm } from "../protocol/federation/kinds.ts";
 
 /** Facts of one federation that this profile has joined. */
 export interface FederationInfo {
@@ -163,10 +163,13 @@ export interface FederationClient {
   generateFederated(input: GenerateFederated): Promise<FederatedResult>;
   /** @param value the secret to share out: a scalar or, of `bytes`, any bytes; wiped. */
   importFederated(input: GenerateFederated & { readonly value: Uint8Array }): Promise<FederatedResult>;
+  /** Without `form` the message itself; a digest, or an unsigned transaction, with `input` of a Bitcoin one. */
   signFederated(input: {
     readonly key: string;
     readonly message: Uint8Array;
     readonly amount: { readonly unit: string; readonly value: string } | null;
+    readonly form?: SignForm;
+    readonly input?: number;
   }): Promise<FederatedResult>;
   /** The bytes of a `bytes` key, or with `export` the private key; the caller wipes them. */
   releaseFederated(input: {

@@ -8,6 +8,7 @@ import { wasUndelivered } from "../wire/failure.ts";
 import {
   errorBody,
   type InputOf,
+  type OperationName,
   type OutputOf,
   operations,
   replyHead,
@@ -56,6 +57,8 @@ export interface Session {
   readonly expiresAtMs: number;
   /** The server's signed statement: the one that this session began under, or a newer one. */
   readonly statement: Statement;
+  /** Asks what needs no session, over the same link: the answer is the connection's alone. */
+  ask<N extends Exclude<OperationName, SessionOperation>>(operation: N, input: InputOf<N>): Promise<OutputOf<N>>;
   /** Asks for the statement of now, after a key of the server was rotated; false where it is the same one. */
   renewStatement(): Promise<boolean>;
   /**
@@ -183,10 +186,14 @@ export function createSession(
     get statement() {
       return statement;
     },
-    async renewStatement() {
-      const reply = await link.post("server.statement", "application/json", "{}");
+    async ask(operation, input) {
+      const shape = operations[operation];
+      const reply = await link.post(operation, "application/json", encodeJson(shape.input as never, input as never));
       if (reply.status !== 200) throw faultOf(reply.body);
-      const shown = decodeReply(operations["server.statement"].output, reply.body);
+      return decodeReply(shape.output as never, reply.body);
+    },
+    async renewStatement() {
+      const shown = await session.ask("server.statement", {});
       const expected = { pin: pinOf(link.identity), minNumber: statement.number, nowMs: around.now() };
       const newer = verifyStatement(shown, expected).number > statement.number;
       if (newer) statement = shown;

@@ -95,8 +95,16 @@ export const approval: Group = {
 
 export const request: Group = {
   section: SECTION.federation,
-  summary: "your requests to federations",
+  summary: "your requests to federations and keyrings",
   commands: {
+    key: {
+      summary: "request a key from a keyring",
+      load: () => import("./keyringrequest.ts").then((m) => m.requestKey),
+    },
+    signature: {
+      summary: "request signatures by keys of a workspace",
+      load: () => import("./keyringrequest.ts").then((m) => m.requestSignature),
+    },
     list: { summary: "list them", load: () => import("./request.ts").then((m) => m.requestList) },
     show: {
       summary: "what each server says of one",

@@ -1,6 +1,8 @@
 import type { Group } from "../ui/command.ts";
 import type { InternalEntries } from "../ui/start.ts";
+import { connector } from "./connectorgroup.ts";
 import { approval, federation, key, policy, request } from "./federationgroups.ts";
+import { keyring, workspace } from "./keyringgroups.ts";
 import { SECTION } from "./sections.ts";
 import { server } from "./server/group.ts";
 import { TOPICS } from "./topicnames.ts";
@@ -240,6 +242,9 @@ export const root: Group = {
     policy,
     approval,
     request,
+    workspace,
+    keyring,
+    connector,
     "ssh-agent": {
       section: SECTION.secrets,
       summary: "serve keys to ssh",
@@ -267,6 +272,10 @@ export const root: Group = {
         add: { summary: "how to make one", load: () => import("./profile.ts").then((m) => m.profileAdd) },
         use: { summary: "choose the default one", load: () => import("./profile.ts").then((m) => m.profileUse) },
         list: { summary: "list them", load: () => import("./profile.ts").then((m) => m.profileList) },
+        authority: {
+          summary: "print the authority behind its server's certificate",
+          load: () => import("./profile.ts").then((m) => m.profileAuthority),
+        },
         remove: {
           summary: "remove one from this device",
           load: () => import("./profile.ts").then((m) => m.profileRemove),
@@ -291,6 +300,11 @@ export const root: Group = {
       section: SECTION.rest,
       summary: "print the manual page",
       load: () => import("./man.ts").then((m) => m.default),
+    },
+    openapi: {
+      section: SECTION.rest,
+      summary: "print what programs can call, as OpenAPI",
+      load: () => import("./openapi.ts").then((m) => m.default),
     },
     help: {
       section: SECTION.rest,

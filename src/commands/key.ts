@@ -8,6 +8,7 @@ import { listing, result } from "../ui/output.ts";
 import { withClient } from "../ui/session.ts";
 import { plain } from "../ui/text.ts";
 import { federatedKeyOf } from "./federated.ts";
+import { keyOfWorkspace } from "./keyringshown.ts";
 
 /** What ssh shows of a key; null for one that it has no name for, or cannot read. */
 function fingerprintOf({ type, publicKey }: SecretInfo): string | null {
@@ -34,12 +35,14 @@ export async function publicKeyOf(
 ): Promise<{ type: string; publicKey: Uint8Array; federated: boolean }> {
   const federated = await federatedKeyOf(client, name);
   if (federated) return { ...federatedPublic(federated), federated: true };
+  const ofWorkspace = await keyOfWorkspace(client, name);
+  if (ofWorkspace) return { ...federatedPublic(ofWorkspace), federated: true };
   const got = await client.get({ name, version: null, reveal: false, fresh: false, save: false });
   const { type, publicKey } = keyPair(got.info);
   return { type, publicKey, federated: false };
 }
 
-const federatedPublic = ({ type, publicKeyHex }: FederatedKeyInfo) => ({
+const federatedPublic = ({ type, publicKeyHex }: Pick<FederatedKeyInfo, "type" | "publicKeyHex">) => ({
   type,
   publicKey: Uint8Array.fromHex(publicKeyHex),
 });

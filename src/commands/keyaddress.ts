@@ -52,6 +52,7 @@ again would lock the money for good.`,
       "keyhold key address --as evm --public-key 03ca27ea7b0641497b19a723e3b92590801c7e79b114253fc1e99df1fd9730526b",
       "of any public key, offline",
     ],
+    ["keyhold key address 77aa01c2e4 --as evm", "of a key of a workspace, by the start of its id"],
     ["keyhold key address wallet --as cosmos --prefix osmo", "with another chain's prefix"],
   ],
   run: async (args, ctx) => {

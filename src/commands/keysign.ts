@@ -6,6 +6,7 @@ import { Fault } from "../errors.ts";
 import { sshBlobOf } from "../formats/publickey.ts";
 import { readSshBlob } from "../formats/sshkey.ts";
 import { sshSignature, sshsigFile, sshsigMessage } from "../formats/sshsignature.ts";
+import type { SignForm } from "../protocol/federation/kinds.ts";
 import { type Context, defineCommand } from "../ui/command.ts";
 import { type FileSource, openFileSource } from "../ui/filesource.ts";
 import { OUT_FILE_ARGS, type OutFile, outFile, putFile } from "../ui/outfile.ts";
@@ -13,6 +14,7 @@ import { type Result, result } from "../ui/output.ts";
 import { withClient } from "../ui/session.ts";
 import { federatedKeyOf, federatedResult } from "./federated.ts";
 import { keyPair } from "./key.ts";
+import { transactionBytes } from "./transactionfile.ts";
 
 const PIECE_BYTES = 65_536;
 
@@ -109,9 +111,41 @@ const FEDERATED_MAX = 64 * 1_024;
 /** `250 EUR` as whole smallest units. @throws Fault usage */
 export function amountOf({ amount }: { readonly amount: string | null }): { unit: string; value: string } | null {
   if (amount === null) return null;
-  const found = /^(0|[1-9][0-9]{0,39}) ([A-Za-z0-9._-]{1,32})$/.exec(amount);
+  const found = /^(0|[1-9][0-9]{0,39}) ([A-Za-z0-9._-]{1,64})$/.exec(amount);
   if (found?.[1] !== undefined && found[2] !== undefined) return { value: found[1], unit: found[2] };
   throw new Fault("usage", "--amount is whole units and their name", { hint: '--amount "25000 EUR-cent"' });
+}
+
+/** What is signed: a file's bytes, a digest, or a transaction in a file. */
+interface Asked {
+  readonly form: SignForm;
+  /** Null of a digest. */
+  readonly path: string | null;
+  readonly digest: Uint8Array | null;
+  readonly input: number;
+}
+
+interface AskedArgs {
+  readonly messageFile: string | null;
+  readonly evmFile: string | null;
+  readonly psbtFile: string | null;
+  readonly digest: string | null;
+  readonly input: number | null;
+}
+
+/** @throws Fault usage unless exactly one is given */
+function askedOf({ messageFile, evmFile, psbtFile, digest, input }: AskedArgs): Asked {
+  if ([messageFile, evmFile, psbtFile, digest].filter((one) => one !== null).length !== 1) {
+    throw new Fault("usage", "give one of --message-file, --evm-file, --psbt-file and --digest");
+  }
+  if (input !== null && psbtFile === null) throw new Fault("usage", "--input goes with --psbt-file");
+  if (digest !== null) {
+    if (!/^[0-9a-fA-F]{64}$/.test(digest)) throw new Fault("usage", "--digest takes 64 hex digits");
+    return { form: "digest", path: null, digest: Uint8Array.fromHex(digest), input: 0 };
+  }
+  if (messageFile !== null) return { form: "message", path: messageFile, digest: null, input: 0 };
+  const form = evmFile === null ? "bitcoin" : "evm";
+  return { form, path: evmFile ?? psbtFile, digest: null, input: input ?? 0 };
 }
 
 interface FederatedSigning {
@@ -124,7 +158,8 @@ interface FederatedSigning {
 /** Has the servers of a federation sign, each after asking its policy. */
 async function byFederation(
   client: KeyholdClient,
-  source: FileSource,
+  source: FileSource | null,
+  asked: Asked,
   input: FederatedSigning,
   file: OutFile | null,
 ): Promise<Result> {
@@ -133,13 +168,19 @@ async function byFederation(
       hint: input.format === "ssh" ? "leave --format out" : "leave --scheme out",
     });
   }
-  const message = await source.read(FEDERATED_MAX + 1);
-  if (message.length > FEDERATED_MAX) {
+  const { form } = asked;
+  if (input.amount !== null && (form === "evm" || form === "bitcoin")) {
+    throw new Fault("usage", "of a transaction the amount is what it says itself", { hint: "leave --amount out" });
+  }
+  const content = asked.digest ?? (await source?.read(FEDERATED_MAX + 1)) ?? new Uint8Array(0);
+  const message = form === "evm" || form === "bitcoin" ? transactionBytes(content) : content;
+  if (content.length > FEDERATED_MAX) {
     throw new Fault("too_large", "a federation signs messages of at most 64 KiB, which its policies see whole", {
       hint: "sign the file's hash: openssl dgst -sha256 -binary FILE > hash",
     });
   }
-  const made = await client.signFederated({ key: input.name, message, amount: amountOf(input) });
+  const { input: at } = asked;
+  const made = await client.signFederated({ key: input.name, message, amount: amountOf(input), form, input: at });
   const raw = made.signatureHex === null ? null : Uint8Array.fromHex(made.signatureHex);
   const der = raw !== null && input.format === "der" ? await derOf(made.scheme ?? "", raw) : raw;
   if (file !== null && der !== null) putFile(file, der);
@@ -153,13 +194,25 @@ async function derOf(scheme: string, raw: Uint8Array): Promise<Uint8Array> {
     throw new Fault("usage", `signatures by ${scheme} have no DER form`, { hint: "leave --format out" });
   }
   const { ecdsaDer } = await import("../crypto/signature.ts");
-  return ecdsaDer(scheme as EcdsaScheme, raw);
+  return ecdsaDer((scheme.endsWith("-sha256") ? scheme : `${scheme}-sha256`) as EcdsaScheme, raw);
 }
 
 export default defineCommand({
   args: {
     name: { type: "positional", complete: "secret", description: "name of the key", ask: "Name of the key" },
-    messageFile: { type: "string", hint: "FILE", required: true, description: "what to sign (- is stdin)" },
+    messageFile: { type: "string", hint: "FILE", description: "what to sign (- is stdin)" },
+    evmFile: {
+      type: "string",
+      hint: "FILE",
+      description: "by a federation's key: an unsigned EVM transaction, as bytes or hex digits",
+    },
+    psbtFile: {
+      type: "string",
+      hint: "FILE",
+      description: "by a federation's key: an input of a PSBT, as bytes, hex digits or base64",
+    },
+    input: { type: "integer", min: 0, max: 65_535, hint: "N", description: "which input of the PSBT (default: 0)" },
+    digest: { type: "string", hint: "HEX", description: "by a federation's key: 32 bytes, signed as they are" },
     scheme: {
       type: "enum",
       options: SIGNATURE_SCHEMES,
@@ -190,20 +243,26 @@ export default defineCommand({
   details: `The key stays where it is. A file may have any size, but by an Ed25519 key ${SIGN_MAX_BYTES / 1_048_576} MiB, and any size again with
 --format ssh. An RSA key signs by rsa-pss-sha256, rsa-pkcs1-sha256 and rsa-pkcs1-sha512; other keys know one scheme.
 For the other end \`keyhold key public\` prints the public key. By a key of a federation its servers sign, 64 KiB at
-most; exit 9 while that waits for approval, exit 10 where a server was left out.`,
+most; exit 9 while that waits for approval, exit 10 where a server was left out. Of a transaction they and their
+policies read amount and recipients, and sign its hash, which they compute themselves: r and s, or a BIP-340 signature.`,
   examples: [
     ["keyhold key sign release/key --message-file app.tar --out app.tar.sig", "a signature for openssl, as bytes"],
     ["keyhold key sign release/ec --message-file app.tar --format der --out app.tar.sig", "by an ECDSA key"],
+    ["keyhold key sign treasury --psbt-file spend.psbt --input 0", "an input of a Bitcoin transaction"],
     ["keyhold key sign github --message-file app.tar --format ssh --out app.tar.sig", "for ssh-keygen -Y verify"],
   ],
   run: async (args, ctx) => {
     const file = outFile(args);
     const { name, scheme, format, namespace } = args;
-    const source = sourceOf(ctx, args.messageFile);
+    const asked = askedOf(args);
+    const source = asked.path === null ? null : sourceOf(ctx, asked.path);
     try {
       return await withClient(ctx, async (client) => {
         if ((await federatedKeyOf(client, name)) !== null) {
-          return byFederation(client, source, { name, format, scheme, amount: args.amount }, file);
+          return byFederation(client, source, asked, { name, format, scheme, amount: args.amount }, file);
+        }
+        if (source === null || asked.form !== "message") {
+          throw new Fault("usage", "transactions and digests are signed by keys of a federation");
         }
         if (args.amount !== null) throw new Fault("usage", "--amount goes with a key of a federation");
         const made =
@@ -218,7 +277,7 @@ most; exit 9 while that waits for approval, exit 10 where a server was left out.
         return result(data, () => (file === null ? (made.file?.trimEnd() ?? signatureHex) : ""));
       });
     } finally {
-      source.close();
+      source?.close();
     }
   },
 });

@@ -47,7 +47,7 @@ const FILE = { type: "positional", hint: "FILE", description: "the policy, as do
 const FILE_MAX = 256 * 1_024;
 
 /** A policy file, parsed as JSON. @throws Fault bad_input */
-function readPolicy(path: string): unknown {
+export function readPolicy(path: string): unknown {
   const bytes = readSecretFile(path, FILE_MAX + 1, "accept");
   if (bytes.length > FILE_MAX) throw new Fault("too_large", `a policy has at most ${FILE_MAX / 1_024} KiB`);
   try {
@@ -93,6 +93,7 @@ export const policyTest = defineCommand({
       description: "of what kind of key",
     },
     amount: { type: "string", hint: "TEXT", description: "what it is about, as whole units and their name" },
+    recipient: { type: "list", hint: "ADDRESS", description: "it is a transaction that pays this one (repeat)" },
     requester: { type: "string", hint: "NAME", description: "the approver who asks (default: somebody else)" },
     approve: { type: "list", hint: "NAME", description: "an approver or engine that agrees (repeat)" },
     reject: { type: "list", hint: "NAME", description: "an approver or engine that refuses (repeat)" },
@@ -104,6 +105,7 @@ export const policyTest = defineCommand({
   examples: [
     ["keyhold policy test board.json --action sign --approve alice", "is Alice's word enough?"],
     ['keyhold policy test board.json --amount "2500 EUR" --approve alice --approve bob', "and of this amount?"],
+    ['keyhold policy test board.json --recipient bc1q… --amount "5000 sat"', "a payment to this address?"],
   ],
   run: async (args) => {
     const { tryPolicy } = await import("../protocol/federation/policytrial.ts");
@@ -112,7 +114,8 @@ export const policyTest = defineCommand({
     const document = policyFromJson(readPolicy(args.file), { ...UNPLACED, createdAtMs: nowMs });
     const { action, type, requester, approve, reject, used } = args;
     const amount = amountOf(args);
-    const found = tryPolicy({ document, action, type, amount, requester, approve, reject, used, nowMs });
+    const recipients = args.recipient.length === 0 ? null : args.recipient;
+    const found = tryPolicy({ document, action, type, amount, recipients, requester, approve, reject, used, nowMs });
     const { decision, rule, why } = found;
     const data = {
       decision,

@@ -98,3 +98,25 @@ export const profileAdd = defineCommand({
     return result({ name, next }, () => ["Make it with one of:", ...next.map((line) => `  ${line}`)].join("\n"));
   },
 });
+
+export const profileAuthority = defineCommand({
+  args: { name: { type: "positional", required: false, complete: "profile", description: "name of the profile" } },
+  data: "{name, server, pin, authority}",
+  details: `Prints the certificate, PEM, of the authority behind the profile's server, as it was held against the pin. A program that
+trusts it alone speaks with that server and no other.`,
+  examples: [["keyhold profile authority > authority.pem", "for curl --cacert, NODE_EXTRA_CA_CERTS and their like"]],
+  run: async (args, ctx) => {
+    const { profiles } = homeOf(ctx);
+    const { name, server } = there(profiles, args.name ?? ctx.flags.profile ?? defaultProfile(profiles) ?? "default");
+    if (server === null) throw new Fault("not_found", `the profile "${name}" has no server`);
+    const authority = server.caPem ?? server.tlsCaPem;
+    if (authority === null) {
+      throw new Fault("not_found", "no authority of its own stands behind this server", {
+        why: "its certificate comes from a public authority, or it was never reached",
+        hint: "keyhold login, or trust the public authorities",
+      });
+    }
+    const pem = authority.trimEnd();
+    return result({ name, server: server.url, pin: server.pin, authority: `${pem}\n` }, () => pem, { bare: true });
+  },
+});

@@ -1,5 +1,6 @@
 import type { KeyholdClient } from "../client/api.ts";
 import type { FederatedRequestInfo, FederatedResult } from "../client/federationapi.ts";
+import type { KeyringRequestInfo } from "../client/keyringapi.ts";
 import { wipe } from "../crypto/bytes.ts";
 import { Fault } from "../errors.ts";
 import { type Context, defineCommand } from "../ui/command.ts";
@@ -8,10 +9,31 @@ import { listing, result } from "../ui/output.ts";
 import { withClient } from "../ui/session.ts";
 import { plain } from "../ui/text.ts";
 import { federatedResult, hasEnded, requestLines, requestOf } from "./federated.ts";
+import { keyringResult, watchKeyring } from "./keyringrequest.ts";
+import { keyringRequestLines, keyringRequestRows, ofKeyring } from "./keyringshown.ts";
 import { pause } from "./pause.ts";
 
 const ID = { type: "positional", description: "the request's id, or the start of it" } as const;
 const LOOK_MS = 2_000;
+
+/**
+ * The request that an id, or the start of one, means: to a federation, or to a keyring, with what that is now.
+ *
+ * @throws Fault not_found, ambiguous
+ */
+async function meant(
+  client: KeyholdClient,
+  text: string,
+): Promise<{ readonly requestId: string; readonly keyring: KeyringRequestInfo | null }> {
+  try {
+    return { requestId: requestOf(await client.federatedRequests(), text).requestId, keyring: null };
+  } catch (error) {
+    if (!(error instanceof Fault) || error.code !== "not_found") throw error;
+    const keyring = await ofKeyring(client, text);
+    if (keyring === null) throw error;
+    return { requestId: keyring.requestId, keyring };
+  }
+}
 
 /** Rows of a list of requests. */
 export function requestRows(items: readonly FederatedRequestInfo[]) {
@@ -28,12 +50,23 @@ export function requestRows(items: readonly FederatedRequestInfo[]) {
 
 export const requestList = defineCommand({
   list: true,
-  args: {},
+  args: {
+    workspace: { type: "string", hint: "NAME", description: "requests of this workspace to keyrings" },
+    status: { type: "string", hint: "STATUS", description: "only those that are so: pending, fulfilled, …" },
+  },
   data: "{items:[{requestId, federation, kind, status, keyId, name, createdAt, expiresAt, servers, votes, culprits}], next}",
-  examples: [["keyhold request list", "your requests to federations, newest first"]],
-  run: async (_args, ctx) =>
+  examples: [
+    ["keyhold request list", "your requests to federations, newest first"],
+    ["keyhold request list --workspace treasury --status pending", "those of a workspace that are open"],
+  ],
+  run: async (args, ctx) =>
     withClient(ctx, async (client) => {
-      const items = await client.federatedRequests();
+      if (args.workspace !== null) {
+        const items = await client.keyringRequests({ workspace: args.workspace, status: args.status });
+        return listing({ items, next: null }, keyringRequestRows(items));
+      }
+      const all = await client.federatedRequests();
+      const items = all.filter(({ status }) => args.status === null || status === args.status);
       return listing({ items, next: null }, requestRows(items));
     }),
 });
@@ -44,7 +77,8 @@ export const requestShow = defineCommand({
   examples: [["keyhold request show 4f1c2a", "what each server says of it, and every vote"]],
   run: async (args, ctx) =>
     withClient(ctx, async (client) => {
-      const { requestId } = requestOf(await client.federatedRequests(), args.request);
+      const { requestId, keyring } = await meant(client, args.request);
+      if (keyring) return result(keyring, () => keyringRequestLines(keyring));
       const info = await client.federatedRequest({ requestId });
       return result(info, () => requestLines(info));
     }),
@@ -57,8 +91,12 @@ export const requestCancel = defineCommand({
   examples: [["keyhold request cancel 4f1c2a", "give up a request"]],
   run: async (args, ctx) =>
     withClient(ctx, async (client) => {
-      const { requestId } = requestOf(await client.federatedRequests(), args.request);
+      const { requestId, keyring } = await meant(client, args.request);
       await ctx.term.confirm(`Cancel request ${requestId.slice(0, 16)} for good?`);
+      if (keyring) {
+        const after = await client.cancelKeyringRequest({ requestId });
+        return result(after, () => keyringRequestLines(after));
+      }
       const info = await client.cancelRequest({ requestId });
       return result(info, () => requestLines(info));
     }),
@@ -116,7 +154,13 @@ by that command, given once more: this one waits for the votes alone.`,
   run: async (args, ctx) => {
     const file = outFile(args);
     return withClient(ctx, async (client) => {
-      const { requestId } = requestOf(await client.federatedRequests(), args.request);
+      const { requestId, keyring } = await meant(client, args.request);
+      if (keyring) {
+        const over = await watchKeyring(ctx, client, requestId);
+        const signature = over.items[0]?.signatureHex;
+        if (file !== null && signature) putFile(file, Uint8Array.fromHex(signature));
+        return keyringResult(over);
+      }
       const { ready, made, ...led } = await watched(ctx, client, requestId);
       if (ready && !hasEnded(ready.status)) {
         const again = `keyhold key ${ready.purpose} ${plain(ready.name ?? ready.keyId ?? "NAME")} --out FILE`;

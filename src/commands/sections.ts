@@ -4,5 +4,6 @@ export const SECTION = {
   account: "Account and session",
   secrets: "Secrets",
   federation: "Federation",
+  keyrings: "Keyrings",
   rest: "The rest",
 } as const;

@@ -6,7 +6,7 @@ import { createInvite } from "../server/administration.ts";
 import { startControl } from "../server/control.ts";
 import { demandDatabase } from "../server/database.ts";
 import { type KeyServer, openKeyServer } from "../server/keyserver.ts";
-import { createLog, type ServerLog } from "../server/log.ts";
+import { createLog, faultFields, type ServerLog } from "../server/log.ts";
 import { windowedLog } from "../server/logwindow.ts";
 import type { Metrics } from "../server/metrics.ts";
 import type { RunningScrape } from "../server/scrape.ts";
@@ -60,6 +60,31 @@ async function firstInvite(server: KeyServer): Promise<string | null> {
   return empty ? (await createInvite(server.ctx, null)).code : null;
 }
 
+/** The connector of a directory beside the server; where it cannot go on, the server does. */
+async function besideConnector(
+  dir: string,
+  notice: (text: string) => void,
+  log: ServerLog,
+): Promise<() => Promise<void>> {
+  const { LOOP, createConnectorLog, startConnector } = await import("../connector/index.ts");
+  const random = (length: number) => crypto.getRandomValues(new Uint8Array(length));
+  const running = await startConnector({
+    dir: resolve(dir),
+    version: VERSION,
+    around: { now: Date.now, random, notice },
+    log: createConnectorLog("info", (line) => void process.stderr.write(line), Date.now),
+    concurrency: LOOP.concurrency,
+    listen: null,
+  });
+  const ended = running.ended.catch((error: unknown) => {
+    log.write("error", { ...faultFields(error), event: "connector" });
+  });
+  return async () => {
+    running.drain();
+    await ended;
+  };
+}
+
 const scraped = (shown: Figures | undefined) => (shown ? { metrics: shown.scrape.url } : {});
 
 function banner(running: RunningServer, dir: string, registration: string, invite: string | null): string {
@@ -103,6 +128,8 @@ export default defineCommand({
       options: ["open", "invite", "closed"],
       description: "who may register (default: open on loopback, else invite)",
     },
+    registry: { type: "boolean", description: "be a registry of workspaces and keyrings, too" },
+    connector: { type: "string", hint: "DIR", description: "run the connector of this directory in this process" },
     plaintext: { type: "boolean", description: "no TLS; on a loopback address only" },
     metrics: { type: "string", hint: "HOST:PORT", description: "figures for Prometheus on a port of their own" },
     metricsOpen: { type: "boolean", description: "let other machines read the figures" },
@@ -112,6 +139,7 @@ export default defineCommand({
   data: '`{"v":1,"ready":{"url","pin","pid","invite"?,"metrics"?}}`, one line when it is ready',
   examples: [
     ["keyhold serve", `listen on ${DEFAULTS.listen}, make everything on first start`],
+    ["keyhold serve --registry", "keep workspaces and keyrings beside accounts"],
     [
       "keyhold serve --listen 0.0.0.0:7443 --name keys.example.org",
       "serve a team; codes by `keyhold server invite create`",
@@ -151,6 +179,7 @@ export default defineCommand({
       log,
       opaqueWorkers,
       enclaveCommand: selfCommand("__enclave"),
+      registry: args.registry,
       ...meter,
     }).catch(async (error: unknown) => {
       await shown?.scrape.stop();
@@ -202,8 +231,12 @@ export default defineCommand({
       const control = server.holdsDirectory
         ? startControl(dir, server.administration({ url: () => url, requests }), log)
         : undefined;
+      let endConnector: () => Promise<void> = async () => undefined;
       try {
         const invite = await firstInvite(server);
+        if (args.connector !== null) {
+          endConnector = await besideConnector(args.connector, (text) => ctx.out.notice(plain(text)), log);
+        }
         const ready = {
           url,
           pin: running.pin,
@@ -214,8 +247,11 @@ export default defineCommand({
         if (ctx.flags.json) ctx.out.jsonLine({ v: 1, ready });
         else ctx.out.lines(banner(running, dir, registration, invite));
         await end;
+        // before the server that it works with
+        await endConnector();
         await running.stop(DEFAULTS.drainMs);
       } finally {
+        await endConnector();
         await control?.stop();
       }
     } finally {

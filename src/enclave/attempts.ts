@@ -2,6 +2,7 @@ import { equalBytes } from "../crypto/bytes.ts";
 import { Fault } from "../errors.ts";
 import type { FederatedRequestId } from "../ids.ts";
 import type { SignedMessage } from "../protocol/federation/message.ts";
+import { coordinatorOf, type FederatedRequest } from "../protocol/federation/request.ts";
 import type { Of } from "../wire/codec.ts";
 import type { step as stepCodec } from "./api.ts";
 import type { Evidence, Verified } from "./evidence.ts";
@@ -28,8 +29,8 @@ export interface Attempt {
   readonly machine: Machine;
 }
 
-/** Attempts held at once, and of one requester. */
-export const ATTEMPTS_MAX = { all: 256, ofOne: 32 } as const;
+/** Attempts held at once, of one requester, and of one registry for all that go through its keyrings. */
+export const ATTEMPTS_MAX = { all: 256, ofOne: 32, ofRegistry: 128 } as const;
 
 /** What an enclave holds of ceremonies: in memory alone, one attempt a request, gone with the process. */
 export interface Attempts {
@@ -38,11 +39,11 @@ export interface Attempts {
   put(attempt: Attempt): void;
   /**
    * Makes room for one more: first what has expired goes, then what is over; and where all have filled it, the oldest
-   * of whoever holds most.
+   * of whoever holds most: a requester, or of what goes through keyrings a registry.
    *
    * @throws Fault rate_limited while all is under way
    */
-  makeRoom(requester: Uint8Array, requestId: FederatedRequestId, nowMs: number): void;
+  makeRoom(request: FederatedRequest, requestId: FederatedRequestId, nowMs: number): void;
   forget(requestId: FederatedRequestId): void;
   clear(): void;
 }
@@ -65,12 +66,12 @@ export function createAttempts(): Attempts {
 
   /** The oldest of whoever holds most, and more than `own`: nobody keeps the others out. */
   function oldestOfMost(among: readonly Attempt[], own: number): Attempt | undefined {
-    const byRequester = new Map<string, Attempt[]>();
+    const byHolder = new Map<string, Attempt[]>();
     for (const one of among) {
-      const name = one.verified.request.requester.toHex();
-      byRequester.set(name, [...(byRequester.get(name) ?? []), one]);
+      const name = coordinatorOf(one.verified.request).toHex();
+      byHolder.set(name, [...(byHolder.get(name) ?? []), one]);
     }
-    const [most] = [...byRequester.values()].sort((a, b) => b.length - a.length);
+    const [most] = [...byHolder.values()].sort((a, b) => b.length - a.length);
     return most && most.length > own ? most[0] : undefined;
   }
 
@@ -86,10 +87,11 @@ export function createAttempts(): Attempts {
       forget(attempt.verified.requestId);
       held.set(attempt.verified.requestId, attempt);
     },
-    makeRoom(requester, requestId, nowMs) {
+    makeRoom(request, requestId, nowMs) {
+      const holder = coordinatorOf(request);
       const others = [...held.values()].filter(({ verified }) => verified.requestId !== requestId);
-      const own = others.filter(({ verified }) => equalBytes(verified.request.requester, requester));
-      if (own.length >= ATTEMPTS_MAX.ofOne) drop(dispensable(own, nowMs));
+      const own = others.filter(({ verified }) => equalBytes(coordinatorOf(verified.request), holder));
+      if (own.length >= (request.keyring ? ATTEMPTS_MAX.ofRegistry : ATTEMPTS_MAX.ofOne)) drop(dispensable(own, nowMs));
       else if (others.length >= ATTEMPTS_MAX.all)
         drop(dispensable(others, nowMs) ?? oldestOfMost(others, own.length + 1));
     },

@@ -77,7 +77,7 @@ export function createEnclave({ keys, journal, now, random }: EnclaveParts): Enc
     let contribution: Uint8Array | null = null;
     try {
       contribution = await openContribution(order, verified);
-      attempts.makeRoom(request.requester, requestId, now());
+      attempts.makeRoom(request, requestId, now());
       const machine = await beginMachine({ verified, order, share: opened, contribution, keys, random });
       try {
         demandNewest(verified.manifest);

@@ -15,6 +15,7 @@ import {
 import { verifyOwnerPart } from "../protocol/federation/owner.ts";
 import {
   type AttemptOrder,
+  coordinatorOf,
   type FederatedRequest,
   type RequestBody,
   type SignedOrder,
@@ -132,7 +133,7 @@ function verifyKey(
   identity: Uint8Array,
   journal: Journal,
 ): Verified["key"] {
-  const { body, requester } = request;
+  const { body } = request;
   if (!isAboutKey(body)) {
     if (e.certificate !== null || e.certificateManifest !== null) throw refused("this request is about no key");
     verifyOwnerPart(body, request);
@@ -142,7 +143,7 @@ function verifyKey(
   const manifest = keyManifest(e.certificateManifest, identity, current);
   const certificate = verifyCertificate(e.certificate, manifest);
   if (certificate.keyId !== body.keyId) throw integrity("this certificate is another key's");
-  if (!equalBytes(certificate.owner, requester)) {
+  if (!equalBytes(certificate.owner, coordinatorOf(request))) {
     throw new Fault("denied", "only the owner of a key asks for it");
   }
   if (certificate.generation !== body.generation) throw new Fault("stale", "this key has newer shares");
@@ -181,7 +182,7 @@ const ascending = (indices: readonly number[]): boolean => indices.every((n, i) 
  */
 export function verifyRoster(v: Verified, signed: SignedOrder): AttemptOrder {
   const { order } = signed;
-  verifyOrder(v.request.requester, signed);
+  verifyOrder(coordinatorOf(v.request), signed);
   if (order.requestId !== v.requestId) throw integrity("this attempt is another request's");
   const { roster } = order;
   const members = v.manifest.servers;

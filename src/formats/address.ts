@@ -4,16 +4,15 @@ import { ripemd160 } from "@noble/hashes/legacy.js";
 import { sha256 } from "@noble/hashes/sha2.js";
 import { base58, bech32, createBase58check } from "@scure/base";
 import { Address, p2tr, p2wpkh } from "@scure/btc-signer/payment.js";
-import { type BTC_NETWORK, NETWORK, TEST_NETWORK } from "@scure/btc-signer/utils.js";
+import type { BTC_NETWORK } from "@scure/btc-signer/utils.js";
 import { addr } from "micro-eth-signer";
 import { concat } from "../crypto/bytes.ts";
 import { Fault } from "../errors.ts";
+import { ADDRESS_KINDS, type AddressKind, type AddressNetwork, NETWORKS } from "../protocol/addresskind.ts";
 import type { FederatedType } from "../protocol/federation/kinds.ts";
+import { BITCOIN_NETWORKS } from "../protocol/transaction/recipient.ts";
 
-export const ADDRESS_KINDS = ["evm", "btc-p2wpkh", "btc-p2tr", "cosmos", "solana", "zcash-p2pkh"] as const;
-export type AddressKind = (typeof ADDRESS_KINDS)[number];
-export const NETWORKS = ["mainnet", "testnet", "signet", "regtest"] as const;
-export type AddressNetwork = (typeof NETWORKS)[number];
+export { ADDRESS_KINDS, type AddressKind, type AddressNetwork, NETWORKS };
 
 interface AddressRule {
   /** Type of the key that can spend from such an address. */
@@ -51,13 +50,6 @@ export type AddressInput = AddressKey & {
   readonly prefix: string | null;
 };
 
-const BITCOIN: { readonly [N in AddressNetwork]: BTC_NETWORK } = {
-  mainnet: NETWORK,
-  testnet: TEST_NETWORK,
-  signet: TEST_NETWORK,
-  regtest: { ...TEST_NETWORK, bech32: "bcrt" },
-};
-
 /** Version bytes of a transparent address (Zcash protocol specification §5.6.1.1). */
 const ZCASH_P2PKH = { mainnet: [0x1c, 0xb8], testnet: [0x1d, 0x25], regtest: [0x1d, 0x25] } as const;
 
@@ -77,7 +69,7 @@ export function addressOf(input: AddressInput): string {
     throw bad(`${as} has no network ${network}`, `--network for ${as}: ${allowed}`);
   }
   if (prefix !== null && !rule.prefix) throw bad(`${as} takes no prefix`, "--prefix is for cosmos alone");
-  if (as === "btc-p2tr") return taproot(input, BITCOIN[network ?? "mainnet"]);
+  if (as === "btc-p2tr") return taproot(input, BITCOIN_NETWORKS[network ?? "mainnet"]);
   if (!("publicKey" in input)) {
     throw bad(`${as} has neither internal nor output key`, "give --public-key; --output-key is for btc-p2tr alone");
   }
@@ -88,7 +80,7 @@ export function addressOf(input: AddressInput): string {
     case "evm":
       return addr.fromPublicKey(point);
     case "btc-p2wpkh":
-      return p2wpkh(point, BITCOIN[network ?? "mainnet"]).address;
+      return p2wpkh(point, BITCOIN_NETWORKS[network ?? "mainnet"]).address;
     case "cosmos":
       return bech32.encode(humanPart(prefix ?? "cosmos"), bech32.toWords(hash160(point)));
     case "zcash-p2pkh": {

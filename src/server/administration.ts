@@ -12,6 +12,7 @@ import { eraseFederated } from "./federation/erasing.ts";
 import { type FederationService, noRole } from "./federation/service.ts";
 import { inviteHash } from "./handlers/register.ts";
 import { sessionAlive } from "./handlers/session.ts";
+import { noRegistryControl, type RegistryControl } from "./keyring/operator.ts";
 
 /** Crockford's base 32: no I, L, O, U. */
 const ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
@@ -78,6 +79,9 @@ const noFederation: FederationService["control"] = {
   "federation.leave": notMember,
   "policy.show": notMember,
   "policy.set": notMember,
+  "connector.allow": notMember,
+  "connector.list": notMember,
+  "connector.revoke": notMember,
 };
 
 /** What the running process knows of itself. */
@@ -97,9 +101,11 @@ export function administration(
   ctx: ServerContext,
   running: Running,
   federation: FederationService | null = null,
+  registry: RegistryControl = noRegistryControl,
 ): ControlHandlers {
   return {
     ...(federation?.control ?? noFederation),
+    ...registry,
     async status() {
       return ctx.store.transaction(async (tx) => {
         const nowMs = ctx.now();

@@ -4,6 +4,8 @@ import type { AccountRow, AuditHeadRow } from "../storage/store.ts";
 import { checkAccount } from "./checkaccount.ts";
 import { checkLog } from "./checklog.ts";
 import type { ServerContext } from "./context.ts";
+import { hasRegistryKey } from "./keycheck.ts";
+import { checkLedger } from "./keyring/balances.ts";
 
 /** One checked thing and what is wrong with it. */
 interface Finding {
@@ -20,8 +22,8 @@ const NAMED = 1_000;
  * Verifies the whole database: its structure, and every account's signed state, secrets, log and bound rows
  * (docs/operations.md). One transaction an account, so that the server goes on meanwhile.
  *
- * @returns `checks`: how many things were checked; `items`: database, server-wide log, and the accounts (the first
- * 1,000) in which something is wrong.
+ * @returns `checks`: how many things were checked; `items`: database, server-wide log, of a registry its ledger, and
+ * the accounts (the first 1,000) in which something is wrong.
  */
 export async function checkServer(
   ctx: ServerContext,
@@ -31,6 +33,7 @@ export async function checkServer(
   items.push({ name: "database", ok: structure.length === 0, detail: structure[0] ?? null });
   const log = await checkLog(ctx);
   items.push({ name: "server-wide log", ok: log.length === 0, detail: log.join("; ").slice(0, 1_000) || null });
+  if (await hasRegistryKey(ctx.store)) items.push(await ledgerFinding(ctx));
   let checks = items.length;
   for await (const userId of owners(ctx)) {
     checks += 1;
@@ -38,6 +41,14 @@ export async function checkServer(
     if (!found.ok && items.length < NAMED) items.push(found);
   }
   return { ok: items.every(({ ok }) => ok), checks, items };
+}
+
+async function ledgerFinding({ store }: ServerContext): Promise<Finding> {
+  const { problems } = await store.transaction(checkLedger).catch((error: unknown) => {
+    if (error instanceof Fault && error.code === "corrupt") return { problems: [error.message] };
+    throw error;
+  });
+  return { name: "ledger", ok: problems.length === 0, detail: problems.join("; ").slice(0, 1_000) || null };
 }
 
 async function accountFinding(ctx: ServerContext, userId: UserId): Promise<Finding> {

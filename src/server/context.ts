@@ -4,7 +4,7 @@ import type { Argon2Cost } from "../crypto/kdf.ts";
 import type { AnyHashId, IncarnationId, KeyId, RequestId, SessionId } from "../ids.ts";
 import type { DEFAULTS } from "../protocol/defaults.ts";
 import type { AccountRow, Store, Tx } from "../storage/store.ts";
-import type { InputOf, OperationName, OutputOf, SessionOperation } from "../wire/operations.ts";
+import type { InputOf, OperationName, OutputOf, SessionOperation, TokenOperation } from "../wire/operations.ts";
 import type { OpaquePool } from "./opaque.ts";
 
 /** Limits and times; DEFAULTS unless a test passes others. */
@@ -59,6 +59,19 @@ export interface ServerContext {
 /** Operations that ask the enclave or other machines: they cannot run inside a transaction (docs/protocol.md §8.10). */
 export type FederatedOperation = Extract<SessionOperation, `federation.${string}`>;
 
+/** Operations of the registry of workspaces and keyrings: each brings its own transactions (docs/protocol.md §9). */
+export type RegistryOperation = Extract<
+  SessionOperation,
+  `keyring.${string}` | `workspace.${string}` | `party.${string}`
+>;
+
+/** Where a request came from. */
+export interface Remote {
+  readonly address: string;
+  /** What stood in the header `Authorization` of an operation for tokens; else null. */
+  readonly authorization: string | null;
+}
+
 /** Who asks, inside a session. */
 export interface Caller {
   readonly account: AccountRow;
@@ -101,9 +114,13 @@ export interface HandlerResult<O> {
 }
 
 /** Session operations that run in one transaction. */
-export type HouseOperation = Exclude<SessionOperation, FederatedOperation>;
+export type HouseOperation = Exclude<SessionOperation, FederatedOperation | RegistryOperation>;
 export type FederatedAnonymousOperation = Extract<Exclude<OperationName, SessionOperation>, `federation.${string}`>;
-export type AnonymousOperation = Exclude<OperationName, SessionOperation | FederatedAnonymousOperation>;
+export type RegistryAnonymousOperation = Extract<Exclude<OperationName, SessionOperation>, `keyring.${string}`>;
+export type AnonymousOperation = Exclude<
+  OperationName,
+  SessionOperation | TokenOperation | FederatedAnonymousOperation | RegistryAnonymousOperation
+>;
 
 /** Work of one operation without a session: brings its own transactions and audit entries. */
 export type AnonymousHandler<N extends AnonymousOperation> = (

@@ -1,5 +1,5 @@
 import { existsSync } from "node:fs";
-import { chmod, mkdir, readdir, rm, stat } from "node:fs/promises";
+import { chmod, link, mkdir, readdir, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { concat, type RandomSource, wipe } from "../crypto/bytes.ts";
 import { ED25519, type Signer, signerFromSeed } from "../crypto/identity.ts";
@@ -7,6 +7,8 @@ import { Fault } from "../errors.ts";
 import { decodeJson, encodeJson, nullable, struct, text } from "../wire/codec.ts";
 import {
   createPrivateDirectory,
+  createPrivateFile,
+  errno,
   fileFault,
   readPrivateFile,
   replacePrivateFile,
@@ -67,9 +69,12 @@ const FILES = {
 /** Keys before, beside those of now, while a rotation is not complete. */
 const PREVIOUS = { sealing: "sealing.previous.key", log: "log.previous.ed25519" } as const;
 
+/** Of a server that is a registry: lies there from its first start as one. */
+const REGISTRY = "registry.x25519";
+
 /** A key's file as messages name it. */
-export function shownKeyFile(dir: string, name: keyof typeof FILES): string {
-  return shown(join(directoryPaths(dir).keys, FILES[name]));
+export function shownKeyFile(dir: string, name: keyof typeof FILES | "registry"): string {
+  return shown(join(directoryPaths(dir).keys, name === "registry" ? REGISTRY : FILES[name]));
 }
 
 /** Lies in a directory until a restore into it is complete. */
@@ -224,6 +229,33 @@ async function readPrevious(dir: string): Promise<Pick<ServerKeys, "previousSeal
   }
 }
 
+/**
+ * The seed of a registry's X25519 key, 32 bytes; made on the first start as a registry.
+ *
+ * @param used True when the database knows such a key: then none is made.
+ * @throws Fault corrupt, denied, storage
+ */
+export async function openRegistrySeed(dir: string, random: RandomSource, used: boolean): Promise<Uint8Array> {
+  const at = directoryPaths(dir).keys;
+  const path = join(at, REGISTRY);
+  if (!used && !existsSync(path)) {
+    const seed = random(32);
+    const draft = `${path}.${random(8).toHex()}`;
+    try {
+      await createPrivateFile(draft, seed);
+      await link(draft, path);
+      await rm(draft);
+      await syncDirectory(at);
+    } catch (error) {
+      // another process was faster: its seed is as good, and what is left of this one is swept
+      if (errno(error) !== "EEXIST") throw fileFault(error, "write", path);
+    } finally {
+      wipe(seed);
+    }
+  }
+  return lockKey(await readKey(at, REGISTRY));
+}
+
 /** The keys as handlers see them. */
 export function handlerKeys(keys: ServerKeys): HandlerKeys {
   return {
@@ -336,7 +368,7 @@ export async function readKeyFiles(dir: string): Promise<ReadonlyMap<string, Uin
   const path = directoryPaths(dir).keys;
   const files = new Map<string, Uint8Array>();
   for (const name of Object.values(FILES)) files.set(name, await readKey(path, name));
-  for (const name of Object.values(PREVIOUS)) {
+  for (const name of [...Object.values(PREVIOUS), REGISTRY]) {
     if (existsSync(join(path, name))) files.set(name, await readKey(path, name));
   }
   return files;

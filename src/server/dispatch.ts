@@ -25,37 +25,26 @@ import {
 } from "../wire/operations.ts";
 import { openSessionKey } from "./accounts.ts";
 import { appendEvent } from "./audit.ts";
+import { createClear, type Reply } from "./clear.ts";
 import type {
-  AnonymousHandler,
-  AnonymousOperation,
   Caller,
-  FederatedAnonymousOperation,
   FederatedOperation,
   HandlerResult,
   HouseOperation,
+  RegistryOperation,
+  Remote,
   ServerContext,
   SessionHandler,
 } from "./context.ts";
 import { namedBy, shortId } from "./federation/named.ts";
-import {
-  type FederatedAnonymousWork,
-  type FederatedWork,
-  type FederationService,
-  noRole,
-} from "./federation/service.ts";
-import { anonymousHandlers, isFederated, needsSession, sessionHandlers } from "./handlers/index.ts";
+import { type FederatedWork, type FederationService, noRole } from "./federation/service.ts";
+import { isFederated, isRegistry, needsSession, sessionHandlers } from "./handlers/index.ts";
 import { sessionAlive } from "./handlers/session.ts";
+import { namedByRegistry } from "./keyring/named.ts";
+import { noRegistry, type RegistryService, type RegistryWork } from "./keyring/service.ts";
 import { namedKeys } from "./namedkeys.ts";
 
-/** What goes back over HTTP. */
-export interface Reply {
-  readonly status: number;
-  readonly contentType: "application/json" | "application/octet-stream";
-  readonly body: Uint8Array | string;
-  readonly retryAfterMs?: number;
-  /** Code of the outcome for logs and figures: `ok` or an error code. */
-  readonly outcome: string;
-}
+export type { Reply };
 
 const encoder = new TextEncoder();
 
@@ -84,7 +73,12 @@ interface Cached {
 
 /** Answers requests: decode, authenticate, dispatch, encode (docs/protocol.md §4). */
 export interface Dispatcher {
-  handle(name: string, contentType: string, body: Uint8Array, remote: { readonly address: string }): Promise<Reply>;
+  handle(
+    name: string,
+    contentType: string,
+    body: Uint8Array,
+    remote: Pick<Remote, "address"> & Partial<Remote>,
+  ): Promise<Reply>;
 }
 
 /** Failures that leave no entry: nobody is known to have asked, or the store cannot take one. */
@@ -96,6 +90,9 @@ const UNRECORDED: ReadonlySet<string> = new Set<ErrorCode>([
   "outcome_unknown",
   "storage",
 ]);
+
+/** Polls that find what they ask for or nothing leave no entry; what they bring about does (docs/protocol.md §9.6). */
+const UNNOTED: ReadonlySet<string> = new Set<SessionOperation>(["party.tasks"]);
 
 const CACHE_MAX = 10_000;
 const SETTINGS_MAX = 1_024;
@@ -109,12 +106,15 @@ function carriesState(input: unknown): input is { readonly state: SignedState } 
  * Makes the one entry point of all operations.
  *
  * @param federation The server's role in federations; null where it can have none.
+ * @param registry Its role as a registry; null where it is none.
  */
 export function createDispatcher(
   ctx: ServerContext,
   onFault: (error: unknown) => void,
   federation: FederationService | null = null,
+  registry: RegistryService | null = null,
 ): Dispatcher {
+  const inClear = createClear(ctx, federation, registry);
   /** Keys only: whether a session lives is asked of the store every time. */
   const cache = new Map<SessionId, Cached>();
   /** A guess which keys the next state will be signed with: what is verified ahead by it counts for nothing else. */
@@ -226,8 +226,17 @@ export function createDispatcher(
     }, userId);
   }
 
+  function roleWork(name: FederatedOperation | RegistryOperation): FederatedWork<FederatedOperation> {
+    if (isFederated(name)) {
+      if (!federation) throw noRole();
+      return federation[name] as FederatedWork<FederatedOperation>;
+    }
+    if (!registry) throw noRegistry();
+    return registry[name] as RegistryWork<RegistryOperation> as FederatedWork<FederatedOperation>;
+  }
+
   /** Like {@link attempt} for work outside a transaction: one admits the caller, another one records what came of it. */
-  async function outside<N extends FederatedOperation>(
+  async function outside<N extends FederatedOperation | RegistryOperation>(
     name: N,
     head: FrameHead,
     userId: UserId,
@@ -236,7 +245,9 @@ export function createDispatcher(
     address: string,
   ): Promise<Done> {
     const account = await ctx.store.transaction((tx) => enter(tx, head, userId), userId);
-    let named: AnyHashId | undefined = namedBy(name, input as never);
+    let named: AnyHashId | undefined = isFederated(name)
+      ? namedBy(name, input as never)
+      : namedByRegistry(name, input as never);
     const caller = {
       account,
       sessionId: head.sessionId,
@@ -250,9 +261,7 @@ export function createDispatcher(
     let body: string;
     let fault: Fault | undefined;
     try {
-      if (!federation) throw noRole();
-      const work = federation[name] as FederatedWork<FederatedOperation>;
-      const output = await work(caller, input as never);
+      const output = await roleWork(name)(caller, input as never);
       body = encodeJson(operations[name].output as Codec<unknown>, output);
     } catch (error) {
       fault = asFault(error);
@@ -264,6 +273,9 @@ export function createDispatcher(
       const after = await tx.account(userId);
       if (!after) throw SESSION_OVER();
       const status = fault?.code ?? "ok";
+      if (!fault && UNNOTED.has(name)) {
+        return { position: positionOf(after), audit: await tx.auditPosition(userId), ok: true, body };
+      }
       const audit = await record(tx, caller, name, status, named === undefined ? [] : [shortId(named)], null);
       return { position: positionOf(after), audit, ok: !fault, body, ...(fault && { fault }) };
     }, userId);
@@ -316,9 +328,10 @@ export function createDispatcher(
       hash = requestHash(name, input as never);
       const expected = lastSettings.get(userId);
       if (expected && carriesState(input)) await verifyStateAhead(input.state, expected);
-      const run = isFederated(name)
-        ? outside(name, head, userId, input, hash, address)
-        : attempt(name, head, userId, input, hash, address);
+      const run =
+        isFederated(name) || isRegistry(name)
+          ? outside(name, head, userId, input, hash, address)
+          : attempt(name, head, userId, input, hash, address);
       done = await run;
     } catch (error) {
       const fault = asFault(error);
@@ -345,32 +358,14 @@ export function createDispatcher(
     return { status, contentType: "application/octet-stream", body, outcome: done.fault?.code ?? "ok" };
   }
 
-  async function anonymous(
-    name: AnonymousOperation | FederatedAnonymousOperation,
-    body: Uint8Array,
-    remote: { address: string },
-  ): Promise<Reply> {
-    const shape = operations[name] as { input: Codec<unknown>; output: Codec<unknown> };
-    const input = decodeJson(shape.input, body);
-    let output: unknown;
-    if (isFederated(name)) {
-      if (!federation) throw noRole();
-      const work = federation[name] as FederatedAnonymousWork<FederatedAnonymousOperation>;
-      output = await work(remote, input as never);
-    } else {
-      const handler = anonymousHandlers[name] as unknown as AnonymousHandler<AnonymousOperation>;
-      output = await handler(ctx, remote, input as never);
-    }
-    return { status: 200, contentType: "application/json", body: encodeJson(shape.output, output), outcome: "ok" };
-  }
-
   return {
     async handle(name, contentType, body, remote) {
       try {
         if (!isOperation(name)) throw new Fault("not_found", "no such operation");
         const wanted = needsSession(name) ? "application/octet-stream" : "application/json";
         if (contentType !== wanted) throw new Fault("unsupported", `this operation takes ${wanted}`);
-        return needsSession(name) ? await inSession(name, body, remote.address) : await anonymous(name, body, remote);
+        if (needsSession(name)) return await inSession(name, body, remote.address);
+        return await inClear(name, body, { authorization: null, ...remote });
       } catch (error) {
         const fault = asFault(error);
         if (fault.code === "internal") onFault(error);

@@ -3,14 +3,15 @@ import { Fault } from "../errors.ts";
 import type { Store, Tx } from "../storage/store.ts";
 import { type ServerKeys, shownKeyFile } from "./directory.ts";
 
-type KeyName = "identity" | "accountName" | "sealing" | "shadow" | "log" | "opaque";
+type KeyName = "identity" | "accountName" | "sealing" | "shadow" | "log" | "opaque" | "registry";
 
 const settingOf = (name: KeyName): string => `key:${name}`;
 
 /** What tells one key from another and nothing else of it: HMAC under the key itself, hexadecimal. */
+const print = (name: KeyName, key: Uint8Array) =>
+  [name, macCanon(key, "keyhold/v1/key-fingerprint", name).toHex()] as const;
+
 function fingerprints(keys: ServerKeys): readonly (readonly [KeyName, string])[] {
-  const print = (name: KeyName, key: Uint8Array) =>
-    [name, macCanon(key, "keyhold/v1/key-fingerprint", name).toHex()] as const;
   return [
     print("identity", keys.identity.publicKey),
     print("accountName", keys.accountNameKey),
@@ -62,6 +63,31 @@ export async function claimKeys(store: Store, keys: ServerKeys, dir: string): Pr
       });
     }
     for (const [name, print] of added) await tx.putSetting(settingOf(name), print);
+  });
+}
+
+const REGISTRY_KEY = settingOf("registry");
+
+/** True once a server on this database was a registry. */
+export async function hasRegistryKey(store: Store): Promise<boolean> {
+  return store.transaction(async (tx) => (await tx.setting(REGISTRY_KEY)) !== undefined);
+}
+
+/**
+ * Holds a registry's seed against the one that the database was used with; the first start as a registry records it.
+ *
+ * @throws Fault corrupt naming the file
+ */
+export async function claimRegistryKey(store: Store, seed: Uint8Array, dir: string): Promise<void> {
+  const [, own] = print("registry", seed);
+  await store.transaction(async (tx) => {
+    const known = await tx.setting(REGISTRY_KEY);
+    if (known === undefined) await tx.putSetting(REGISTRY_KEY, own);
+    else if (known !== own)
+      throw new Fault("corrupt", "cannot start: the registry's key does not belong to the database", {
+        why: `another key than that of ${shownKeyFile(dir, "registry")} was used with it`,
+        hint: "put the key of this database in its place: from its backup, or from another process's directory",
+      });
   });
 }
 

@@ -16,13 +16,21 @@ import { type Statement, signStatement } from "../wire/statement.ts";
 import { administration } from "./administration.ts";
 import type { ServerContext } from "./context.ts";
 import type { ControlHandlers } from "./control.ts";
-import { demandRestored, directoryPaths, handlerKeys, openServerDirectory, type ServerKeys } from "./directory.ts";
+import {
+  demandRestored,
+  directoryPaths,
+  handlerKeys,
+  openRegistrySeed,
+  openServerDirectory,
+  type ServerKeys,
+} from "./directory.ts";
 import { createDispatcher, type Dispatcher, faultReply } from "./dispatch.ts";
 import type { EnclaveFigures } from "./enclave.ts";
 import { createFederation } from "./federation/index.ts";
 import { sweepFloods } from "./floodnotes.ts";
 import { sweepLogins } from "./handlers/login.ts";
-import { claimKeys, hasKeys, keysFit } from "./keycheck.ts";
+import { claimKeys, claimRegistryKey, hasKeys, hasRegistryKey, keysFit } from "./keycheck.ts";
+import { createRegistry } from "./keyring/index.ts";
 import { faultFields, type ServerLog } from "./log.ts";
 import { type Logbook, openLogbook } from "./logbook.ts";
 import type { Meter } from "./meter.ts";
@@ -42,6 +50,8 @@ export interface KeyServerOptions {
   readonly opaqueWorkers: number;
   /** The command line that runs the enclave; without one the server is no member of federations. */
   readonly enclaveCommand?: readonly [string, ...string[]];
+  /** Registry of workspaces and keyrings, too; default not. */
+  readonly registry?: boolean;
   /** Learns of the work of store and Workers, for figures. */
   readonly meter?: Meter;
 }
@@ -160,6 +170,13 @@ export async function openKeyServer(options: KeyServerOptions): Promise<KeyServe
   }
 }
 
+/** The role of a registry; its first start makes the key that results are sealed to. */
+async function registryOf({ dir, version, log }: KeyServerOptions, ctx: ServerContext, keys: ServerKeys) {
+  const sealingSeed = await openRegistrySeed(dir, ctx.random, await hasRegistryKey(ctx.store));
+  await claimRegistryKey(ctx.store, sealingSeed, dir);
+  return createRegistry({ ctx, keys, dir, version, log, sealingSeed });
+}
+
 async function assemble(
   options: KeyServerOptions,
   keys: ServerKeys,
@@ -251,10 +268,12 @@ async function assemble(
     lock && enclaveCommand
       ? createFederation({ ctx, keys, dir: options.dir, version: options.version, pin, log, command: enclaveCommand })
       : null;
+  const registry = options.registry ? await registryOf(options, ctx, keys) : null;
   const timers = [
     setInterval(() => void probe().catch(onFault), PROBE_MS),
     setInterval(() => void sweep(ctx).catch(onFault), SWEEP_MS),
     setInterval(() => void federation?.service.sweep().catch(onFault), SWEEP_MS),
+    setInterval(() => void registry?.service.sweep().catch(onFault), SWEEP_MS),
     setInterval(() => void follow().catch(onFault), FOLLOW_MS),
     setInterval(() => {
       if (statement.expiresAtMs - now() < DEFAULTS.statementMs / 2) void renew().catch(onFault);
@@ -262,7 +281,7 @@ async function assemble(
   ];
   for (const timer of timers) timer.unref();
   let closing: Promise<void> | undefined;
-  const dispatcher = createDispatcher(ctx, onFault, federation?.service ?? null);
+  const dispatcher = createDispatcher(ctx, onFault, federation?.service ?? null, registry?.service ?? null);
   let rotating: Promise<unknown> = Promise.resolve();
   return {
     holdsDirectory: lock !== undefined,
@@ -292,11 +311,13 @@ async function assemble(
           ...listening,
         },
         federation?.service ?? null,
+        registry?.control,
       ),
     close() {
       closing ??= (async () => {
         for (const timer of timers) clearInterval(timer);
         await rotating;
+        await registry?.service.close();
         await federation?.service.close();
         await logbook.stop();
         pool.close();

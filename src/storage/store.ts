@@ -357,6 +357,8 @@ export interface Tx {
     after: Pick<DocumentRow, "place" | "id"> | null,
     limit: number,
   ): Promise<readonly DocumentRow[]>;
+  /** How many one owner has of a kind: counted no further than `limit`. */
+  documentCount(kind: string, owner: string, limit: number): Promise<number>;
 
   setting(name: string): Promise<string | undefined>;
   putSetting(name: string, value: string): Promise<void>;

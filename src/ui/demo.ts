@@ -27,6 +27,16 @@ export interface DemoServer {
   start(): Promise<void>;
 }
 
+/** A process of the world that goes on beside the steps. */
+export interface Background {
+  /** Ends it without warning, as a power cut does. */
+  kill(): Promise<void>;
+  /** Lets it stand still, and go on. */
+  freeze(still: boolean): void;
+  /** Asks it to end; its exit code. */
+  end(): Promise<number>;
+}
+
 /** A throwaway world: a directory with homes, files and server processes. */
 export interface World {
   readonly dir: string;
@@ -35,6 +45,8 @@ export interface World {
   readonly servers: readonly DemoServer[];
   /** Starts one more. */
   addServer(): Promise<DemoServer>;
+  /** Starts this very program in a home of the world, to run until it is ended. */
+  start(home: string, args: readonly string[]): Background;
   /** Path of a file below the world's directory, written 0600 when content is given. */
   file(name: string, content?: string | Uint8Array): string;
   /** Runs this very program with `--json` in a home of the world. */
@@ -58,8 +70,14 @@ interface Process {
   readonly pin: string;
 }
 
-async function startProcess(dir: string, listen: string, env: Record<string, string>, cwd: string): Promise<Process> {
-  const server = Bun.spawn(selfCommand("serve", "--dir", dir, "--listen", listen, "--json", "--quiet"), {
+async function startProcess(
+  dir: string,
+  listen: string,
+  more: readonly string[],
+  env: Record<string, string>,
+  cwd: string,
+): Promise<Process> {
+  const server = Bun.spawn(selfCommand("serve", "--dir", dir, "--listen", listen, ...more, "--json", "--quiet"), {
     stdin: "ignore",
     stdout: "pipe",
     stderr: "ignore",
@@ -87,10 +105,32 @@ interface Running extends DemoServer {
   abandon(): void;
 }
 
-async function startServer(world: string, number: number): Promise<Running> {
+function startBackground(world: string, home: string, args: readonly string[]): Background & { abandon(): void } {
+  const child = Bun.spawn(selfCommand(...args), {
+    stdin: "ignore",
+    stdout: "ignore",
+    stderr: "ignore",
+    env: environment(join(world, home)),
+    cwd: world,
+  });
+  return {
+    async kill() {
+      child.kill("SIGKILL");
+      await child.exited;
+    },
+    freeze: (still) => child.kill(still ? "SIGSTOP" : "SIGCONT"),
+    end() {
+      child.kill("SIGTERM");
+      return child.exited;
+    },
+    abandon: () => child.kill("SIGKILL"),
+  };
+}
+
+async function startServer(world: string, number: number, more: readonly string[] = []): Promise<Running> {
   const dir = join(world, `server${number}`);
   const env = environment(join(world, `operator${number}`));
-  let running: Process | null = await startProcess(dir, "127.0.0.1:0", env, world);
+  let running: Process | null = await startProcess(dir, "127.0.0.1:0", more, env, world);
   const { url, pin } = running;
   return {
     url,
@@ -102,7 +142,7 @@ async function startServer(world: string, number: number): Promise<Running> {
       running = null;
     },
     async start() {
-      running ??= await startProcess(dir, new URL(url).host, env, world);
+      running ??= await startProcess(dir, new URL(url).host, more, env, world);
     },
     async end() {
       running?.server.kill("SIGTERM");
@@ -155,18 +195,21 @@ function dataOf(exit: number, stdout: string, stderr: string): Record<string, un
 /** A walk: how many servers it begins with, and its steps. */
 export interface Walk {
   readonly servers: number;
+  /** Flags of the first server alone. */
+  readonly serve?: readonly string[];
   readonly steps: readonly Step[];
 }
 
 /** Walks the steps on real processes; stops at the first that does not hold. Gives the exit code. */
 export async function runDemo(
-  { servers: count, steps }: Walk,
+  { servers: count, steps, serve = [] }: Walk,
   ctx: Pick<Context, "out" | "flags" | "signal">,
 ): Promise<number> {
   const dir = mkdtempSync(join(tmpdir(), "keyhold-demo-"));
   const clean = () => rmSync(dir, { recursive: true, force: true });
   const forget = atExit(clean);
   const servers: Running[] = [];
+  const beside: { abandon(): void }[] = [];
   const { out } = ctx;
   const show = (step: string, shown: string, ok: boolean, ms: number, detail: string): void => {
     if (out.json) out.jsonLine({ v: 1, step, ok, ms: Math.round(ms), detail });
@@ -179,9 +222,8 @@ export async function runDemo(
   };
   try {
     const startedAt = performance.now();
-    await Promise.all(Array.from({ length: count }, (_, i) => startServer(dir, i + 1))).then((all) =>
-      servers.push(...all),
-    );
+    const starting = Array.from({ length: count }, (_, i) => startServer(dir, i + 1, i === 0 ? serve : []));
+    servers.push(...(await Promise.all(starting)));
     const [server] = servers;
     if (!server) throw new RangeError("a demo has a server");
     const places = servers.map(({ url, pin }) => `${url}\npin ${pin}`).join("\n");
@@ -191,6 +233,11 @@ export async function runDemo(
       server,
       servers,
       addServer: add,
+      start(home, args) {
+        const started = startBackground(dir, home, args);
+        beside.push(started);
+        return started;
+      },
       file(name, content) {
         const path = join(dir, name);
         if (content !== undefined) writeFileSync(path, content, { mode: 0o600 });
@@ -213,7 +260,7 @@ export async function runDemo(
     if (ended.includes(false)) throw new Fault("internal", "a server of the demo ended with a failure");
     return 0;
   } finally {
-    for (const one of servers) one.abandon();
+    for (const one of [...beside, ...servers]) one.abandon();
     clean();
     forget();
   }

@@ -1,6 +1,6 @@
 import { Fault } from "../errors.ts";
 import { DEFAULTS } from "../protocol/defaults.ts";
-import { type Codec, text } from "./codec.ts";
+import { type Codec, schemaOf, text } from "./codec.ts";
 
 const nameText = text({ min: 1, max: DEFAULTS.accountNameBytes, pattern: /^[^\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+$/u });
 
@@ -12,4 +12,5 @@ export const accountName: Codec<string> = {
     return name;
   },
   encode: nameText.encode,
+  schema: () => schemaOf(nameText),
 };

@@ -1,6 +1,7 @@
 import { fromBase64url, toBase64url } from "../crypto/bytes.ts";
 import { Fault } from "../errors.ts";
 import { type AnyHashId, type AnyId, isHashId, isId } from "../ids.ts";
+import { bytesSchema, NEVER, nullableSchema, type Schema, structSchema, taggedSchema, textSchema } from "./schema.ts";
 
 export type Json = null | boolean | number | string | readonly Json[] | { readonly [key: string]: Json };
 
@@ -10,6 +11,8 @@ export interface Codec<T> {
   decode(value: unknown, path: string): T;
   /** Deterministic: the order of a struct's fields is the table's. */
   encode(value: T): Json;
+  /** What it takes, in the words of JSON Schema; codecs that no operation uses may have none: {@link schemaOf}. */
+  readonly schema?: () => Schema;
 }
 
 /** The type that a codec reads. */
@@ -19,8 +22,36 @@ function bad(path: string, what: string): never {
   throw new Fault("bad_input", `${path || "body"} must be ${what}`);
 }
 
-function codec<T>(decode: Codec<T>["decode"], encode: (value: T) => Json): Codec<T> {
-  return { decode, encode };
+/** @param schema Made when it is first asked for: no command pays for it at its start. */
+function codec<T>(decode: Codec<T>["decode"], encode: (value: T) => Json, schema: () => Schema): Codec<T> {
+  let made: Schema | undefined;
+  return {
+    decode,
+    encode,
+    schema: () => {
+      made ??= schema();
+      return made;
+    },
+  };
+}
+
+/**
+ * What a codec takes, in the words of JSON Schema 2020-12 (docs/protocol.md §1.4).
+ *
+ * @throws RangeError for a codec, or a part of it, that does not describe itself.
+ */
+export function schemaOf<T>(inner: Codec<T>): Schema {
+  if (!inner.schema) throw new RangeError("codec: it does not describe itself");
+  return inner.schema();
+}
+
+/** The same codec, with a sentence for who reads its schema. */
+export function described<T>(inner: Codec<T>, description: string): Codec<T> {
+  return codec(
+    (value, path) => inner.decode(value, path),
+    (value) => inner.encode(value),
+    () => ({ ...schemaOf(inner), description }),
+  );
 }
 
 /** Bytes as base64url without padding; bounds in bytes, inclusive. */
@@ -39,6 +70,7 @@ export function bytes(bounds: { min?: number; max: number } | { length: number }
       return bad(path, what);
     },
     (value) => toBase64url(value),
+    () => bytesSchema(min, max),
   );
 }
 
@@ -54,6 +86,7 @@ export function text(bounds: { min?: number; max: number; pattern?: RegExp }): C
       return bad(path, `text of ${min} to ${bounds.max} bytes${bounds.pattern ? " in the documented form" : ""}`);
     },
     (value) => value,
+    () => textSchema(min, bounds.max, bounds.pattern),
   );
 }
 
@@ -65,6 +98,7 @@ export function uint(max = 0xffff_ffff, min = 0): Codec<number> {
         ? value
         : bad(path, `a whole number from ${min} to ${max}`),
     (value) => value,
+    () => ({ type: "integer", minimum: min, maximum: max }),
   );
 }
 
@@ -74,6 +108,7 @@ export const u53: Codec<number> = uint(Number.MAX_SAFE_INTEGER);
 export const bool: Codec<boolean> = codec(
   (value, path) => (typeof value === "boolean" ? value : bad(path, "true or false")),
   (value) => value,
+  () => ({ type: "boolean" }),
 );
 
 /** One of a fixed list of words. */
@@ -82,6 +117,7 @@ export function oneOf<const W extends readonly string[]>(words: W): Codec<W[numb
     (value, path) =>
       typeof value === "string" && words.includes(value) ? value : bad(path, `one of ${words.join(", ")}`),
     (value) => value,
+    () => ({ type: "string", enum: words }),
   );
 }
 
@@ -91,6 +127,7 @@ export function id<T extends AnyId>(): Codec<T> {
     (value, path) =>
       typeof value === "string" && isId(value) ? (value as T) : bad(path, "an id of 32 hexadecimal digits"),
     (value) => value,
+    () => ({ type: "string", pattern: "^[0-9a-f]{32}$" }),
   );
 }
 
@@ -100,6 +137,7 @@ export function hashIdOf<T extends AnyHashId>(): Codec<T> {
     (value, path) =>
       typeof value === "string" && isHashId(value) ? (value as T) : bad(path, "an id of 64 hexadecimal digits"),
     (value) => value,
+    () => ({ type: "string", pattern: "^[0-9a-f]{64}$" }),
   );
 }
 
@@ -107,6 +145,7 @@ export function nullable<T>(inner: Codec<T>): Codec<T | null> {
   return codec(
     (value, path) => (value === null ? null : inner.decode(value, path)),
     (value) => (value === null ? null : inner.encode(value)),
+    () => nullableSchema(schemaOf(inner)),
   );
 }
 
@@ -121,11 +160,16 @@ export function list<T>(inner: Codec<T>, bounds: { min?: number; max: number }):
       return (value as unknown[]).map((item, i) => inner.decode(item, `${path}[${i}]`));
     },
     (value) => value.map((item) => inner.encode(item)),
+    () => ({ type: "array", items: schemaOf(inner), minItems: min, maxItems: bounds.max }),
   );
 }
 
 type Fields = { readonly [name: string]: Codec<unknown> };
 type StructOf<F extends Fields> = { readonly [K in keyof F]: Of<F[K]> };
+
+function schemasOf(codecs: Fields): Readonly<Record<string, Schema>> {
+  return Object.fromEntries(Object.entries(codecs).map(([name, inner]) => [name, schemaOf(inner)]));
+}
 
 /** An object with exactly these fields: a missing or an unknown one is refused. */
 export function struct<F extends Fields>(fields: F): Codec<StructOf<F>> {
@@ -153,6 +197,7 @@ export function struct<F extends Fields>(fields: F): Codec<StructOf<F>> {
       }
       return out;
     },
+    () => structSchema(schemasOf(fields)),
   );
 }
 
@@ -176,6 +221,7 @@ export function tagged<const F extends string, C extends Cases>(field: F, cases:
       const { [field]: tag, ...rest } = value as Record<string, unknown>;
       return { [field]: tag as string, ...(cases[tag as string]?.encode(rest) as object) };
     },
+    () => taggedSchema(field, schemasOf(cases)),
   );
 }
 
@@ -186,6 +232,7 @@ export function recursive<T>(depth: number, make: (self: Codec<T>) => Codec<T>):
     () => {
       throw new RangeError("codec: nested too deeply");
     },
+    () => NEVER,
   );
   let self = deepest;
   for (let i = 0; i < depth; i++) self = make(self);

@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import { Fault, isErrorCode } from "../errors.ts";
-import type { FederationId, IncarnationId, PolicyId, UserId } from "../ids.ts";
+import type { FederationId, IncarnationId, KeyringId, PolicyId, UserId, WorkspaceId } from "../ids.ts";
+import { CREDITS_MAX } from "../protocol/keyring/ledger.ts";
 import { accountName } from "./accountname.ts";
 import {
   bool,
@@ -18,6 +19,8 @@ import {
   uint,
 } from "./codec.ts";
 import { manifest, policyDocument, signedPolicy } from "./federation/records.ts";
+import { eventView } from "./keyring/operations.ts";
+import { credits, keyringName } from "./keyring/records.ts";
 import { hash32 } from "./records.ts";
 
 function op<I, O>(input: Codec<I>, output: Codec<O>): { readonly input: Codec<I>; readonly output: Codec<O> } {
@@ -52,6 +55,7 @@ export const remoteFiles: Codec<RemoteFiles> = struct({
 const empty = struct({});
 const byAccount = struct({ account: accountName });
 const changed = struct({ account: accountName, userId: id<UserId>() });
+const connector = struct({ account: accountName, userId: id<UserId>(), registry: hash32, addedAtMs: u53 });
 
 /** Every operation of the control socket: of the machine's administrator, not of accounts (docs/operations.md). */
 export const controls = {
@@ -175,6 +179,51 @@ export const controls = {
     }),
     struct({ policyId: nullable(hashIdOf<PolicyId>()), version: u53 }),
   ),
+  /** Lets an account act for a registry: what goes through its keyrings, and nothing else. */
+  "connector.allow": op(struct({ account: accountName, registry: hash32 }), connector),
+  "connector.list": op(empty, struct({ items: list(connector, { max: 64 }) })),
+  /** Of one registry, or of all. */
+  "connector.revoke": op(
+    struct({ account: accountName, registry: nullable(hash32) }),
+    struct({ account: accountName, userId: id<UserId>(), revoked: u53 }),
+  ),
+  /** The operator gives a workspace credits (docs/protocol.md §9.5). */
+  "registry.credit": op(
+    struct({ workspaceId: hashIdOf<WorkspaceId>(), amount: credits, note: text({ max: 256 }) }),
+    struct({ balance: credits }),
+  ),
+  /** Every account of the ledger that is not at zero, and whether all entries, added up again, say the same. */
+  "registry.balances": op(
+    empty,
+    struct({
+      items: list(
+        struct({
+          /** `operator`, `workspace:ID`, `escrow:REQUEST` or `party:KEYRING:NAME`. */
+          account: text({ min: 1, max: 160 }),
+          /** Of the operator, who has issued them, not positive: all together are zero. */
+          balance: uint(CREDITS_MAX, -CREDITS_MAX),
+        }),
+        { max: 100_000 },
+      ),
+      /** Entries of the ledger. */
+      entries: u53,
+      sound: bool,
+      /** What is wrong, in words. */
+      problems: list(text({ max: 512 }), { max: 16 }),
+    }),
+  ),
+  /** Notes that a party was paid for its credits, which are gone with that. */
+  "registry.payout": op(
+    struct({
+      keyringId: hashIdOf<KeyringId>(),
+      party: keyringName,
+      amount: credits,
+      note: text({ max: 256 }),
+    }),
+    struct({ balance: credits }),
+  ),
+  /** Events of all workspaces and keyrings after a number, in their order. */
+  "registry.events": op(struct({ after: u53 }), struct({ items: list(eventView, { max: 64 }), more: bool })),
   "user.disable": op(byAccount, changed),
   "user.enable": op(byAccount, changed),
   "user.remove": op(byAccount, changed),
@@ -216,7 +265,7 @@ function codecsOf<N extends ControlName>(
 }
 
 /** Work that grows with the database; everything else is answered at once. */
-const LONG: ReadonlySet<ControlName> = new Set(["check", "backup", "rotate"]);
+const LONG: ReadonlySet<ControlName> = new Set(["check", "backup", "rotate", "registry.balances"]);
 const patience = (name: ControlName): number => (LONG.has(name) ? 24 * 3_600_000 : 15_000);
 
 /**

@@ -4,6 +4,8 @@ import { bodyHash } from "../protocol/state.ts";
 import { accountName } from "./accountname.ts";
 import { bool, bytes, type Codec, id, type Json, list, nullable, oneOf, struct, text, u53, uint } from "./codec.ts";
 import { federationOperations } from "./federation/operations.ts";
+import { integratorOperations } from "./keyring/integrator.ts";
+import { keyringOperations } from "./keyring/operations.ts";
 import { type OperationShape, op } from "./operation.ts";
 import {
   hash32,
@@ -294,6 +296,8 @@ export const operations = {
   "audit.verify": op("session", false, auditInput, auditOutput),
   "audit.export": op("session", false, auditInput, auditOutput),
   ...federationOperations,
+  ...keyringOperations,
+  ...integratorOperations,
 } as const satisfies Record<string, OperationShape>;
 
 export type OperationName = keyof typeof operations;
@@ -315,6 +319,8 @@ export const COMMITS = [
 ] as const satisfies readonly OperationName[];
 export type CommitName = (typeof COMMITS)[number];
 export type SessionOperation = Where<"session", boolean>;
+/** Operations that a program calls with the token of a workspace. */
+export type TokenOperation = Where<"token", boolean>;
 
 /** What the reply to `account.recover.prove` holds under its seal. */
 export const recoverReply = struct({

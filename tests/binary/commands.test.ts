@@ -54,6 +54,9 @@ const COMMANDS: Readonly<Record<string, Expected>> = {
   "server federation list": same(["--dir", "SERVER"], 7),
   "server federation accept": same(["nothing", "--dir", "SERVER"], 7),
   "server federation leave": same(["nothing", "--dir", "SERVER"], 7),
+  "server connector allow": same(["nobody", "--registry", "a1".repeat(32), "--dir", "SERVER"], 7),
+  "server connector list": same(["--dir", "SERVER"], 7),
+  "server connector revoke": same(["nobody", "--dir", "SERVER"], 7),
   "server policy show": same(["--dir", "SERVER"], 7),
   "server policy set": same(["VALUE", "--dir", "SERVER"], 7),
   // a home that is there is said
@@ -121,6 +124,11 @@ const COMMANDS: Readonly<Record<string, Expected>> = {
   "federation show": unjoined(),
   "federation check": unjoined(),
   "federation members": unjoined(),
+  "connector init": same(["--dir", "CONNECTOR", "--registry", PLACE, "--server", PLACE], 7),
+  "connector run": same(["--dir", "CONNECTOR"], 3),
+  "connector status": same(["--dir", "CONNECTOR"], 3),
+  "connector dead-letters": same(["--dir", "CONNECTOR"], 3),
+  "connector replay": same(["--all", "--dir", "CONNECTOR"], 3),
   "policy show": unjoined(),
   "policy set": unjoined("POLICY"),
   "policy test": same(["POLICY"], 0),
@@ -147,12 +155,15 @@ const COMMANDS: Readonly<Record<string, Expected>> = {
   "profile add": same(["another"], 0),
   "profile use": { argv: ["default"], fresh: 3, locked: 0, unlocked: 0 },
   "profile list": same([], 0),
+  // those homes have a server at 127.0.0.1 under an authority of its own
+  "profile authority": { argv: [], fresh: 3, locked: 0, unlocked: 0 },
   "profile remove": { argv: ["default"], fresh: 3, locked: 2, unlocked: 2 },
   "config show": same([], 0),
   "config defaults": same([], 0),
   "config path": same([], 0),
   completion: same(["bash"], 0),
   man: same([], 0),
+  openapi: same([], 0),
   help: same(["get"], 0),
   version: same([], 0),
   // last: they end the agent
@@ -213,6 +224,7 @@ afterAll(() => world.close());
 function words(name: string, place: string): string[] {
   const files: Record<string, string> = {
     SERVER: join(world.dir, `${place}-server`),
+    CONNECTOR: join(world.dir, `${place}-connector`),
     DATA: world.file(`${place}-data.db`),
     KEYS: world.file(`${place}-keys.age`),
     RECIPIENT: recipient,

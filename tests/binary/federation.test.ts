@@ -1,6 +1,9 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { createPublicKey, verify } from "node:crypto";
-import { schnorr } from "@noble/curves/secp256k1.js";
+import { schnorr, secp256k1 } from "@noble/curves/secp256k1.js";
+import { keccak_256 } from "@noble/hashes/sha3.js";
+import { concat } from "../../src/crypto/bytes.ts";
+import { evmBytes, evmPayment, psbtOf, testKey } from "../support/transactions.ts";
 import { dataAt, type Fleet, localHome, openFleet, placeOf } from "./fleet.ts";
 import { type Home, SETUP_MS } from "./world.ts";
 
@@ -49,6 +52,49 @@ describe("keys of three servers", () => {
       });
     }
   }
+
+  test("transactions are read and signed: a PSBT in base64, an EVM transaction in hex digits, a digest", async () => {
+    const keyOf = async (name: string) => Uint8Array.fromHex((await owner.ok(["key", "show", name])).data.publicKeyHex);
+    const signed = async (name: string, ...how: readonly string[]) => {
+      const { signatureHex, scheme } = await dataAt(owner, 0, ["key", "sign", name, ...how]);
+      return { signature: Uint8Array.fromHex(String(signatureHex)), scheme };
+    };
+    const taproot = (await keyOf("schnorr-delegated")).slice(-32);
+    const script = concat(Uint8Array.of(0x51, 0x20), taproot);
+    const psbt = psbtOf({
+      inputs: [
+        { script, amount: 9_000n },
+        { script, amount: 8_000n },
+      ],
+      outputs: [{ script: testKey("secp256k1", 7).script, amount: 16_000n }],
+    });
+    const file = fleet.world.file("spend.psbt", `${psbt.toPSBT().toBase64()}\n`);
+    const spent = await signed("schnorr-delegated", "--psbt-file", file, "--input", "1");
+    const sighash = psbt.preimageWitnessV1(1, [script, script], 0, [9_000n, 8_000n]);
+    expect([spent.scheme, schnorr.verify(spent.signature, sighash, taproot)]).toEqual(["bip340", true]);
+
+    await owner.ok(["key", "generate", "account", "--type", "secp256k1", "--custody", "delegated"]);
+    const account = await keyOf("account");
+    const unsigned = fleet.world.file("unsigned.hex", `0x${evmBytes(evmPayment()).toHex()}`);
+    const paid = await signed("account", "--evm-file", unsigned);
+    expect(paid.scheme).toBe("ecdsa-secp256k1");
+    const options = { prehash: false, format: "compact" } as const;
+    expect(secp256k1.verify(paid.signature, keccak_256(evmBytes(evmPayment())), account, options)).toBe(true);
+    const blind = await signed("account", "--digest", "ab".repeat(32));
+    expect(secp256k1.verify(blind.signature, new Uint8Array(32).fill(0xab), account, options)).toBe(true);
+    const der = await signed("account", "--digest", "ab".repeat(32), "--format", "der");
+    expect(secp256k1.Signature.fromBytes(der.signature, "der").toBytes("compact")).toEqual(blind.signature);
+
+    // what is none of these is refused before any server hears of it
+    const sign = ["key", "sign", "account"];
+    await owner.fails(2, [...sign, "--psbt-file", file]);
+    await owner.fails(2, [...sign, "--evm-file", file]);
+    await owner.fails(2, [...sign, "--evm-file", unsigned, "--amount", "5 sat"]);
+    await owner.fails(2, [...sign, "--evm-file", unsigned, "--digest", "ab".repeat(32)]);
+    await owner.fails(2, [...sign, "--evm-file", unsigned, "--input", "1"]);
+    await owner.fails(2, [...sign, "--digest", "ab"]);
+    await owner.fails(2, sign);
+  });
 
   test("bytes come back the same, and the key is marked for good", async () => {
     await owner.ok(["key", "generate", "seed", "--type", "bytes", "--bytes", "48"]);

@@ -146,6 +146,9 @@ describe("key sign", () => {
       expect([type, verify("file", readFileSync(message))]).not.toEqual([type, 0]);
       expect([type, verify("git", readFileSync(message).subarray(1))]).not.toEqual([type, 0]);
     }
+    // transactions and digests are for keys of a federation
+    await home.fails(2, ["key", "sign", "k/ed25519", "--digest", "00".repeat(32)]);
+    await home.fails(2, ["key", "sign", "k/ed25519", "--evm-file", message]);
     const large = await home.fails(2, ["key", "sign", "k/ed25519", "--message-file", message]);
     expect([large.code, large.hint]).toEqual(["too_large", expect.stringContaining("--format ssh")]);
     expect((await home.fails(2, ["key", "sign", "k/x25519", "--message-file", message, "--format", "ssh"])).code).toBe(

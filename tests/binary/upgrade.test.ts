@@ -100,6 +100,7 @@ async function useEverything(tag: string): Promise<void> {
   await watched.sync();
   await watched.keepCopies();
   await useFederations(watched);
+  await useKeyrings(watched);
   expect((await watched.status()).session?.valid).toBe(true);
   const all = Object.keys(AGENT_METHODS) as AgentMethod[];
   await watched.list({ prefix: `${tag}/`, search: null, tag: null, fresh: true });
@@ -136,6 +137,43 @@ async function useFederations(client: KeyholdClient): Promise<void> {
   ]) {
     await rejected(refused(), "not_found");
   }
+}
+
+/** The server here is no registry: each call says so, with code that was loaded late, nothing else. */
+async function useKeyrings(client: KeyholdClient): Promise<void> {
+  const [workspace, keyring, key, requestId, name] = ["none", "none", "ab".repeat(32), "ab".repeat(32), "none"];
+  const item = { key, form: "message", message: new Uint8Array(3), input: 0, amount: null } as const;
+  const fees = { key: 1, signature: 1 };
+  for (const refused of [
+    () => client.keyringOwner(),
+    () => client.workspaces(),
+    () => client.workspace({ workspace }),
+    () => client.createWorkspace({ name, owners: [], self: "me", admin: 1, sign: 1 }),
+    () => client.changeWorkspace({ workspace, change: { kind: "ownerRemoved", name } }),
+    () => client.workspaceLedger({ workspace }),
+    () => client.workspaceEvents({ workspace, after: 0 }),
+    () => client.createToken({ workspace, name, expiresInMs: 60_000 }),
+    () => client.tokens({ workspace }),
+    () => client.revokeToken({ workspace, tokenId: "none" }),
+    () => client.keyrings(),
+    () => client.keyring({ keyring }),
+    () => client.changeKeyring({ keyring, change: { kind: "active", active: false } }),
+    () => client.requestKey({ workspace, keyring, type: "ed25519" }),
+    () => client.requestSignatures({ items: [item] }),
+    () => client.keyringRequests({ workspace, status: null }),
+    () => client.keyringRequest({ requestId }),
+    () => client.continueKeyringRequest({ requestId }),
+    () => client.cancelKeyringRequest({ requestId }),
+    () => client.voteKeyring({ requestId, verdict: "reject", reason: "no" }),
+    () => client.keyringKeys({ workspace, keyring: null, type: null }),
+    () => client.keyringKey({ key }),
+    () => client.keyringAddress({ key, kind: "solana", network: null, prefix: null }),
+  ]) {
+    await rejected(refused(), "unsupported");
+  }
+  // without an owner key nothing waits for this account
+  expect(await client.keyringInbox()).toEqual([]);
+  await rejected(client.createKeyring({ name, federation: name, threshold: null, fees, parties: [] }), "not_found");
 }
 
 test("every method works after the executable was replaced, and after it was deleted", async () => {

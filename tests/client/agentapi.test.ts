@@ -109,6 +109,47 @@ describe("params", () => {
     }
   });
 
+  test("a change has the fields of its kind, and no others", () => {
+    const read = (method: AgentMethod, given: object) => readCall(method, given).input;
+    const workspace = "w";
+    const change = { kind: "quorums", admin: 2 };
+    expect(read("changeWorkspace", { workspace, change })).toEqual({
+      workspace,
+      change: { kind: "quorums", admin: 2, sign: null },
+    });
+    expect(read("changeKeyring", { keyring: "k", change: { kind: "partyCleared", name: "p" } })).toEqual({
+      keyring: "k",
+      change: { kind: "partyCleared", name: "p" },
+    });
+    for (const wrong of [
+      null,
+      [],
+      new Uint8Array(1),
+      {},
+      { kind: "toString" },
+      { kind: "adminAdded", userId: "u" },
+      { kind: "approve" },
+      { kind: "approve", hashHex: "ab", name: "x" },
+      { kind: "ownerAdded", name: "x" },
+    ]) {
+      expect(() => readCall("changeWorkspace", { workspace, change: wrong })).toThrow(
+        expect.objectContaining({ code: "bad_input" }),
+      );
+    }
+    const items = [{ key: "ab", message: Uint8Array.of(1) }];
+    expect(read("requestSignatures", { items })).toEqual({
+      items: [{ key: "ab", message: Uint8Array.of(1), form: "message", input: 0, amount: null }],
+    });
+    for (const method of ["voteKeyring", "requestKey", "continueKeyringRequest", "createToken"] as const) {
+      const given = { requestId: "ab", verdict: "approve", workspace, keyring: "k", type: "ed25519", name: "n" };
+      const names = AGENT_METHODS[method].params.names.map((name) => name.replace("?", ""));
+      const own = Object.fromEntries(
+        Object.entries({ ...given, expiresInMs: 1 }).filter(([name]) => names.includes(name)),
+      );
+      expect(readCall(method, own).touched, method).toBe("account");
+    }
+  });
+
   test("names of objects' own methods are no fields and no methods", () => {
     for (const key of ["__proto__", "constructor", "toString", "hasOwnProperty"]) {
       const given = JSON.parse(`{"name":"a","${key}":1}`);

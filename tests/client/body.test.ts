@@ -2,7 +2,8 @@ import { expect, test } from "bun:test";
 import fc from "fast-check";
 import { bodyCodec, bodyText } from "../../src/client/body.ts";
 import { NOTHING_HELD } from "../../src/client/federation/held.ts";
-import type { FederationId, UserId } from "../../src/ids.ts";
+import { Fault } from "../../src/errors.ts";
+import type { FederatedKeyId, FederationId, UserId, WorkspaceId } from "../../src/ids.ts";
 import { decodeJson, encodeJson, type Of } from "../../src/wire/codec.ts";
 import { bytesOf, leafArbitrary } from "../support/arbitraries.ts";
 
@@ -60,6 +61,24 @@ test("each version of a body is read, and the oldest that will do is written", (
   // a program of before refuses what it would lose
   const cut = { ...shape(federated), v: 2 };
   expect(() => decodeJson(bodyCodec, new TextEncoder().encode(JSON.stringify(cut)))).toThrow("v must be");
+});
+
+test("what belongs to keyrings makes it the newest version, which a program of before refuses", () => {
+  const hash = new Uint8Array(32).fill(4);
+  const pin = { registry: hash, workspaceId: "cd".repeat(32) as WorkspaceId, version: 2, hash };
+  const pinned = { ...bodyWith([]), federationSecret: new Uint8Array(32).fill(3), workspacePins: [pin] };
+  const text = bodyText(pinned);
+  expect(JSON.parse(text)).toMatchObject({ v: 4, keyringPins: [], keyringDrafts: [], keyringReleased: [] });
+  expect(decodeJson(bodyCodec, new TextEncoder().encode(text))).toMatchObject({ ...pinned, v: 4 });
+  const { workspacePins: _, ...without } = JSON.parse(text) as { workspacePins: unknown };
+  for (const wrong of [{ ...without }, { ...JSON.parse(text), v: 3 }]) {
+    expect(() => decodeJson(bodyCodec, new TextEncoder().encode(JSON.stringify(wrong)))).toThrow(Fault);
+  }
+  // a vault that has no federation and no queue, and has seen a workspace, is of the newest version too
+  const alone = { ...bodyWith([]), keyringReleased: ["ab".repeat(32) as FederatedKeyId] };
+  expect(JSON.parse(bodyText(alone))).toMatchObject({ v: 4, federations: [], queue: [] });
+  const broken = { ...pinned, workspacePins: [{ ...pin, version: 0 }] };
+  expect(() => bodyText(broken)).toThrow(expect.objectContaining({ code: "internal" }));
 });
 
 const written = (body: Body) => new TextEncoder().encode(bodyText(body));

@@ -7,7 +7,7 @@ function running(requester: number, n: number): Attempt {
   return {
     verified: {
       requestId: `${requester}-${n}` as FederatedRequestId,
-      request: { requester: new Uint8Array(32).fill(requester), expiresAtMs: Number.MAX_SAFE_INTEGER },
+      request: { requester: new Uint8Array(32).fill(requester), keyring: null, expiresAtMs: Number.MAX_SAFE_INTEGER },
     } as Attempt["verified"],
     evidence: {} as Attempt["evidence"],
     attempt: 1,
@@ -24,7 +24,7 @@ test("accounts that fill an enclave keep nobody else out: the oldest of whoever 
   const attempts = createAttempts();
   const take = (requester: number, n: number): void => {
     const one = running(requester, n);
-    attempts.makeRoom(one.verified.request.requester, one.verified.requestId, 0);
+    attempts.makeRoom(one.verified.request, one.verified.requestId, 0);
     attempts.put(one);
   };
   const there = (requester: number, n: number) => attempts.get(`${requester}-${n}` as FederatedRequestId) !== undefined;

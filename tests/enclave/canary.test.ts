@@ -125,6 +125,7 @@ describe("a share and the sealing key", () => {
         nonce: random(32),
         createdAtMs,
         expiresAtMs,
+        keyring: null,
         body,
       });
     };
@@ -182,6 +183,8 @@ describe("a share and the sealing key", () => {
     const { keyId, generation } = made.certificate;
     const body: RequestBody = {
       kind: "release",
+      form: "message" as const,
+      input: 0,
       keyId,
       generation,
       purpose: "export",

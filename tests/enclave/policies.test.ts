@@ -27,6 +27,7 @@ const rule = (change: Partial<PolicyRule> = {}): PolicyRule => ({
   types: [],
   rate: null,
   amount: null,
+  recipients: null,
   time: null,
   require: { kind: "approver", name: "ann" },
   requesterMayApprove: false,

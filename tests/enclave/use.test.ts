@@ -344,6 +344,8 @@ describe("shares", () => {
 describe("a release", () => {
   const body = (purpose: "retrieve" | "export"): RequestBody => ({
     kind: "release",
+    form: "message" as const,
+    input: 0,
     keyId: key.certificate.keyId,
     generation: 0,
     purpose,

@@ -20,7 +20,7 @@ interface Ids {
 
 type Ask<N extends SessionOperation> = (ids: Ids) => InputOf<N>;
 /** How an operation takes another's id; words say why it is not asked here. */
-const ASKS: { readonly [N in SessionOperation]: Ask<N> | "none" | "commit" | "federation" } = {
+const ASKS: { readonly [N in SessionOperation]: Ask<N> | "none" | "commit" | "federation" | "registry" } = {
   "session.check": "none",
   "session.list": "none",
   "session.close": ({ sessionId }) => ({ sessionId, all: false }),
@@ -72,6 +72,33 @@ const ASKS: { readonly [N in SessionOperation]: Ask<N> | "none" | "commit" | "fe
   "federation.policies": "federation",
   "federation.policy": "federation",
   "federation.policy.set": "federation",
+  // tests/server/keyring/neighbour.test.ts
+  "keyring.enrol": "registry",
+  "workspace.create": "registry",
+  "workspace.list": "registry",
+  "workspace.get": "registry",
+  "workspace.policy": "registry",
+  "workspace.policy.set": "registry",
+  "workspace.ledger": "registry",
+  "workspace.events": "registry",
+  "workspace.inbox": "registry",
+  "workspace.token.create": "registry",
+  "workspace.token.list": "registry",
+  "workspace.token.revoke": "registry",
+  "keyring.create": "registry",
+  "keyring.list": "registry",
+  "keyring.get": "registry",
+  "keyring.change": "registry",
+  "keyring.request": "registry",
+  "keyring.request.get": "registry",
+  "keyring.requests": "registry",
+  "keyring.vote": "registry",
+  "keyring.cancel": "registry",
+  "keyring.finish": "registry",
+  "keyring.keys": "registry",
+  "keyring.key": "registry",
+  "party.tasks": "registry",
+  "party.report": "registry",
 };
 
 const ANY = { after: 0, limit: 100, keyId: null, action: null, fromMs: null, untilMs: null, requestId: null } as const;

@@ -15,6 +15,7 @@ const PLACES = {
   enclave: ["src/enclave/sample.ts"],
   storage: ["src/storage/sample.ts", "src/storage/sqlite/sample.ts"],
   client: ["src/client/sample.ts", "src/client/agent/sample.ts"],
+  connector: ["src/connector/sample.ts"],
   server: ["src/server/sample.ts", "src/server/handlers/sample.ts", "src/server.ts"],
   ui: ["src/ui/sample.ts"],
   commands: ["src/commands/sample.ts", "src/commands/audit/sample.ts"],
@@ -36,10 +37,11 @@ const MAY: Readonly<Record<Layer, readonly Layer[]>> = {
   enclave: ["root", "crypto", "protocol", "wire", "enclave"],
   storage: [...BASE, "storage"],
   client: [...BASE, "client"],
+  connector: [...BASE, "storage", "client", "connector"],
   server: [...BASE, "enclave", "storage", "server"],
   ui: [...BASE, "client", "ui"],
-  commands: [...BASE, "enclave", "client", "ui", "commands", "serving"],
-  serving: [...BASE, "enclave", "storage", "client", "server", "ui", "commands", "serving"],
+  commands: [...BASE, "enclave", "client", "connector", "ui", "commands", "serving"],
+  serving: [...BASE, "enclave", "storage", "client", "connector", "server", "ui", "commands", "serving"],
   main: [...BASE, "client", "ui", "commands", "serving", "main"],
 };
 

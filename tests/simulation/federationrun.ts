@@ -333,8 +333,15 @@ async function useOld(world: ClientWorld, { certificate: { certificate } }: Held
   const release = type === "bytes" ? "retrieve" : type === "ristretto255" ? "export" : "sign";
   const message = release === "sign" ? common.message : null;
   const body = signs
-    ? { kind: "sign" as const, ...common }
-    : { kind: "release" as const, ...common, purpose: release as "retrieve" | "export" | "sign", message };
+    ? { kind: "sign" as const, form: "message" as const, input: 0, ...common }
+    : {
+        kind: "release" as const,
+        form: "message" as const,
+        input: 0,
+        ...common,
+        purpose: release as "retrieve" | "export" | "sign",
+        message,
+      };
   const request = {
     federationId,
     epoch,
@@ -342,6 +349,7 @@ async function useOld(world: ClientWorld, { certificate: { certificate } }: Held
     nonce: ground.random(32),
     createdAtMs: world.now,
     expiresAtMs: world.now + 60_000,
+    keyring: null,
     body,
   };
   const requestId = requestIdOf(request);

@@ -66,6 +66,7 @@ export function requestOf(world: CeremonyWorld, body: RequestBody): FederatedReq
     nonce: random.bytes(32),
     createdAtMs: 1,
     expiresAtMs: 2,
+    keyring: null,
     body,
   };
 }

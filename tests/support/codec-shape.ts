@@ -102,7 +102,7 @@ function explore(codec: Any, place: Place, path: string): Shape {
 }
 
 /** Of forms that mere letters do not have. */
-const SAMPLES = ["a", "0", "https://a.example", `sha256:${"A".repeat(43)}`];
+const SAMPLES = ["a", "0", "00", "https://a.example", `sha256:${"A".repeat(43)}`];
 
 const filler = (length: number): string => "A".repeat(length);
 

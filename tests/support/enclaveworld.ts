@@ -1,6 +1,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { equalBytes } from "../../src/crypto/bytes.ts";
 import type { HpkeKeyPair } from "../../src/crypto/hpke.ts";
 import { hpkeKeyPair } from "../../src/crypto/hpke.ts";
 import { type Signer, signerFromSeed } from "../../src/crypto/identity.ts";
@@ -31,6 +32,7 @@ import {
   signOrder,
   signRequest,
 } from "../../src/protocol/federation/request.ts";
+import { signerOf } from "./policies.ts";
 import { type Seeded, seeded } from "./seeded.ts";
 
 /** One server's enclave, in this process, with everything that only it should know. */
@@ -58,6 +60,8 @@ export interface EnclaveWorld {
   readonly manifest: Manifest;
   readonly signed: SignedManifest;
   readonly owner: Signer;
+  /** Orders and decides what goes through a keyring. */
+  readonly registry: Signer;
   readonly recipient: HpkeKeyPair;
   readonly random: Seeded;
   nowMs: number;
@@ -147,6 +151,7 @@ export async function enclaveWorld(options: WorldOptions = {}): Promise<EnclaveW
     manifest,
     signed: { manifest, signatures },
     owner,
+    registry: signerOf("registry"),
     recipient,
     random,
     get nowMs() {
@@ -168,11 +173,12 @@ export async function enclaveWorld(options: WorldOptions = {}): Promise<EnclaveW
         nonce: random.bytes(32),
         createdAtMs: clock.nowMs,
         expiresAtMs: clock.nowMs + 600_000,
+        keyring: null,
         body,
         ...change,
       }),
     order: ({ request }, roster, attempt = 1, change = {}) =>
-      signOrder(owner, {
+      signOrder(request.keyring ? world.registry : owner, {
         requestId: requestIdOf(request),
         attempt,
         roster,
@@ -193,6 +199,8 @@ export async function enclaveWorld(options: WorldOptions = {}): Promise<EnclaveW
     }),
     signBody: (key, message = "message") => ({
       kind: "sign",
+      form: "message" as const,
+      input: 0,
       keyId: key.certificate.keyId,
       generation: key.certificate.generation,
       message: new TextEncoder().encode(message),
@@ -208,7 +216,7 @@ export async function enclaveWorld(options: WorldOptions = {}): Promise<EnclaveW
   return world;
 }
 
-/** Signs a certificate by all its holders and accepts it as the owner. */
+/** Signs a certificate by all its holders and accepts it as the owner that it names. */
 export function certify(
   world: EnclaveWorld,
   certificate: Certificate,
@@ -217,7 +225,7 @@ export function certify(
   return {
     certificate,
     signatures: signers.map((index) => signCertificate(world.server(index).keys.signer, index, certificate)),
-    acceptance: signDecision(world.owner, {
+    acceptance: signDecision(equalBytes(certificate.owner, world.registry.publicKey) ? world.registry : world.owner, {
       requestId: certificate.requestId,
       verdict: "accept",
       attempt: certificate.attempt,

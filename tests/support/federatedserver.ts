@@ -17,6 +17,7 @@ import {
 import type { Limits, ServerContext } from "../../src/server/context.ts";
 import { assembleFederation } from "../../src/server/federation/index.ts";
 import type { FederationService, FederationSite } from "../../src/server/federation/service.ts";
+import type { RegistryService } from "../../src/server/keyring/service.ts";
 import type { Store } from "../../src/storage/store.ts";
 import { pinOf } from "../../src/wire/pin.ts";
 import { logInRaw, outputOf, postInput, type RawSession, registerRaw } from "./attacker.ts";
@@ -38,7 +39,14 @@ export interface FederatedServer {
 
 /** Starts one; its operator has set no policy. */
 export async function startFederated(
-  options: { limits?: Partial<Limits>; wrap?: (store: Store) => Store; path?: string; promptLog?: boolean } = {},
+  options: {
+    limits?: Partial<Limits>;
+    wrap?: (store: Store) => Store;
+    path?: string;
+    promptLog?: boolean;
+    /** Its role as a registry too; none without it. */
+    registry?: (ctx: ServerContext) => RegistryService;
+  } = {},
 ): Promise<FederatedServer> {
   const directory = mkdtempSync(join(tmpdir(), "keyhold-federated-"));
   const journalPath = join(directory, "journal");

@@ -12,7 +12,7 @@ import { deviceEntry, newDevice, prepareRegistration } from "../../src/client/re
 import type { Link } from "../../src/client/session.ts";
 import { synchroniseAll } from "../../src/client/sync.ts";
 import { createVaultFile, type VaultBox, withVault } from "../../src/client/vaultbox.ts";
-import { signerFromSeed } from "../../src/crypto/identity.ts";
+import { type Signer, signerFromSeed } from "../../src/crypto/identity.ts";
 import { createServerSetup, opaqueReady, serverPublicKey } from "../../src/crypto/opaque.ts";
 import { type IncarnationId, newId } from "../../src/ids.ts";
 import { DEFAULTS, KDF } from "../../src/protocol/defaults.ts";
@@ -21,6 +21,7 @@ import { createVault } from "../../src/protocol/vault.ts";
 import type { Limits, ServerContext } from "../../src/server/context.ts";
 import { createDispatcher, type Dispatcher, type Reply } from "../../src/server/dispatch.ts";
 import type { FederationService } from "../../src/server/federation/service.ts";
+import type { RegistryService } from "../../src/server/keyring/service.ts";
 import { type Logbook, openLogbook } from "../../src/server/logbook.ts";
 import { startOpaquePool } from "../../src/server/opaque.ts";
 import { openSqlite } from "../../src/storage/sqlite.ts";
@@ -75,6 +76,8 @@ export async function startTestServer(
     promptLog?: boolean;
     /** The server's role in federations; none without it. */
     federation?: (ctx: ServerContext) => FederationService;
+    /** Its role as a registry; none without it. */
+    registry?: (ctx: ServerContext, identity: Signer) => RegistryService;
   } = {},
 ): Promise<TestServer> {
   await opaqueReady();
@@ -119,7 +122,8 @@ export async function startTestServer(
       }),
   };
   const role = options.federation?.(ctx) ?? null;
-  const honest = createDispatcher(ctx, (fault) => faults.push(fault), role);
+  const registry = options.registry?.(ctx, identity) ?? null;
+  const honest = createDispatcher(ctx, (fault) => faults.push(fault), role, registry);
   const dispatcher: Dispatcher = {
     async handle(name, ...rest) {
       if (name === "log.proof" && (options.promptLog ?? true)) await logbook.flush();

@@ -1,4 +1,4 @@
-import { CONTROLS, CUSTODIES, FEDERATED_TYPES, SERVERS_MAX } from "../../protocol/federation/kinds.ts";
+import { CONTROLS, CUSTODIES, FEDERATED_TYPES, SERVERS_MAX, SIGN_FORMS } from "../../protocol/federation/kinds.ts";
 import { list, nullable, oneOf, text, uint } from "../../wire/codec.ts";
 import { data, many, or, orNull, params, type Reader } from "../agentparams.ts";
 import { type Row, row } from "../agentrow.ts";
@@ -50,7 +50,13 @@ export const FEDERATION_ROWS: { readonly [M in keyof FederationClient]: Row<Inpu
   generateFederated: row(params<GenerateFederated>(purpose)),
   importFederated: row(params<InputOf<"importFederated">>({ ...purpose, value: data })),
   signFederated: row(
-    params<InputOf<"signFederated">>({ key: word, message: data, amount: or(orNull(amount), null) }),
+    params<InputOf<"signFederated">>({
+      key: word,
+      message: data,
+      amount: or(orNull(amount), null),
+      form: or(oneOf(SIGN_FORMS), "message"),
+      input: or(uint(0xffff), 0),
+    }),
     ({ key }) => [key],
   ),
   releaseFederated: row(

@@ -4,15 +4,11 @@ import { requestSigner } from "../../protocol/federation/credentials.ts";
 import { memberOf } from "../../protocol/federation/manifest.ts";
 import type { SignedMessage } from "../../protocol/federation/message.ts";
 import { type AttemptOrder, contributionInfo, type SignedOrder, signOrder } from "../../protocol/federation/request.ts";
-import { encodeJson } from "../../wire/codec.ts";
-import { signedMessage } from "../../wire/federation/records.ts";
+import { type Exchange, type Judge, type Standstill, startExchange } from "../../wire/federation/exchange.ts";
+import { portions } from "../../wire/federation/portions.ts";
 import { ask, isAbsent } from "./answers.ts";
-import { type Exchange, type Judge, type Standstill, startExchange } from "./exchange.ts";
 import type { Ground } from "./ground.ts";
 import type { HeldRequest } from "./held.ts";
-
-/** Messages of one call: what fits a frame of 128 KiB with room to spare, in bytes of JSON, and how many. */
-const CALL_MAX = { bytes: 96 * 1_024, messages: 128 } as const;
 
 /** Bytes of the client's randomness that each server mixes into its own. */
 const CONTRIBUTION_BYTES = 32;
@@ -49,24 +45,6 @@ export async function makeOrder(
   }
   const order: AttemptOrder = { requestId: held.requestId, attempt, roster, contributions, ownerNonces };
   return signOrder(requestSigner(secret, fleet.manifest.federationId), order);
-}
-
-/** Parts of a list of messages, each of which one call carries. */
-export function portions(messages: readonly SignedMessage[]): readonly (readonly SignedMessage[])[] {
-  const parts: SignedMessage[][] = [];
-  let size = Number.POSITIVE_INFINITY;
-  for (const one of messages) {
-    const bytes = encodeJson(signedMessage, one).length + 1;
-    const last = parts.at(-1);
-    if (last === undefined || size + bytes > CALL_MAX.bytes || last.length >= CALL_MAX.messages) {
-      parts.push([one]);
-      size = bytes;
-    } else {
-      last.push(one);
-      size += bytes;
-    }
-  }
-  return parts;
 }
 
 /** Servers that get a share of every dealer of this request. */

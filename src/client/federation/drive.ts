@@ -9,10 +9,10 @@ import {
   type SignedOrder,
   signRequest,
 } from "../../protocol/federation/request.ts";
+import type { Judge, Standstill } from "../../wire/federation/exchange.ts";
 import type { RequestView } from "../../wire/federation/operations.ts";
 import { type Answer, askAll, everyone, urlOf } from "./answers.ts";
 import { type Contribute, makeOrder, runAttempt } from "./attempt.ts";
-import type { Judge, Standstill } from "./exchange.ts";
 import type { Ground } from "./ground.ts";
 import type { HeldRequest } from "./held.ts";
 import { type Chooser, nextStep } from "./standing.ts";
@@ -60,6 +60,7 @@ export function newRequest(
     nonce: beside.nonce ?? random(32),
     createdAtMs,
     expiresAtMs: createdAtMs + REQUEST_LIFE_MS,
+    keyring: null,
     body,
   });
   return {

@@ -1,4 +1,7 @@
-import type { FederatedRequest, RequestBody } from "../../protocol/federation/request.ts";
+import { Fault } from "../../errors.ts";
+import type { Certificate } from "../../protocol/federation/certificate.ts";
+import type { FederatedRequest, ReleaseBody, RequestBody, SignBody } from "../../protocol/federation/request.ts";
+import { transactionFacts } from "../../protocol/transaction/index.ts";
 
 /** Characters of a message that are shown as text. */
 const SHOWN_MAX = 2_000;
@@ -32,8 +35,38 @@ function printable(message: Uint8Array): string | null {
 const fact = (label: string, value: string | number | null): readonly Fact[] =>
   value === null ? [] : [{ label, value: String(value) }];
 
-/** What a request asks for, from its signed body alone. */
-export function factsOf({ body }: FederatedRequest): readonly Fact[] {
+/** The key of a use, where this device knows it. */
+type KnownKey = Pick<Certificate, "type" | "publicKey"> | null;
+
+/**
+ * What is to be signed, as people read it: of a transaction what its bytes say, of a digest that it says nothing.
+ *
+ * @param key Null where it is not known: a Bitcoin transaction's signed input then stands for it, and servers sign only
+ * if that is true.
+ */
+export function signedFacts(body: SignBody | ReleaseBody, key: KnownKey): readonly Fact[] {
+  const { message, form, amount } = body;
+  const declared = amount === null ? [] : fact("declared amount", `${amount.value} ${amount.unit}`);
+  if (message === null) return declared;
+  if (form === "digest") {
+    const digest = [...fact("digest", message.toHex()), ...fact("caution", "a digest does not say what is signed")];
+    return [...declared, ...digest];
+  }
+  if (form === "message") return [...declared, ...messageFacts(message)];
+  try {
+    return transactionFacts({ ...body, message }, key)?.lines ?? [];
+  } catch (error) {
+    if (!(error instanceof Fault)) throw error;
+    return [...declared, ...fact("caution", error.message), ...messageFacts(message)];
+  }
+}
+
+/**
+ * What a request asks for, from its signed body alone.
+ *
+ * @param key That the request is about, where this device knows it.
+ */
+export function factsOf({ body }: FederatedRequest, key: KnownKey = null): readonly Fact[] {
   switch (body.kind) {
     case "generate":
     case "import":
@@ -53,8 +86,7 @@ export function factsOf({ body }: FederatedRequest): readonly Fact[] {
         ...fact("key", body.keyId),
         ...fact("generation", body.generation),
         ...(body.kind === "release" ? fact("purpose", PURPOSE[body.purpose]) : []),
-        ...(body.amount === null ? [] : fact("declared amount", `${body.amount.value} ${body.amount.unit}`)),
-        ...(body.message === null ? [] : messageFacts(body.message)),
+        ...signedFacts(body, key),
       ];
     case "reshare":
       return [

@@ -26,6 +26,7 @@ import {
   signedRequest,
 } from "../../wire/federation/records.ts";
 import { hash32 } from "../../wire/records.ts";
+import { keyringFields, keyringsOf, NO_KEYRINGS } from "../keyring/held.ts";
 import { logPinCodec } from "../logpin.ts";
 
 /** Epochs of one federation, federations, keys and open requests of one vault at most. */
@@ -44,8 +45,9 @@ const keyName = nullable(text({ min: 1, max: 512 }));
 const index = uint(255, 1);
 
 /** One server as this vault knows it: what is needed beside the manifest to meet the same one again. */
-const heldServer = struct({
-  index,
+export const heldServer = struct({
+  /** Of the manifest; 0 for a registry. */
+  index: uint(255),
   /** Account there; null before the first registration. */
   userId: nullable(id<UserId>()),
   /** The account's request and approval keys are tied to it there. */
@@ -150,10 +152,13 @@ export type HeldKey = Of<typeof key>;
 export type HeldRequest = Of<typeof request>;
 export type FederationPin = Of<typeof federationPin>;
 
-/** All that a vault holds of federations; a change puts another object in its place. */
-export type Held = { readonly [K in keyof typeof heldFields]: Of<(typeof heldFields)[K]> };
+/** Those, and what is there once the vault has to do with a registry of keyrings (docs/protocol.md §9.1). */
+export const allFields = { ...heldFields, ...keyringFields };
 
-/** A vault that has nothing to do with any federation. */
+/** All that a vault holds of federations and keyrings; a change puts another object in its place. */
+export type Held = { readonly [K in keyof typeof allFields]: Of<(typeof allFields)[K]> };
+
+/** A vault that has nothing to do with any federation, nor with keyrings. */
 export const NOTHING_HELD: Held = {
   federationSecret: null,
   federations: [],
@@ -162,15 +167,21 @@ export const NOTHING_HELD: Held = {
   federatedKeys: [],
   federatedRequests: [],
   federationParcel: null,
+  ...NO_KEYRINGS,
 };
 
-/** True where a vault holds nothing of federations: then its body is of the version before. */
-export function holdsNothing(held: Held): boolean {
-  return Object.keys(NOTHING_HELD).every((name) => {
+function areEmpty(held: Held, names: readonly string[]): boolean {
+  return names.every((name) => {
     const value = held[name as keyof Held];
     return value === null || (Array.isArray(value) && value.length === 0);
   });
 }
+
+/** True where a vault holds nothing of federations and keyrings: then its body is of a version before them. */
+export const holdsNothing = (held: Held): boolean => areEmpty(held, Object.keys(NOTHING_HELD));
+
+/** True where a vault holds nothing of keyrings: then its body is of the version before them. */
+export const holdsNoKeyrings = (held: Held): boolean => areEmpty(held, Object.keys(NO_KEYRINGS));
 
 /** The fields of a body that are {@link Held}'s. */
 export function heldOf(body: Held): Held {
@@ -182,5 +193,6 @@ export function heldOf(body: Held): Held {
     federatedKeys: body.federatedKeys,
     federatedRequests: body.federatedRequests,
     federationParcel: body.federationParcel,
+    ...keyringsOf(body),
   };
 }

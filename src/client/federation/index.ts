@@ -208,9 +208,10 @@ export function createFederationClient(open: Open, reaching: Reaching = {}): Fed
         wipe(input.value);
       }
     },
-    async signFederated({ key: name, message, amount }) {
+    async signFederated({ key: name, message, amount, form = "message", input = 0 }) {
       const key = await keyOf(name);
-      const { value, ...result } = await signWithKey(await ground(byId(key.federationId)), key, message, amount);
+      const at = await ground(byId(key.federationId));
+      const { value, ...result } = await signWithKey(at, key, message, amount, { form, input });
       wipe(value ?? undefined);
       return result;
     },

@@ -140,8 +140,12 @@ async function holdAllTo(open: Open, pinned: HeldFederation, reach: typeof conne
   }
 }
 
-/** Draws F where the account has none; one that other devices have is theirs to hand over. */
-async function drawSecret(open: Open): Promise<void> {
+/**
+ * Draws F where the account has none; one that other devices have is theirs to hand over.
+ *
+ * @throws Fault denied where another device has it
+ */
+export async function drawSecret(open: Open): Promise<void> {
   if (heldIn(open).federationSecret !== null) return;
   if (open.box.model.bound !== null) {
     const sealed = await online(

@@ -1,7 +1,7 @@
 import { equalBytes, wipe, ZERO_HASH_BYTES } from "../../crypto/bytes.ts";
 import { signerFromSeed } from "../../crypto/identity.ts";
 import { Fault } from "../../errors.ts";
-import type { DeviceId, FederationId } from "../../ids.ts";
+import type { DeviceId, FederationId, UserId } from "../../ids.ts";
 import { wrapAccountKey } from "../../protocol/account.ts";
 import {
   approvalSigner,
@@ -28,9 +28,12 @@ import { checkHead } from "../sync.ts";
 import { NO_VAULT } from "../vaultbox.ts";
 import type { HeldServer } from "./held.ts";
 
+/** Where an account is opened: a server of a federation, or a registry, whose index is 0. */
+export type MemberPlace = Pick<FederationServer, "index" | "url" | "pin">;
+
 /** An open session with one server of a federation. */
-export interface Membership {
-  readonly server: FederationServer;
+export interface Membership<P extends MemberPlace = FederationServer> {
+  readonly server: P;
   readonly link: Link;
   readonly session: Session;
   /** The account there as it is pinned: it holds no secret. */
@@ -40,15 +43,18 @@ export interface Membership {
 }
 
 /** What a membership is opened with. */
-export interface MembershipInput {
+export interface MembershipInput<P extends MemberPlace = FederationServer> {
   readonly secret: Uint8Array;
+  /** Or the scope that stands in its place at a registry. */
   readonly federationId: FederationId;
-  readonly server: FederationServer;
+  readonly server: P;
   readonly held: HeldServer;
   /** For a server that lets in whoever brings an invite. */
   readonly invite: string | null;
   readonly reach: typeof connect;
   readonly around: Surroundings;
+  /** Ties keys to the account, once; by default request and approval key of the federation. */
+  readonly enrol?: (session: Session, userId: UserId) => Promise<void>;
 }
 
 /** Everything of the account at one server that F gives; `password` is text, as OPAQUE takes it. */
@@ -76,7 +82,7 @@ function credentialsOf(secret: Uint8Array, id: FederationId, index: number) {
  *
  * @throws Fault unreachable and the like where the server is away; denied where it takes no new accounts; integrity
  */
-export async function openMembership(input: MembershipInput): Promise<Membership> {
+export async function openMembership<P extends MemberPlace>(input: MembershipInput<P>): Promise<Membership<P>> {
   const { secret, federationId, server, held, invite, reach, around } = input;
   const { url, pin } = server;
   const known = { url, pin, caPem: held.caPem, tlsCaPem: null, statementNumber: held.statementNumber };
@@ -117,7 +123,8 @@ export async function openMembership(input: MembershipInput): Promise<Membership
     };
     await underNewestSetup(input, { link, done, model }, mine.password);
     const enrolled = held.enrolled && !fresh && held.userId === done.userId;
-    if (!enrolled) await enrol(session, input, done);
+    if (!enrolled)
+      await (input.enrol ?? ((opened: Session, userId: UserId) => enrol(opened, input, userId)))(session, done.userId);
     const { caPem, statementNumber } = found;
     const same = held.userId === null || held.userId === done.userId;
     if (!same) around.notice(`server ${server.index} (${url}) has lost this account, and takes it in anew`);
@@ -197,7 +204,7 @@ const LATER: ReadonlySet<string> = new Set([
 
 /** After a login under the server's OPAQUE set-up before the newest: the same secret under the newest (§3.5). */
 async function underNewestSetup(
-  { around, server }: MembershipInput,
+  { around, server }: Pick<MembershipInput<MemberPlace>, "around" | "server">,
   { link, done, model }: { link: Link; done: LoggedIn; model: Model },
   password: Uint8Array,
 ): Promise<void> {
@@ -222,7 +229,7 @@ async function underNewestSetup(
   }
 }
 
-async function enrol(session: Session, input: MembershipInput, { userId }: LoggedIn): Promise<void> {
+async function enrol(session: Session, input: MembershipInput<MemberPlace>, userId: UserId): Promise<void> {
   const { secret, federationId } = input;
   const request = requestSigner(secret, federationId);
   const approval = approvalSigner(secret, federationId);

@@ -177,7 +177,7 @@ export function requestInfo(ground: Ground, seen: Seen, names: ReadonlyMap<strin
     expiresAt: new Date(request.expiresAtMs).toISOString(),
     requesterHex: request.requester.toHex(),
     words: digestWords(Uint8Array.fromHex(seen.requestId)),
-    facts: factsOf(request),
+    facts: factsOf(request, key?.certificate.certificate ?? null),
     servers: seen.answers.map(({ index, value, fault }) => ({
       index,
       url: urlOf(manifest, index),

@@ -1,18 +1,16 @@
 import { equalBytes, wipe } from "../../crypto/bytes.ts";
 import { hpkeKeyPair } from "../../crypto/hpke.ts";
 import { Fault } from "../../errors.ts";
-import { isEquivocation } from "../../protocol/federation/blame.ts";
 import type { Certificate } from "../../protocol/federation/certificate.ts";
 import { signEcdsa } from "../../protocol/federation/ecdsa.ts";
-import { groupOf } from "../../protocol/federation/groups.ts";
-import type { Culprit, Round, SignedMessage } from "../../protocol/federation/message.ts";
-import { messageSignatureHolds } from "../../protocol/federation/message.ts";
+import type { SignForm } from "../../protocol/federation/kinds.ts";
+import type { Round, SignedMessage } from "../../protocol/federation/message.ts";
+import { nonceBlameHolds } from "../../protocol/federation/noncesblame.ts";
 import { drawOwnerNonces, dropOwnerNonces, type OwnerNonces } from "../../protocol/federation/owner.ts";
 import { combineRelease } from "../../protocol/federation/release.ts";
 import {
   type Amount,
   type FederatedRequest,
-  orderHash,
   type ReleaseBody,
   type SignBody,
   type SignedOrder,
@@ -21,10 +19,11 @@ import {
 import { sharedValue } from "../../protocol/federation/sharedvalue.ts";
 import { completeSignature } from "../../protocol/federation/signing.ts";
 import { type OpenedPartial, openPartial, type Use } from "../../protocol/federation/use.ts";
+import { checkSignable, signableOf } from "../../protocol/transaction/index.ts";
+import type { Standstill } from "../../wire/federation/exchange.ts";
 import type { FederatedResult } from "../federationapi.ts";
 import { askAll, everyone } from "./answers.ts";
 import { ATTEMPTS_MAX, drive, keepRequest, newRequest, type Plan, settledElsewhere } from "./drive.ts";
-import type { Standstill } from "./exchange.ts";
 import { ownerPartOf } from "./generate.ts";
 import type { Ground } from "./ground.ts";
 import type { HeldKey, HeldRequest } from "./held.ts";
@@ -36,13 +35,13 @@ import { fewest } from "./standing.ts";
 /** A use's result; `value` is the caller's to wipe. */
 export type UseResult = FederatedResult & { readonly value: Uint8Array | null };
 
-/** Names of the signature schemes, as they are shown. */
-const SCHEMES = {
-  ed25519: "ed25519",
-  schnorr: "bip340",
-  secp256k1: "ecdsa-secp256k1-sha256",
-  p256: "ecdsa-p256-sha256",
-} as const;
+/** Names of the signature schemes, as they are shown: of ECDSA with the hash, unless a digest was signed as it is. */
+export function schemeOf(type: Certificate["type"], form: SignForm): string | null {
+  if (type === "bytes" || type === "ristretto255") return null;
+  if (type === "ed25519") return type;
+  if (type === "schnorr") return "bip340";
+  return form === "message" ? `ecdsa-${type}-sha256` : `ecdsa-${type}`;
+}
 
 /** What a use makes: a signature, or the secret itself, which is the caller's to wipe. */
 interface Output {
@@ -64,36 +63,6 @@ function ownPart(ground: Ground, key: HeldKey): Uint8Array | null {
     });
   }
   return ownerPartOf(ground, type, key.nonce);
-}
-
-/** Nonces that are none, or two different ones, signed by the accused: what a signing server may accuse another of. */
-function badNonces({ certificate, order, manifest }: Use, { index, reason, evidence }: Culprit): boolean {
-  const { parsePoint } = groupOf(certificate.type);
-  const said = evidence.flatMap((one) => {
-    const { message } = one;
-    const { payload } = message;
-    const genuine =
-      message.from === index &&
-      payload.round === "nonces" &&
-      equalBytes(message.orderHash, orderHash(order)) &&
-      messageSignatureHolds(manifest, one);
-    return genuine && payload.round === "nonces" ? [{ message, payload }] : [];
-  });
-  const [first, second] = said;
-  if (reason === "equivocation")
-    return first !== undefined && second !== undefined && isEquivocation(first.message, second.message);
-  return (
-    reason === "bad_commitments" &&
-    said.some(({ payload }) => {
-      try {
-        parsePoint(payload.hiding);
-        parsePoint(payload.binding);
-        return false;
-      } catch {
-        return true;
-      }
-    })
-  );
 }
 
 /** How the use of a key is brought to its result: exactly as many servers as it takes. */
@@ -144,7 +113,7 @@ function usePlan(
       nonces.set(attempt, drawn);
       return drawn.commitments;
     },
-    judge: (held, order) => (culprit) => badNonces(useOf(held, order), culprit),
+    judge: (held, order) => (culprit) => nonceBlameHolds(useOf(held, order), culprit),
     async conclude(held, order, end) {
       const use = useOf(held, order);
       const letOut = held.request.request.body.kind === "release" && ofRound(end.said, "partial").length > 0;
@@ -179,10 +148,13 @@ async function outputOf(
     if (body.purpose === "retrieve") {
       return { signature: null, value: sharedValue(certificate, scalar, await importOf(ground, certificate)) };
     }
-    if (body.message === null || (certificate.type !== "secp256k1" && certificate.type !== "p256")) {
-      throw new Fault("bad_input", `keys of type ${certificate.type} are not released to sign`);
+    const { message } = body;
+    const { type, publicKey } = certificate;
+    if (message === null || (type !== "secp256k1" && type !== "p256")) {
+      throw new Fault("bad_input", `keys of type ${type} are not released to sign`);
     }
-    return { signature: signEcdsa(certificate.type, scalar, body.message).compact, value: null };
+    const { bytes, prehashed } = signableOf({ ...body, message, type, publicKey });
+    return { signature: signEcdsa(type, scalar, bytes, prehashed).compact, value: null };
   } finally {
     wipe(scalar);
   }
@@ -206,13 +178,14 @@ async function importOf({ fleet }: Ground, { value }: Certificate): Promise<Fede
 
 function resultOf({ certificate }: HeldKey["certificate"], held: HeldRequest, output: Output): UseResult {
   const { type, keyId } = certificate;
+  const { body } = held.request.request;
   return {
     requestId: held.requestId,
     status: "fulfilled",
     keyId,
     publicKeyHex: shownPublicKey(certificate),
     signatureHex: output.signature?.toHex() ?? null,
-    scheme: output.signature === null || type === "bytes" || type === "ristretto255" ? null : SCHEMES[type],
+    scheme: output.signature !== null && "form" in body ? schemeOf(type, body.form) : null,
     absent: [],
     value: output.value,
   };
@@ -282,6 +255,8 @@ function isSameUse(a: SignBody | ReleaseBody, b: HeldRequest["request"]["request
   return (
     a.keyId === b.keyId &&
     a.generation === b.generation &&
+    a.form === b.form &&
+    a.input === b.input &&
     purpose(a) === purpose(b) &&
     amount(a) === amount(b) &&
     (x === null || y === null ? x === y : equalBytes(x, y))
@@ -317,24 +292,36 @@ async function begin(ground: Ground, key: HeldKey, ask: Ask): Promise<HeldReques
   return keepRequest(ground, newRequest(ground, ask(key, publicKey), { name: key.name, recipientSeed }));
 }
 
+/** How a message is read where it is more than that; what signs is computed of it (docs/protocol.md §8.12). */
+export interface MessageForm {
+  readonly form: SignForm;
+  /** Input of a `bitcoin` transaction; otherwise 0. */
+  readonly input: number;
+}
+
+const AS_IT_IS: MessageForm = { form: "message", input: 0 };
+
 /**
- * Signs a message: FROST for `ed25519` and `schnorr`; of ECDSA keys the shares are released to this client, which marks
- * the key for good.
+ * Signs a message, a digest or a transaction: FROST for `ed25519` and `schnorr`; of ECDSA keys the shares are released
+ * to this client, which marks the key for good.
  *
  * @throws Fault bad_input, denied, integrity, unavailable
  */
-export function signWithKey(
+export async function signWithKey(
   ground: Ground,
   key: HeldKey,
   message: Uint8Array,
   amount: Amount | null,
+  { form, input }: MessageForm = AS_IT_IS,
 ): Promise<UseResult> {
-  const { type } = key.certificate.certificate;
+  const { type, publicKey } = key.certificate.certificate;
   if (type === "bytes" || type === "ristretto255") {
-    return Promise.reject(new Fault("bad_input", `a federated key of type ${type} does not sign`));
+    throw new Fault("bad_input", `a federated key of type ${type} does not sign`);
   }
+  // what no server would sign is not asked for
+  checkSignable({ type, publicKey, form, message, input, amount });
   return use(ground, key, ({ keyId, certificate: { certificate } }, recipient) => {
-    const common = { keyId, generation: certificate.generation, message, amount, recipient };
+    const common = { keyId, generation: certificate.generation, form, input, message, amount, recipient };
     return type === "ed25519" || type === "schnorr"
       ? { kind: "sign", ...common }
       : { kind: "release", purpose: "sign", ...common };
@@ -355,6 +342,8 @@ export function releaseKey(ground: Ground, key: HeldKey, purpose: "retrieve" | "
   }
   return use(ground, key, ({ keyId, certificate: { certificate } }, recipient) => ({
     kind: "release",
+    form: "message" as const,
+    input: 0,
     keyId,
     generation: certificate.generation,
     purpose,

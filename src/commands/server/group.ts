@@ -70,6 +70,23 @@ export const server: Group = {
         },
       },
     },
+    connector: {
+      summary: "accounts that act for registries of keyrings",
+      commands: {
+        allow: {
+          summary: "let an account act for a registry",
+          load: () => import("./connector.ts").then((m) => m.connectorAllow),
+        },
+        list: {
+          summary: "list the accounts that may",
+          load: () => import("./connector.ts").then((m) => m.connectorList),
+        },
+        revoke: {
+          summary: "let an account act for it no more",
+          load: () => import("./connector.ts").then((m) => m.connectorRevoke),
+        },
+      },
+    },
     policy: {
       summary: "this server's own say in the use of keys",
       commands: {

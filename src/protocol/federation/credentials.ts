@@ -67,3 +67,13 @@ export function ownerSeed(secret: Uint8Array, id: FederationId, nonce: Uint8Arra
     type,
   );
 }
+
+/**
+ * Seed of the X25519 key that shares let out for one request through a keyring are sealed to, 32 bytes (docs/protocol.md
+ * §9.2): every device of the owner can open them.
+ *
+ * @param scope `registryScope` of the registry. @param nonce Nonce of the request, 32 bytes.
+ */
+export function keyringRecipientSeed(secret: Uint8Array, scope: FederationId, nonce: Uint8Array): Uint8Array {
+  return deriveKey(secret, 32, NO_SALT, "keyhold/v1/keyring-recipient", scope, nonce);
+}

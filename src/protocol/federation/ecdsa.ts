@@ -14,14 +14,30 @@ export interface EcdsaSignature {
 }
 
 /**
- * Signs the SHA-256 of a message by ECDSA: nonce of RFC 6979, s in the lower half of the order.
+ * Signs by ECDSA: nonce of RFC 6979, s in the lower half of the order.
  *
  * @param scalar 32 bytes, big-endian; stays the caller's to wipe.
+ * @param prehashed False: the SHA-256 of the message is signed; true: the message, 32 bytes, as it is.
  * @throws Fault bad_input for a scalar that is no private key
  */
-export function signEcdsa(type: EcdsaType, scalar: Uint8Array, message: Uint8Array): EcdsaSignature {
+export function signEcdsa(type: EcdsaType, scalar: Uint8Array, message: Uint8Array, prehashed = false): EcdsaSignature {
   const curve = type === "p256" ? p256 : secp256k1;
   if (!curve.utils.isValidSecretKey(scalar)) throw new Fault("bad_input", `this is no ${type} private key`);
-  const compact = curve.sign(message, scalar, { prehash: true, lowS: true, format: "compact" });
+  const compact = curve.sign(message, scalar, { prehash: !prehashed, lowS: true, format: "compact" });
   return { compact, der: curve.Signature.fromBytes(compact, "compact").toBytes("der") };
+}
+
+/** True for r ‖ s, 64 bytes, with s in the lower half, as {@link signEcdsa} makes it. */
+export function ecdsaHolds(
+  type: EcdsaType,
+  publicKey: Uint8Array,
+  { message, prehashed }: { readonly message: Uint8Array; readonly prehashed: boolean },
+  signature: Uint8Array,
+): boolean {
+  const curve = type === "p256" ? p256 : secp256k1;
+  try {
+    return curve.verify(signature, message, publicKey, { prehash: !prehashed, lowS: true, format: "compact" });
+  } catch {
+    return false;
+  }
 }

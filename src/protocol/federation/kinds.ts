@@ -10,3 +10,10 @@ export type Custody = (typeof CUSTODIES)[number];
 /** `shared`: the key's policy approves creation and each use. */
 export const CONTROLS = ["unilateral", "shared"] as const;
 export type Control = (typeof CONTROLS)[number];
+
+/**
+ * How the message of a use is read: as it is, as a digest that is not hashed again, or as an unsigned transaction
+ * whose sighash each server computes for itself (docs/protocol.md §8.12).
+ */
+export const SIGN_FORMS = ["message", "digest", "evm", "bitcoin"] as const;
+export type SignForm = (typeof SIGN_FORMS)[number];

@@ -68,9 +68,11 @@ export interface PolicyRule {
   readonly actions: readonly PolicyAction[];
   /** Empty means any. */
   readonly types: readonly FederatedType[];
-  /** Of a denying rule null, as the amount. */
+  /** Of a denying rule null, as amount and recipients. */
   readonly rate: RateCondition | null;
   readonly amount: AmountCondition | null;
+  /** Holds only for transactions all of whose recipients are listed; null: any. */
+  readonly recipients: readonly string[] | null;
   readonly time: TimeCondition | null;
   /** Who must agree; of a denying rule null. */
   readonly require: PolicyTree | null;
@@ -135,6 +137,7 @@ const ruleParts = (r: PolicyRule): CanonValue => [
   r.types,
   r.rate && [r.rate.count, r.rate.windowMs],
   r.amount && [r.amount.unit, r.amount.max],
+  r.recipients,
   r.time && [r.time.fromMinute, r.time.toMinute, r.time.days],
   r.require && treeParts(r.require),
   r.requesterMayApprove,

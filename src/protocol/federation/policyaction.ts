@@ -1,8 +1,9 @@
 import { equalBytes } from "../../crypto/bytes.ts";
 import { Fault } from "../../errors.ts";
 import type { FederatedKeyId, FederatedRequestId } from "../../ids.ts";
+import { transactionFacts } from "../transaction/index.ts";
 import type { Certificate } from "./certificate.ts";
-import type { FederatedType } from "./kinds.ts";
+import type { FederatedType, SignForm } from "./kinds.ts";
 import type { PolicyAction, PolicyRule } from "./policy.ts";
 import type { Amount, FederatedRequest, RequestBody } from "./request.ts";
 
@@ -34,7 +35,12 @@ export function covers({ effect, actions }: Pick<PolicyRule, "effect" | "actions
 export interface RequestFacts {
   readonly action: PolicyAction;
   readonly type: FederatedType;
+  /** How what is to be signed is read; null where nothing is signed. */
+  readonly form: SignForm | null;
+  /** Of a transaction what its bytes say, never what is declared; none of a digest; of a message what is declared. */
   readonly amount: Amount | null;
+  /** Who is paid, empty where that cannot be read; null for what is no transaction. */
+  readonly recipients: readonly string[] | null;
   /** Null for a key that is to be made. */
   readonly keyId: FederatedKeyId | null;
   /** A resharing after which fewer servers than now have the key: no rule allows it without naming `reshare`. */
@@ -45,20 +51,27 @@ export interface RequestFacts {
  * What a policy sees of a request.
  *
  * @param certificate Of the key that the request is about; null for one that makes a key.
- * @throws Fault bad_input when the certificate is missing, or another key's.
+ * @throws Fault bad_input when the certificate is missing, or another key's; for a transaction that cannot be read.
  */
 export function factsOf({ body }: FederatedRequest, certificate: Certificate | null): RequestFacts {
   const action = actionOf(body);
   if (body.kind === "generate" || body.kind === "import") {
     if (certificate !== null) throw new Fault("bad_input", "this request is about no key");
-    return { action, type: body.type, amount: null, keyId: null, lowers: false };
+    return { action, type: body.type, form: null, amount: null, recipients: null, keyId: null, lowers: false };
   }
   if (certificate === null || certificate.keyId !== body.keyId) {
     throw new Fault("bad_input", "the certificate of the request's key is missing");
   }
-  const amount = body.kind === "reshare" ? null : body.amount;
-  const lowers = body.kind === "reshare" && body.threshold < certificate.threshold;
-  return { action, type: certificate.type, amount, keyId: body.keyId, lowers };
+  const { type, publicKey } = certificate;
+  const about = { action, type, keyId: body.keyId };
+  if (body.kind === "reshare") {
+    return { ...about, form: null, amount: null, recipients: null, lowers: body.threshold < certificate.threshold };
+  }
+  const { message } = body;
+  const form = message === null ? null : body.form;
+  const read = message === null ? null : transactionFacts({ ...body, message }, { type, publicKey });
+  if (read !== null) return { ...about, form, amount: read.amount, recipients: read.recipients, lowers: false };
+  return { ...about, form, amount: form === "digest" ? null : body.amount, recipients: null, lowers: false };
 }
 
 /** Which requests count against a rate. */

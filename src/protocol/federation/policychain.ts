@@ -2,6 +2,7 @@ import { equalBytes } from "../../crypto/bytes.ts";
 import { type Signer, verifySignature } from "../../crypto/identity.ts";
 import { Fault } from "../../errors.ts";
 import type { FederationId, PolicyId } from "../../ids.ts";
+import { recipientForm } from "../transaction/recipient.ts";
 import {
   type Approver,
   type PolicyChain,
@@ -22,6 +23,8 @@ const NAME = /^[a-z0-9][a-z0-9._-]{0,63}$/;
 const DIGITS = /^(0|[1-9][0-9]{0,39})$/;
 /** Requests of these kinds declare no amount. */
 const WITHOUT_AMOUNT = ["generate", "import", "reshare"];
+/** Requests of these kinds pay nobody. */
+const WITHOUT_RECIPIENTS = [...WITHOUT_AMOUNT, "retrieve", "export"];
 
 const bad = (what: string, hint?: string) =>
   new Fault("bad_input", `this policy cannot be: ${what}`, hint === undefined ? {} : { hint });
@@ -94,7 +97,7 @@ function checkRule(rule: PolicyRule, cast: Cast): void {
   }
   if (rule.effect === "deny") {
     if (rule.require !== null || rule.requesterMayApprove) throw bad(`${place} denies: nobody can agree to it`);
-    if (rule.rate !== null || rule.amount !== null) {
+    if (rule.rate !== null || rule.amount !== null || rule.recipients !== null) {
       throw bad(
         `${place} denies and has a limit`,
         "put the limit into the rules that allow: what none allows is denied",
@@ -112,7 +115,22 @@ function checkRule(rule: PolicyRule, cast: Cast): void {
     const never = rule.actions.find((action) => WITHOUT_AMOUNT.includes(action));
     if (never !== undefined) throw bad(`${place} has an amount, which a request to ${never} never declares`);
   }
+  if (rule.recipients) checkRecipients(rule.recipients, rule, place);
   checkTree(rule.require, cast, place);
+}
+
+/** Addresses that can be read, each once: one with a slip in it would never match. */
+function checkRecipients(recipients: readonly string[], rule: PolicyRule, place: string): void {
+  if (recipients.length === 0) throw bad(`${place} lists no recipient`, "leave the list out: then anybody may be paid");
+  const never = rule.actions.find((action) => WITHOUT_RECIPIENTS.includes(action));
+  if (never !== undefined) throw bad(`${place} lists recipients, whom a request to ${never} never has`);
+  const forms = recipients.map((one) => {
+    const form = recipientForm(one);
+    if (form !== null) return form;
+    throw bad(`${place} lists the recipient ${one}, which is no address`, "EVM and Bitcoin addresses, or script:HEX");
+  });
+  const at = forms.findIndex((form, i) => forms.indexOf(form) !== i);
+  if (at >= 0) throw bad(`${place} lists the recipient ${recipients[at]} twice`);
 }
 
 function checkRemote({ name, url, timeoutMs }: RemoteEngine): void {

@@ -1,7 +1,10 @@
 import { equalBytes } from "../../crypto/bytes.ts";
 import type { FederatedRequestId } from "../../ids.ts";
+import { isTransactionUnit } from "../transaction/facts.ts";
+import { recipientForm } from "../transaction/recipient.ts";
 import type { Certificate } from "./certificate.ts";
 import type {
+  AmountCondition,
   Approver,
   PolicyDocument,
   PolicyRule,
@@ -23,6 +26,8 @@ const DAYS = 7;
 const EPOCH_DAY = 4;
 /** UTF-8 bytes of an explanation at most. */
 const WHY_MAX = 1_024;
+/** Characters of a recipient in an explanation at most. */
+const SHOWN_MAX = 128;
 
 export type PolicyDecision = "allow" | "deny" | "wait";
 
@@ -58,7 +63,7 @@ export interface EvaluateInput {
  * first allowing rule that matches decides: allowed once its tree holds, denied once rejections make that impossible,
  * otherwise waiting. Where no rule matches, the request is denied.
  *
- * @throws Fault bad_input when the certificate is missing or another key's.
+ * @throws Fault bad_input when the certificate is missing or another key's, or a transaction cannot be read.
  */
 export function evaluate(input: EvaluateInput): Evaluation {
   const { federationId, epoch } = input.request;
@@ -67,6 +72,8 @@ export function evaluate(input: EvaluateInput): Evaluation {
 }
 
 export type DecideInput = Omit<EvaluateInput, "policy" | "votes"> & {
+  /** Supposed ones to try a policy out; otherwise those of the request. */
+  readonly facts?: RequestFacts;
   readonly document: PolicyDocument;
   /** Verified and live: from {@link liveVotes}, or supposed ones to try a policy out. */
   readonly votes: readonly Vote[];
@@ -75,7 +82,7 @@ export type DecideInput = Omit<EvaluateInput, "policy" | "votes"> & {
 /** {@link evaluate} for votes that were verified already. */
 export function decide(input: DecideInput): Evaluation {
   const { document } = input;
-  const facts = factsOf(input.request, input.certificate);
+  const facts = input.facts ?? factsOf(input.request, input.certificate);
   const denying = document.rules.find((r) => r.effect === "deny" && mismatch(r, facts, input) === null);
   if (denying) return ruling("deny", denying.name, `the rule ${denying.name} denies it`);
   const why: string[] = [];
@@ -112,14 +119,33 @@ function mismatch(rule: PolicyRule, facts: RequestFacts, input: DecideInput): st
     return "does not name reshare, and this one lowers the threshold";
   if (rule.types.length > 0 && !rule.types.includes(facts.type)) return `not for ${facts.type}`;
   if (rule.time && !isWithin(rule.time, input.nowMs)) return "not at this time";
-  if (rule.amount) {
-    const { unit, max } = rule.amount;
-    if (facts.amount === null) return "the request declares no amount";
-    if (facts.amount.unit !== unit) return `not for amounts in ${facts.amount.unit}`;
-    if (BigInt(facts.amount.value) > BigInt(max)) return `more than ${max} ${unit}`;
-  }
+  const beyond =
+    (rule.amount && aboveLimit(rule.amount, facts)) ?? (rule.recipients && stranger(rule.recipients, facts));
+  if (beyond !== null) return beyond;
   if (rule.rate && used(rule, facts, input) >= rule.rate.count) return `used ${rule.rate.count} times already`;
   return null;
+}
+
+/** Why a request's amount is not within a limit; null when it is. */
+function aboveLimit({ unit, max }: AmountCondition, { form, amount, recipients }: RequestFacts): string | null {
+  if (form === "digest") return "a digest does not say what it moves";
+  if (recipients === null && isTransactionUnit(unit)) {
+    return `amounts in ${unit} are read from transactions, and this is none`;
+  }
+  if (amount === null) {
+    return recipients === null ? "the request declares no amount" : "what the transaction moves cannot be read";
+  }
+  if (amount.unit !== unit) return `not for amounts in ${amount.unit}`;
+  return BigInt(amount.value) > BigInt(max) ? `more than ${max} ${unit}` : null;
+}
+
+/** Which recipient of a transaction a rule does not list; null when all are. */
+function stranger(listed: readonly string[], { recipients }: RequestFacts): string | null {
+  if (recipients === null) return "who is paid is read from transactions alone, and this is none";
+  if (recipients.length === 0) return "the transaction pays nobody who can be read";
+  const known = new Set(listed.map(recipientForm));
+  const other = recipients.find((one) => !known.has(recipientForm(one) ?? ""));
+  return other === undefined ? null : `${other.slice(0, SHOWN_MAX)} is not among its recipients`;
 }
 
 function used(rule: PolicyRule, { keyId }: RequestFacts, { request, requestId, uses, nowMs }: DecideInput): number {

@@ -3,8 +3,9 @@ import { type FederatedKeyId, type FederatedRequestId, type FederationId, hashId
 import type { Certificate } from "./certificate.ts";
 import type { FederatedType } from "./kinds.ts";
 import type { PolicyAction, PolicyDocument, Vote } from "./policy.ts";
+import { factsOf } from "./policyaction.ts";
 import { decide, type Evaluation } from "./policyrules.ts";
-import type { Amount, RequestBody } from "./request.ts";
+import type { Amount, FederatedRequest, RequestBody } from "./request.ts";
 
 /** A request that nobody has made, and who is supposed to have said what of it. */
 export interface PolicyTrial {
@@ -12,6 +13,8 @@ export interface PolicyTrial {
   readonly action: PolicyAction;
   readonly type: FederatedType;
   readonly amount: Amount | null;
+  /** Whom a transaction pays; null: the request is none. */
+  readonly recipients?: readonly string[] | null;
   /** An approver who asks, or null for somebody else. */
   readonly requester: string | null;
   /** Names of approvers and engines. */
@@ -36,12 +39,12 @@ function bodyOf({ action, type, amount }: PolicyTrial): RequestBody {
     case "import":
       return { kind: "import", ...purpose, threshold: 2, holders: [], commitments: [], sealedValue: null };
     case "sign":
-      return { kind: "sign", ...use };
+      return { kind: "sign", form: "message" as const, input: 0, ...use };
     case "release":
-      return { kind: "release", ...use, purpose: "sign" };
+      return { kind: "release", form: "message" as const, input: 0, ...use, purpose: "sign" };
     case "retrieve":
     case "export":
-      return { kind: "release", ...use, message: null, purpose: action };
+      return { kind: "release", form: "message" as const, input: 0, ...use, message: null, purpose: action };
     case "reshare":
       return { kind: "reshare", keyId: KEY_ID, generation: 0, mode: "refresh", threshold: 2, holders: [] };
   }
@@ -97,18 +100,22 @@ export function tryPolicy(trial: PolicyTrial): Evaluation {
   const requester = trial.requester === null ? NOBODY : keyOf(trial.requester);
   const body = bodyOf(trial);
   const made = body.kind === "generate" || body.kind === "import";
+  const request: FederatedRequest = {
+    federationId: document.federationId,
+    epoch: 1,
+    requester,
+    nonce: ZEROS,
+    createdAtMs: nowMs,
+    expiresAtMs: Number.MAX_SAFE_INTEGER,
+    keyring: null,
+    body,
+  };
+  const certificate = made ? null : certificateOf(trial.type, document.federationId);
   return decide({
-    request: {
-      federationId: document.federationId,
-      epoch: 1,
-      requester,
-      nonce: ZEROS,
-      createdAtMs: nowMs,
-      expiresAtMs: Number.MAX_SAFE_INTEGER,
-      body,
-    },
+    request,
     requestId: REQUEST_ID,
-    certificate: made ? null : certificateOf(trial.type, document.federationId),
+    certificate,
+    facts: { ...factsOf(request, certificate), recipients: trial.recipients ?? null },
     requesterApproval: requester,
     document,
     votes: [...trial.approve.map(vote("approve")), ...trial.reject.map(vote("reject"))],

@@ -1,10 +1,13 @@
 import { equalBytes, type RandomSource, wipe } from "../../crypto/bytes.ts";
 import type { Signer } from "../../crypto/identity.ts";
 import { Fault } from "../../errors.ts";
+import { checkSignable } from "../transaction/index.ts";
 import { shareFits } from "./blame.ts";
+import type { Certificate } from "./certificate.ts";
 import { groupOf, interpolate } from "./groups.ts";
 import type { Culprit, SignedMessage } from "./message.ts";
 import { pointOf } from "./owner.ts";
+import type { ReleaseBody } from "./request.ts";
 import { checkPublicKey } from "./signingkey.ts";
 import { checkShare, checkUse, type OpenedPartial, sayPartial, type Use } from "./use.ts";
 
@@ -17,11 +20,23 @@ function checkRelease(use: Use) {
     throw new Fault("bad_input", "a message belongs to a release that signs, and to no other");
   if (body.purpose === "sign" && certificate.type !== "secp256k1" && certificate.type !== "p256")
     throw new Fault("bad_input", `keys of type ${certificate.type} are not released to sign`);
+  checkReleasedForm(body, certificate);
   if ((body.purpose === "retrieve") !== (certificate.type === "bytes"))
     throw new Fault("bad_input", "bytes are retrieved, private keys are exported");
   if (order.ownerNonces !== null) throw new Fault("bad_input", "a release takes no nonces");
   checkPublicKey(certificate);
   return checked;
+}
+
+/** Of a release to sign: that what will be signed can be read; of another that it says nothing of the kind. */
+export function checkReleasedForm(
+  body: ReleaseBody,
+  { type, publicKey }: Pick<Certificate, "type" | "publicKey">,
+): void {
+  const { message } = body;
+  if (message !== null) checkSignable({ ...body, message, type, publicKey });
+  else if (body.form !== "message" || body.input !== 0)
+    throw new Fault("bad_input", "a release that signs nothing has no form and no input");
 }
 
 /**

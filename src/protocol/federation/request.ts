@@ -2,8 +2,16 @@ import { type CanonValue, canon } from "../../crypto/canon.ts";
 import { type Signer, verifySignature } from "../../crypto/identity.ts";
 import { hashCanon } from "../../crypto/kdf.ts";
 import { Fault } from "../../errors.ts";
-import { type FederatedKeyId, type FederatedRequestId, type FederationId, hashId, type PolicyId } from "../../ids.ts";
-import type { Control, Custody, FederatedType } from "./kinds.ts";
+import {
+  type FederatedKeyId,
+  type FederatedRequestId,
+  type FederationId,
+  hashId,
+  type KeyringId,
+  type PolicyId,
+  type WorkspaceId,
+} from "../../ids.ts";
+import type { Control, Custody, FederatedType, SignForm } from "./kinds.ts";
 
 /** The owner's part of a self-custodial key: C = c·G and the proof of knowing c (docs/protocol.md §8.6). */
 export interface OwnerPart {
@@ -12,7 +20,7 @@ export interface OwnerPart {
   readonly proof: Uint8Array;
 }
 
-/** An amount as the requester declares it, for policy conditions: whole smallest units in decimal digits. */
+/** An amount for policy conditions, in whole smallest units as decimal digits: declared, or what a transaction says. */
 export interface Amount {
   readonly unit: string;
   readonly value: string;
@@ -50,6 +58,10 @@ export interface SignBody {
   readonly kind: "sign";
   readonly keyId: FederatedKeyId;
   readonly generation: number;
+  /** How `message` is read: what is signed follows from it (docs/protocol.md §8.12). */
+  readonly form: SignForm;
+  /** Input of a `bitcoin` transaction that is signed; otherwise 0. */
+  readonly input: number;
   readonly message: Uint8Array;
   readonly amount: Amount | null;
   /** X25519 key, 32 bytes, that partial signatures are sealed to. */
@@ -62,6 +74,9 @@ export interface ReleaseBody {
   readonly keyId: FederatedKeyId;
   readonly generation: number;
   readonly purpose: "retrieve" | "export" | "sign";
+  /** As of a {@link SignBody}; `message` and 0 where nothing is signed. */
+  readonly form: SignForm;
+  readonly input: number;
   /** What will be signed, where `purpose` is `sign`; otherwise null. */
   readonly message: Uint8Array | null;
   readonly amount: Amount | null;
@@ -83,6 +98,15 @@ export interface ReshareBody {
 export type RequestKind = "generate" | "import" | "sign" | "release" | "reshare";
 export type RequestBody = GenerateBody | ImportBody | SignBody | ReleaseBody | ReshareBody;
 
+/** Marks a request that goes through a keyring (docs/protocol.md §9.2). */
+export interface KeyringMark {
+  /** Ed25519 identity of the registry, 32 bytes: orders, decides, and stands as owner in certificates. */
+  readonly registry: Uint8Array;
+  readonly keyringId: KeyringId;
+  /** The workspace whose policy must name the requester and approve. */
+  readonly workspaceId: WorkspaceId;
+}
+
 /** A request as its owner signs it (docs/protocol.md §8.3). */
 export interface FederatedRequest {
   readonly federationId: FederationId;
@@ -93,7 +117,27 @@ export interface FederatedRequest {
   readonly nonce: Uint8Array;
   readonly createdAtMs: number;
   readonly expiresAtMs: number;
+  /** Of what goes through a keyring; null where the requester itself orders and decides. */
+  readonly keyring: KeyringMark | null;
   readonly body: RequestBody;
+}
+
+/** Whose signature orders attempts and decides, and who owns the key that a request makes or uses: 32 bytes. */
+export function coordinatorOf({ keyring, requester }: Pick<FederatedRequest, "keyring" | "requester">): Uint8Array {
+  return keyring?.registry ?? requester;
+}
+
+/** Stands in place of a federation in the policies of a registry's workspaces (docs/protocol.md §9.1). */
+export function registryScope(registry: Uint8Array): FederationId {
+  return hashId(hashCanon("keyhold/v1/keyring-scope", registry));
+}
+
+/** Which scope the policy of a request's key must have. */
+export function policyScopeOf({
+  keyring,
+  federationId,
+}: Pick<FederatedRequest, "keyring" | "federationId">): FederationId {
+  return keyring ? registryScope(keyring.registry) : federationId;
 }
 
 export interface SignedRequest {
@@ -131,9 +175,9 @@ function bodyParts(b: RequestBody): CanonValue {
         b.sealedValue && valueHash(b.sealedValue),
       ];
     case "sign":
-      return [b.kind, b.keyId, b.generation, b.message, amountParts(b.amount), b.recipient];
+      return [b.kind, b.keyId, b.generation, b.form, b.input, b.message, amountParts(b.amount), b.recipient];
     case "release":
-      return [b.kind, b.keyId, b.generation, b.purpose, b.message, amountParts(b.amount), b.recipient];
+      return [b.kind, b.keyId, b.generation, b.purpose, b.form, b.input, b.message, amountParts(b.amount), b.recipient];
     case "reshare":
       return [b.kind, b.keyId, b.generation, b.mode, b.threshold, b.holders];
   }
@@ -149,6 +193,7 @@ export function requestBytes(r: FederatedRequest): Uint8Array {
     r.nonce,
     r.createdAtMs,
     r.expiresAtMs,
+    r.keyring && [r.keyring.registry, r.keyring.keyringId, r.keyring.workspaceId],
     bodyParts(r.body),
   );
 }
@@ -218,7 +263,7 @@ export function signOrder(signer: Signer, order: AttemptOrder): SignedOrder {
   return { order, signature: signer.sign(orderBytes(order)) };
 }
 
-/** @throws Fault integrity */
+/** @param requester {@link coordinatorOf} the request. @throws Fault integrity */
 export function verifyOrder(requester: Uint8Array, { order, signature }: SignedOrder): void {
   if (!verifySignature(requester, orderBytes(order), signature))
     throw new Fault("integrity", "the requester's signature under this attempt does not hold");
@@ -247,7 +292,7 @@ export function signDecision(signer: Signer, decision: Decision): SignedDecision
   return { decision, signature: signer.sign(decisionBytes(decision)) };
 }
 
-/** @throws Fault integrity */
+/** @param requester {@link coordinatorOf} the request. @throws Fault integrity */
 export function verifyDecision(requester: Uint8Array, { decision, signature }: SignedDecision): void {
   if (!verifySignature(requester, decisionBytes(decision), signature))
     throw new Fault("integrity", "the requester's signature under this decision does not hold");

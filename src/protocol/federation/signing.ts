@@ -3,7 +3,9 @@ import { schnorr } from "@noble/curves/secp256k1.js";
 import { equalBytes, type RandomSource, wipe } from "../../crypto/bytes.ts";
 import { type Signer, verifySignature } from "../../crypto/identity.ts";
 import { Fault } from "../../errors.ts";
+import { checkSignable } from "../transaction/index.ts";
 import type { Certificate } from "./certificate.ts";
+import { ecdsaHolds } from "./ecdsa.ts";
 import { frostRandom, identifier } from "./groups.ts";
 import { type Culprit, messageHash, type SignedMessage } from "./message.ts";
 import type { OwnerNonces } from "./owner.ts";
@@ -14,7 +16,8 @@ import { type CheckedUse, checkMessage, checkUse, type OpenedPartial, say, sayPa
 /** Attempts at one request to sign or release: each is the same use with fresh nonces. */
 export const USE_ATTEMPTS_MAX = 8;
 
-type SigningUse = CheckedUse<SignBody>;
+/** A use with what is really signed: each server computes it for itself (docs/protocol.md §8.12). */
+type SigningUse = CheckedUse<SignBody> & { readonly signed: Uint8Array };
 
 /** One server's part in one attempt to sign. In RAM alone: a crash ends the attempt. */
 export interface SigningSession {
@@ -38,13 +41,14 @@ function checkSigning(use: Use): { use: SigningUse; key: SigningKey } {
   const { body, order, certificate } = checked;
   if (body.kind !== "sign") throw new Fault("bad_input", "this request asks for no signature");
   const key = signingKey(certificate, order.roster);
+  const { bytes: signed } = checkSignable({ ...body, type: certificate.type, publicKey: certificate.publicKey });
   if (key.self !== (order.ownerNonces !== null))
     throw new Fault("bad_input", "owners of self-custodial keys, and no others, sign along with nonces of their own");
   if (order.ownerNonces) {
     key.group.parsePoint(order.ownerNonces.hiding);
     key.group.parsePoint(order.ownerNonces.binding);
   }
-  return { use: { ...checked, body }, key };
+  return { use: { ...checked, body, signed }, key };
 }
 
 /**
@@ -122,7 +126,7 @@ function partialScalar(
   const signingShare = serverSecret(key, self, secret.share);
   try {
     const name = identifier(key.group, self);
-    return key.group.frost.signShare({ identifier: name, signingShare }, key.pub, secret, list, use.body.message);
+    return key.group.frost.signShare({ identifier: name, signingShare }, key.pub, secret, list, use.signed);
   } finally {
     wipe(signingShare, secret.hiding, secret.binding, secret.share);
   }
@@ -196,14 +200,14 @@ export function completeSignature(
   },
 ): SignatureResult {
   const { use, key } = checkSigning(input);
-  const { message } = use.body;
+  const { signed } = use;
   const { list, culprits } = nonceList(use, key, input.nonces);
   if (culprits.length > 0) return { result: "failed", culprits };
   const opened = use.order.roster.map((index) => onlyPartial(input.partials, index));
   const signature = aggregated(use, key, list, opened, input.owner);
-  if (signature && signatureHolds(use.certificate, message, signature)) return { result: "signed", signature };
+  if (signature && signatureHolds(use.certificate, signed, signature)) return { result: "signed", signature };
   for (const { index, value, message: said } of opened) {
-    if (value && partialHolds(key, list, message, identifier(key.group, index), value)) continue;
+    if (value && partialHolds(key, list, signed, identifier(key.group, index), value)) continue;
     culprits.push({ index, reason: "bad_partial", evidence: [...input.nonces, said] });
   }
   if (culprits.length === 0) throw new Fault("integrity", "the signature does not hold, and no server is at fault");
@@ -228,7 +232,7 @@ function aggregated(
   for (const { index, value } of opened) if (value) shares[identifier(key.group, index)] = new Uint8Array(value);
   if (key.self) shares[key.owner] = new Uint8Array(ownerPartial(use, key, owner, list));
   try {
-    return key.group.frost.aggregate(key.pub, list, use.body.message, shares);
+    return key.group.frost.aggregate(key.pub, list, use.signed, shares);
   } catch {
     return null;
   }
@@ -257,18 +261,25 @@ function ownerPartial(use: SigningUse, key: SigningKey, owner: OwnerSide, list: 
   const signingShare = ownerSecret(key, use.order.roster, owner.scalar);
   try {
     const { frost } = key.group;
-    return frost.signShare({ identifier: key.owner, signingShare }, key.pub, secret, list, use.body.message);
+    return frost.signShare({ identifier: key.owner, signingShare }, key.pub, secret, list, use.signed);
   } finally {
     wipe(signingShare, secret.hiding, secret.binding);
   }
 }
 
-/** True for a signature that others accept too: Ed25519 by the platform, BIP-340 under the x-only key. */
+/**
+ * True for a signature that others accept too: Ed25519 by the platform, BIP-340 under the x-only key, ECDSA with s in
+ * the lower half.
+ *
+ * @param message What `signableOf` gives. @param prehashed Whether ECDSA takes it as it is.
+ */
 export function signatureHolds(
   { type, publicKey }: Pick<Certificate, "type" | "publicKey">,
   message: Uint8Array,
   signature: Uint8Array,
+  prehashed = false,
 ): boolean {
   if (type === "ed25519") return verifySignature(publicKey, message, signature);
+  if (type === "secp256k1" || type === "p256") return ecdsaHolds(type, publicKey, { message, prehashed }, signature);
   return type === "schnorr" && schnorr.verify(signature, message, publicKey.subarray(1));
 }

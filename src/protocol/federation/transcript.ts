@@ -7,7 +7,7 @@ import { type Certificate, type CertificateSignature, certificateHash, keyIdOf }
 import { rosterMin } from "./manifest.ts";
 import { type Culprit, messageHash, messageSignatureHolds, type SignedMessage } from "./message.ts";
 import { type CeremonyPlan, type CeremonyTerms, planCeremony } from "./plan.ts";
-import { type GenerateBody, type ImportBody, valueHash } from "./request.ts";
+import { coordinatorOf, type GenerateBody, type ImportBody, valueHash } from "./request.ts";
 
 const BROADCASTS = ["commit", "echo", "complaint", "reveal"] as const;
 
@@ -48,7 +48,7 @@ function newKey(plan: CeremonyPlan, body: GenerateBody | ImportBody, dealt: Deal
   const sealed = body.kind === "import" ? body.sealedValue : null;
   return {
     keyId: null,
-    owner: plan.request.requester,
+    owner: coordinatorOf(plan.request),
     type,
     length,
     custody,

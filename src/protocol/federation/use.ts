@@ -10,6 +10,7 @@ import { type Manifest, memberOf } from "./manifest.ts";
 import { type Message, messageSignatureHolds, type SignedMessage, sealedInfo, signMessage } from "./message.ts";
 import {
   type AttemptOrder,
+  coordinatorOf,
   type FederatedRequest,
   orderHash,
   type ReleaseBody,
@@ -48,7 +49,7 @@ export function checkUse(use: Use): CheckedUse {
   if (body.kind !== "sign" && body.kind !== "release") throw bad("the request asks for something else");
   if (body.keyId !== c.keyId || request.federationId !== c.federationId) throw bad("it is about another key");
   if (body.generation !== c.generation) throw new Fault("stale", "the key has another generation of shares");
-  if (!equalBytes(request.requester, c.owner)) throw bad("the key has another owner");
+  if (!equalBytes(coordinatorOf(request), c.owner)) throw bad("the key has another owner");
   if (manifest.federationId !== request.federationId || manifest.epoch !== request.epoch)
     throw bad("the manifest is of another epoch");
   const requestId = requestIdOf(request);

@@ -11,6 +11,7 @@ import {
 } from "../../protocol/federation/certificate.ts";
 import { type Manifest, rosterMin } from "../../protocol/federation/manifest.ts";
 import {
+  coordinatorOf,
   decisionBytes,
   type FederatedRequest,
   type ImportBody,
@@ -69,7 +70,11 @@ export function demandAsked(
   before: Certificate | null,
 ): void {
   const { body } = request;
-  if (!equalBytes(c.owner, request.requester) || c.federationId !== request.federationId || c.epoch !== request.epoch)
+  if (
+    !equalBytes(c.owner, coordinatorOf(request)) ||
+    c.federationId !== request.federationId ||
+    c.epoch !== request.epoch
+  )
     throw foreign("owner, federation or epoch differ");
   if (c.commitments.length !== c.threshold) throw foreign("it has not one commitment for each share of the threshold");
   switch (body.kind) {

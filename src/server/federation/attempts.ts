@@ -3,7 +3,7 @@ import { Fault } from "../../errors.ts";
 import type { FederatedRequestId } from "../../ids.ts";
 import { certificateHash } from "../../protocol/federation/certificate.ts";
 import type { SignedMessage } from "../../protocol/federation/message.ts";
-import { orderHash, type SignedOrder, verifyOrder } from "../../protocol/federation/request.ts";
+import { coordinatorOf, orderHash, type SignedOrder, verifyOrder } from "../../protocol/federation/request.ts";
 import { advance, isUse, type RequestEvent, type RequestLife } from "../../protocol/federation/requestlife.ts";
 import type { Tx } from "../../storage/store.ts";
 import type { FederatedCaller } from "../context.ts";
@@ -76,7 +76,7 @@ export function createAttempts(desk: Desk): Work {
       await saveRequest(tx, row, { ...withLife(row.value, life, ctx.now()), why: clauseOf(error) });
       const status = error instanceof Fault ? error.code : "internal";
       await note(site, tx, {
-        userId: row.owner,
+        owner: row.owner,
         action: "federation.refusal",
         status,
         requestId: row.id,
@@ -104,7 +104,7 @@ export function createAttempts(desk: Desk): Work {
     const value = { sealed, certificate, signature };
     if (!(await putStored(tx, PENDING_SHARE, { id, owner: row.id, place: row.value.attempt, value }, 0)))
       throw changedMeanwhile();
-    await note(site, tx, { userId: row.owner, action: "federation.seal", requestId: row.id });
+    await note(site, tx, { owner: row.owner, action: "federation.seal", requestId: row.id });
   }
 
   /** Takes in what the enclave has said and done: durable before it leaves this server. */
@@ -133,17 +133,17 @@ export function createAttempts(desk: Desk): Work {
       const culprits = outcome?.culprits ?? [];
       const named = culprits.map(({ index, reason }) => `server ${index}: ${reason}`).join(", ");
       for (const _ of fresh)
-        await note(site, tx, { userId: row.owner, action: "federation.round", requestId: row.id, keyId });
+        await note(site, tx, { owner: row.owner, action: "federation.round", requestId: row.id, keyId });
       await keepPending(tx, row, step);
       if (fresh.includes("partial")) {
         const released = body.kind === "release";
         if (released) await markReleased(tx, row);
         const action = released ? "federation.release" : "federation.use";
-        await note(site, tx, { userId: row.owner, action, requestId: row.id, keyId });
+        await note(site, tx, { owner: row.owner, action, requestId: row.id, keyId });
       }
       if (outcome?.result === "failed")
         await note(site, tx, {
-          userId: row.owner,
+          owner: row.owner,
           action: "federation.refusal",
           status: "integrity",
           requestId: row.id,
@@ -202,7 +202,7 @@ export function createAttempts(desk: Desk): Work {
     const { userId } = caller.account;
     let row = await ctx.store.transaction((tx) => ownRequest(tx, order.requestId, userId));
     const { request } = row.value.request;
-    verifyOrder(request.requester, signed);
+    verifyOrder(coordinatorOf(request), signed);
     const nowMs = ctx.now();
     const event = { type: "begun", attempt: order.attempt, orderHash: orderHash(order), nowMs } as const;
     const before = lifeOf(row.value);

@@ -1,8 +1,20 @@
 import { equalBytes } from "../../crypto/bytes.ts";
 import { Fault } from "../../errors.ts";
+import type { Certificate } from "../../protocol/federation/certificate.ts";
+import { keyringRefusal } from "../../protocol/federation/keyringmark.ts";
 import type { Manifest } from "../../protocol/federation/manifest.ts";
 import { verifyOwnerPart } from "../../protocol/federation/owner.ts";
-import type { FederatedRequest, KeyPurpose, ReleaseBody, RequestBody } from "../../protocol/federation/request.ts";
+import { checkReleasedForm } from "../../protocol/federation/release.ts";
+import {
+  coordinatorOf,
+  type FederatedRequest,
+  type KeyPurpose,
+  policyScopeOf,
+  type ReleaseBody,
+  type RequestBody,
+  registryScope,
+} from "../../protocol/federation/request.ts";
+import { checkSignable } from "../../protocol/transaction/index.ts";
 import type { Limits } from "../context.ts";
 import type { Standing } from "./evidence.ts";
 import { noSuchKey } from "./life.ts";
@@ -33,22 +45,29 @@ function checkPurpose(p: KeyPurpose, request: FederatedRequest, standing: Standi
   if (p.type !== "bytes" && p.length !== SCALAR_BYTES) throw bad("keys of this type have 32 bytes");
   if ((p.control === "shared") !== (p.policy !== null))
     throw bad("a policy belongs to shared control, and to nothing else");
-  if (standing.keyPolicy && standing.keyPolicy.document.federationId !== request.federationId)
-    throw bad("its policy is another federation's");
+  if (standing.keyPolicy && standing.keyPolicy.document.federationId !== policyScopeOf(request))
+    throw bad("its policy is another federation's, or another registry's");
   verifyOwnerPart(p, request);
 }
 
-function checkRelease(body: ReleaseBody, type: KeyPurpose["type"]): void {
+function checkRelease(body: ReleaseBody, certificate: Certificate): void {
+  const { type } = certificate;
   const signs = body.purpose === "sign";
   if (signs !== (body.message !== null)) throw bad("a message is given to sign, and for nothing else");
   if (signs && type !== "secp256k1" && type !== "p256") throw bad("keys of this type sign without their shares");
   if (body.purpose === "retrieve" && type !== "bytes") throw bad("bytes are retrieved, and nothing else");
+  checkReleasedForm(body, certificate);
 }
 
-/** The key that a body names, as far as it may be used: the owner's, at its newest generation, not frozen. */
+/**
+ * The key that a body names, as far as it may be used: the owner's, at its newest generation, not frozen. What a
+ * keyring has made serves requests through it, and no other key does.
+ */
 function checkKey(body: Extract<RequestBody, { keyId: unknown }>, request: FederatedRequest, standing: Standing) {
   const key = standing.key?.value;
-  if (!key || !equalBytes(key.certificate.certificate.owner, request.requester)) throw noSuchKey();
+  if (!key || !equalBytes(key.certificate.certificate.owner, coordinatorOf(request))) throw noSuchKey();
+  const isOfRegistry = standing.key?.owner === registryScope(key.certificate.certificate.owner);
+  if (isOfRegistry !== (request.keyring !== null)) throw noSuchKey();
   checkUsable(body.generation, standing);
   return key.certificate.certificate;
 }
@@ -74,6 +93,9 @@ export function checkUsable(generation: number, { key }: Pick<Standing, "key">):
 export function checkBody(request: FederatedRequest, standing: Standing): void {
   const { body } = request;
   const { manifest } = standing.manifest;
+  const used = "keyId" in body ? checkKey(body, request, standing) : null;
+  const refusal = keyringRefusal(request, used);
+  if (refusal !== null) throw bad(refusal);
   switch (body.kind) {
     case "generate":
       checkPurpose(body, request, standing);
@@ -85,12 +107,13 @@ export function checkBody(request: FederatedRequest, standing: Standing): void {
         throw bad("it has one commitment for each share of the threshold");
       return;
     case "sign": {
-      const { type } = checkKey(body, request, standing);
+      const { type, publicKey } = checkKey(body, request, standing);
       if (type !== "ed25519" && type !== "schnorr") throw bad("servers do not sign with keys of this type");
+      checkSignable({ ...body, type, publicKey });
       return;
     }
     case "release":
-      checkRelease(body, checkKey(body, request, standing).type);
+      checkRelease(body, checkKey(body, request, standing));
       return;
     case "reshare": {
       const { threshold, holders } = checkKey(body, request, standing);

@@ -2,7 +2,12 @@ import { equalBytes } from "../../crypto/bytes.ts";
 import { Fault } from "../../errors.ts";
 import type { FederatedKeyId, FederatedRequestId } from "../../ids.ts";
 import { type Certificate, certificateHash, type SignedCertificate } from "../../protocol/federation/certificate.ts";
-import { type Decision, type SignedDecision, verifyDecision } from "../../protocol/federation/request.ts";
+import {
+  coordinatorOf,
+  type Decision,
+  type SignedDecision,
+  verifyDecision,
+} from "../../protocol/federation/request.ts";
 import { advance, type RequestLife } from "../../protocol/federation/requestlife.ts";
 import type { RequestView } from "../../wire/federation/operations.ts";
 import type { FederatedCaller } from "../context.ts";
@@ -67,7 +72,7 @@ async function freeze(
   signed: SignedCertificate | null,
 ): Promise<never> {
   const { ctx } = desk.site;
-  const { owner: userId, id, value } = row;
+  const { owner, id, value } = row;
   const other = await acceptedOf(desk, row, decision, signed).catch((error: unknown) => {
     if (error instanceof Fault) return null;
     throw error;
@@ -81,9 +86,9 @@ async function freeze(
     });
     const ids = [keyOf(value.request.request.body), value.certificate?.certificate.keyId, other?.keyId];
     for (const keyId of new Set(ids.filter((one): one is FederatedKeyId => one !== null && one !== undefined)))
-      await freezeKey(desk, tx, userId, keyId);
+      await freezeKey(desk, tx, owner, keyId);
     if (value.contradiction === null)
-      await note(desk.site, tx, { userId, action: "federation.freeze", status: "conflict", requestId: id });
+      await note(desk.site, tx, { owner, action: "federation.freeze", status: "conflict", requestId: id });
   });
   if (value.contradiction === null)
     desk.site.notify({ event: "federation.frozen", requestId: id, federationId: value.request.request.federationId });
@@ -91,7 +96,7 @@ async function freeze(
   const makes = keyOf(value.request.request.body) === null;
   if (makes && other && signed)
     await keepCertificate(desk, {
-      userId,
+      owner,
       signed,
       label: value.label,
       frozen: true,
@@ -121,7 +126,7 @@ async function accept(
 ): Promise<void> {
   const { site } = desk;
   await keepCertificate(desk, {
-    userId: row.owner,
+    owner: row.owner,
     signed,
     label: row.value.label,
     frozen: false,
@@ -147,7 +152,7 @@ export async function decide(
   signed: SignedCertificate | null,
 ): Promise<void> {
   const { request } = row.value.request;
-  verifyDecision(request.requester, decision);
+  verifyDecision(coordinatorOf(request), decision);
   checkForm(decision.decision);
   const { life, effects } = advance(lifeOf(row.value), { type: "decided", decision: decision.decision });
   if (effects.includes("repeat")) {

@@ -1,5 +1,4 @@
 import { sealedShare } from "../../enclave/api.ts";
-import { Fault } from "../../errors.ts";
 import type { FederatedKeyId, FederatedRequestId, FederationId, PolicyId, UserId } from "../../ids.ts";
 import type { SignedCertificate } from "../../protocol/federation/certificate.ts";
 import { SERVERS_MAX } from "../../protocol/federation/kinds.ts";
@@ -8,23 +7,7 @@ import type { Culprit, Round, SignedMessage } from "../../protocol/federation/me
 import type { PolicyChain, SignedPolicy, SignedVote } from "../../protocol/federation/policy.ts";
 import type { SignedDecision, SignedOrder, SignedRequest } from "../../protocol/federation/request.ts";
 import type { SignedAttempt } from "../../protocol/federation/requestlife.ts";
-import type { DocumentRow, Tx } from "../../storage/store.ts";
-import {
-  bool,
-  bytes,
-  type Codec,
-  decodeJson,
-  encodeJson,
-  hashIdOf,
-  id,
-  list,
-  nullable,
-  oneOf,
-  struct,
-  text,
-  u53,
-  uint,
-} from "../../wire/codec.ts";
+import { bool, bytes, hashIdOf, id, list, nullable, oneOf, struct, text, u53, uint } from "../../wire/codec.ts";
 import { type RemoteFiles, remoteFiles } from "../../wire/control.ts";
 import {
   type Erasure,
@@ -49,14 +32,17 @@ import {
   signedVote,
 } from "../../wire/federation/records.ts";
 import { hash32 } from "../../wire/records.ts";
+import { type DocumentKind, kindOf } from "../documents.ts";
 
-/** A kind of document with the form of its bodies. */
-export interface DocumentKind<T> {
-  readonly kind: string;
-  readonly codec: Codec<T>;
-}
-
-const kindOf = <T>(kind: string, codec: Codec<T>): DocumentKind<T> => ({ kind, codec });
+export {
+  type DocumentKind,
+  eachStored,
+  listStored,
+  putStored,
+  readStored,
+  removeStored,
+  type Stored,
+} from "../documents.ts";
 
 const federationId = hashIdOf<FederationId>();
 const requestId = hashIdOf<FederatedRequestId>();
@@ -275,79 +261,6 @@ export const OPERATOR: DocumentKind<OperatorBody> = kindOf(
 );
 /** Id of the one document of kind {@link OPERATOR}. */
 export const OPERATOR_ID = "policy";
-
-// ---- reading and writing ----
-
-/** A document with its decoded body. */
-export interface Stored<T> {
-  readonly id: string;
-  readonly owner: string;
-  readonly place: number;
-  readonly value: T;
-  /** What {@link putStored} replaces. */
-  readonly version: number;
-}
-
-function stored<T>({ kind, codec }: DocumentKind<T>, row: DocumentRow): Stored<T> {
-  try {
-    return { id: row.id, owner: row.owner, place: row.place, value: decodeJson(codec, row.body), version: row.version };
-  } catch {
-    throw new Fault("corrupt", `cannot read the database: a record of kind ${kind} is not in the documented form`, {
-      hint: "keyhold server check, or restore a backup",
-    });
-  }
-}
-
-/** @throws Fault corrupt */
-export async function readStored<T>(tx: Tx, kind: DocumentKind<T>, id: string): Promise<Stored<T> | undefined> {
-  const row = await tx.document(kind.kind, id);
-  return row && stored(kind, row);
-}
-
-/** Of one owner, ordered by place then id, above `after`. @throws Fault corrupt */
-export async function listStored<T>(
-  tx: Tx,
-  kind: DocumentKind<T>,
-  owner: string,
-  after: Pick<DocumentRow, "place" | "id"> | null,
-  limit: number,
-): Promise<readonly Stored<T>[]> {
-  return (await tx.documents(kind.kind, owner, after, limit)).map((row) => stored(kind, row));
-}
-
-/** Pages of {@link eachStored}. */
-const PAGE = 64;
-
-/** All of one owner, in the order of {@link listStored}. @throws Fault corrupt */
-export async function eachStored<T>(tx: Tx, kind: DocumentKind<T>, owner: string): Promise<readonly Stored<T>[]> {
-  const all: Stored<T>[] = [];
-  for (;;) {
-    const page = await listStored(tx, kind, owner, all.at(-1) ?? null, PAGE);
-    all.push(...page);
-    if (page.length < PAGE) return all;
-  }
-}
-
-/**
- * Makes a document (`expected` 0) or replaces that version of it.
- *
- * @returns false, and nothing written, when another one is there.
- */
-export async function putStored<T>(
-  tx: Tx,
-  kind: DocumentKind<T>,
-  row: Omit<Stored<T>, "version">,
-  expected: number,
-): Promise<boolean> {
-  const { id, owner, place, value } = row;
-  const body = new TextEncoder().encode(encodeJson(kind.codec, value));
-  return tx.putDocument({ kind: kind.kind, id, owner, place, body }, expected);
-}
-
-/** Removes a document; true if it was there. */
-export function removeStored(tx: Tx, kind: DocumentKind<unknown>, id: string): Promise<boolean> {
-  return tx.removeDocument(kind.kind, id);
-}
 
 // ---- ids of documents that name two things ----
 

@@ -1,5 +1,6 @@
 import { asHashId, type FederationId, type UserId } from "../../ids.ts";
 import type { Tx } from "../../storage/store.ts";
+import { CONNECTOR } from "./connectors.ts";
 import {
   APPROVAL,
   approvalId,
@@ -30,6 +31,8 @@ export async function eraseFederated(tx: Tx, userId: UserId): Promise<void> {
       await removeStored(tx, PENDING_SHARE, share.id);
     for (const vote of await eachStored(tx, VOTE, request.id)) await removeStored(tx, VOTE, vote.id);
   }
+  for (const connector of await eachStored(tx, CONNECTOR, ""))
+    if (connector.value.userId === userId) await removeStored(tx, CONNECTOR, connector.id);
   for (const federation of await eachStored(tx, FEDERATION, "")) {
     const member = await readStored(tx, MEMBER, memberId(asHashId<FederationId>(federation.id), userId));
     if (!member) continue;

@@ -1,7 +1,8 @@
 import type { ErrorCode } from "../../errors.ts";
-import type { FederatedKeyId, FederatedRequestId, RequestId, UserId } from "../../ids.ts";
+import type { FederatedKeyId, FederatedRequestId, RequestId } from "../../ids.ts";
 import type { Tx } from "../../storage/store.ts";
 import { appendEvent } from "../audit.ts";
+import { accountsOf, type Holder } from "./connectors.ts";
 import { shortId } from "./named.ts";
 import type { FederationSite } from "./service.ts";
 
@@ -20,8 +21,8 @@ type FederationAction =
 
 /** One entry of an account's log on this server. */
 interface FederationEvent {
-  /** Whose log. */
-  readonly userId: UserId;
+  /** Whose log: an account's; of what goes through a keyring that of the registry's connectors. */
+  readonly owner: Holder;
   readonly action: FederationAction;
   /** `ok` as a rule; of a refusal or failure its code. */
   readonly status?: "ok" | ErrorCode;
@@ -31,11 +32,12 @@ interface FederationEvent {
 
 /** Appends it in the transaction of what it tells; ids by their first 128 bits. */
 export async function note(site: FederationSite, tx: Tx, event: FederationEvent): Promise<void> {
-  await appendEvent(site.ctx, tx, {
-    userId: event.userId,
-    action: event.action,
-    status: event.status ?? "ok",
-    keyId: event.keyId ? shortId(event.keyId) : null,
-    requestId: event.requestId ? (shortId(event.requestId) as string as RequestId) : null,
-  });
+  for (const userId of await accountsOf(tx, event.owner))
+    await appendEvent(site.ctx, tx, {
+      userId,
+      action: event.action,
+      status: event.status ?? "ok",
+      keyId: event.keyId ? shortId(event.keyId) : null,
+      requestId: event.requestId ? (shortId(event.requestId) as string as RequestId) : null,
+    });
 }

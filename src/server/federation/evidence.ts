@@ -42,7 +42,7 @@ export interface Standing {
   readonly serverPolicy: PolicyHead | null;
   /** The policy of shared control. */
   readonly keyPolicy: PolicyHead | null;
-  /** Approval key of the requester's account, 32 bytes; null where it has left. */
+  /** Approval key of the requester's account, 32 bytes; null where it has left. Of a workspace's owner its one key. */
   readonly requesterApproval: Uint8Array | null;
   /** Newest of each key under either policy's newest link. */
   readonly votes: readonly SignedVote[];
@@ -66,8 +66,10 @@ async function headOf(tx: Tx, policyId: PolicyId | null): Promise<PolicyHead | n
 
 async function approvalKeyOf(
   tx: Tx,
-  { requester, federationId }: SignedRequest["request"],
+  { requester, federationId, keyring }: SignedRequest["request"],
 ): Promise<Uint8Array | null> {
+  // an owner asks and votes with one key
+  if (keyring) return requester;
   const account = await memberByKey(tx, requester);
   if (account?.role !== "request" || account.federationId !== federationId) return null;
   return (await readStored(tx, MEMBER, memberId(federationId, account.userId)))?.value.approvalKey ?? null;

@@ -55,7 +55,7 @@ export function assembleFederation(site: FederationSite, end: () => Promise<void
 const HOOK_FILE = "notify";
 
 /** The operator's hook, read at the first event; one that cannot be used is said in the log, and nothing waits for it. */
-function hookOf(dir: string, log: ServerLog): Hook {
+export function hookOf(dir: string, log: ServerLog): Hook {
   let reading: Promise<Hook> | undefined;
   const read = async (): Promise<Hook> => {
     const path = join(dir, HOOK_FILE);

@@ -1,12 +1,13 @@
 import { equalBytes } from "../../crypto/bytes.ts";
 import { Fault } from "../../errors.ts";
-import type { FederatedKeyId, UserId } from "../../ids.ts";
+import type { FederatedKeyId } from "../../ids.ts";
 import { type Certificate, certificateHash, type SignedCertificate } from "../../protocol/federation/certificate.ts";
 import { erasureHolds } from "../../protocol/federation/erasure.ts";
 import type { SignedManifest } from "../../protocol/federation/manifest.ts";
 import type { Tx } from "../../storage/store.ts";
 import type { Erasure } from "../../wire/federation/operations.ts";
 import { demandSameKey } from "./acceptance.ts";
+import type { Holder } from "./connectors.ts";
 import {
   eachStored,
   KEY,
@@ -30,17 +31,17 @@ import { newestErasures } from "./views.ts";
 const frozenKey = () => new Fault("conflict", "this key is frozen: its owner has signed two contradictory decisions");
 
 /** Marks a key as frozen, for good. */
-export async function freezeKey(desk: Desk, tx: Tx, userId: UserId, keyId: FederatedKeyId): Promise<void> {
+export async function freezeKey(desk: Desk, tx: Tx, owner: Holder, keyId: FederatedKeyId): Promise<void> {
   const key = await readStored(tx, KEY, keyId);
-  if (!key || key.owner !== userId || key.value.frozen) return;
+  if (!key || key.owner !== owner || key.value.frozen) return;
   if (!(await putStored(tx, KEY, { ...key, value: { ...key.value, frozen: true } }, key.version)))
     throw changedMeanwhile();
-  await note(desk.site, tx, { userId, action: "federation.freeze", status: "conflict", keyId });
+  await note(desk.site, tx, { owner, action: "federation.freeze", status: "conflict", keyId });
 }
 
 /** What is to be kept, verified; and what is written in the same transaction. */
 export interface Keeping {
-  readonly userId: UserId;
+  readonly owner: Holder;
   readonly signed: SignedCertificate;
   readonly label: Uint8Array | null;
   /** Only the certificate: of a request that was cancelled first. */
@@ -85,17 +86,17 @@ async function liveShare(desk: Desk, manifest: SignedManifest, index: number | n
 export async function keepCertificate(desk: Desk, keeping: Keeping): Promise<void> {
   const { site } = desk;
   const { ctx } = site;
-  const { userId, signed } = keeping;
+  const { owner, signed } = keeping;
   const { certificate: c } = signed;
   const identity = await enclaveIdentity(site);
   const { manifest, held } = await ctx.store.transaction(async (tx) => ({
     manifest: await manifestAt(tx, c.federationId, c.epoch),
     held: await readStored(tx, KEY, c.keyId),
   }));
-  if (held && held.owner !== userId) throw new Fault("not_found", "no such key");
+  if (held && held.owner !== owner) throw new Fault("not_found", "no such key");
   const stands = compared(held?.value.certificate.certificate, c);
   if (stands === "other") {
-    await ctx.store.transaction((tx) => freezeKey(desk, tx, userId, c.keyId));
+    await ctx.store.transaction((tx) => freezeKey(desk, tx, owner, c.keyId));
     throw frozenKey();
   }
   if (held?.value.frozen && stands !== "older" && !keeping.frozen) throw frozenKey();
@@ -116,19 +117,19 @@ export async function keepCertificate(desk: Desk, keeping: Keeping): Promise<voi
       erasures: before?.erasures ?? [],
       refreshedAtMs: stands === "same" && before ? before.refreshedAtMs : nowMs,
     };
-    const row = { id: c.keyId, owner: userId, place: held?.place ?? nowMs, value };
+    const row = { id: c.keyId, owner, place: held?.place ?? nowMs, value };
     if (!(await putStored(tx, KEY, row, held?.version ?? 0))) throw changedMeanwhile();
     const live = shareId(c.keyId, c.generation);
     for (const old of await eachStored(tx, SHARE, c.keyId)) if (old.id !== live) await removeStored(tx, SHARE, old.id);
     if (sealed && !(await readStored(tx, SHARE, live))) {
       const share = { id: live, owner: c.keyId, place: c.generation, value: { sealed } };
       if (!(await putStored(tx, SHARE, share, 0))) throw changedMeanwhile();
-      await note(site, tx, { userId, action: "federation.seal", keyId: c.keyId, requestId: c.requestId });
+      await note(site, tx, { owner, action: "federation.seal", keyId: c.keyId, requestId: c.requestId });
     }
     if (stands === "newer")
-      await note(site, tx, { userId, action: "federation.reshare", keyId: c.keyId, requestId: c.requestId });
+      await note(site, tx, { owner, action: "federation.reshare", keyId: c.keyId, requestId: c.requestId });
   });
-  await stateErasure(desk, userId, c.keyId);
+  await stateErasure(desk, owner, c.keyId);
 }
 
 async function mergeErasures(tx: Tx, key: Stored<KeyBody>, erasures: readonly Erasure[]): Promise<boolean> {
@@ -142,7 +143,7 @@ async function mergeErasures(tx: Tx, key: Stored<KeyBody>, erasures: readonly Er
 }
 
 /** Lets the enclave sign that the shares before the newest generation are gone; once, also after a crash between. */
-export async function stateErasure(desk: Desk, userId: UserId, keyId: FederatedKeyId): Promise<void> {
+export async function stateErasure(desk: Desk, owner: Holder, keyId: FederatedKeyId): Promise<void> {
   const { site } = desk;
   const { ctx } = site;
   const identity = await enclaveIdentity(site);
@@ -160,7 +161,7 @@ export async function stateErasure(desk: Desk, userId: UserId, keyId: FederatedK
   await ctx.store.transaction(async (tx) => {
     const key = await readStored(tx, KEY, keyId);
     if (key && (await mergeErasures(tx, key, erasures)))
-      await note(site, tx, { userId, action: "federation.erase", keyId });
+      await note(site, tx, { owner, action: "federation.erase", keyId });
   });
 }
 

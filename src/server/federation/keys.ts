@@ -1,14 +1,20 @@
 import { equalBytes } from "../../crypto/bytes.ts";
 import { Fault } from "../../errors.ts";
 import type { FederatedKeyId, UserId } from "../../ids.ts";
-import { certificateSignatureHolds, type SignedCertificate } from "../../protocol/federation/certificate.ts";
+import {
+  type Certificate,
+  certificateSignatureHolds,
+  type SignedCertificate,
+} from "../../protocol/federation/certificate.ts";
 import type { Manifest } from "../../protocol/federation/manifest.ts";
+import { registryScope } from "../../protocol/federation/request.ts";
 import type { Tx } from "../../storage/store.ts";
 import type { KeyView } from "../../wire/federation/operations.ts";
 import type { FederatedCaller } from "../context.ts";
 import { demandAccepted, demandFirst, demandSameKey } from "./acceptance.ts";
+import { actsFor, type Holder } from "./connectors.ts";
 import { decide } from "./decisions.ts";
-import { KEY, type KeyBody, listStored, readStored, type Stored } from "./documents.ts";
+import { KEY, type KeyBody, listStored, MEMBER, memberId, POLICY, readStored, type Stored } from "./documents.ts";
 import { addErasures, keepCertificate, stateErasure } from "./keeping.ts";
 import { dropPending, noSuchKey, readRequest } from "./life.ts";
 import type { Desk } from "./ruling.ts";
@@ -19,11 +25,28 @@ type Work = Pick<FederationService, "federation.keys" | "federation.key" | "fede
 
 const PAGE = 16;
 
-/** The caller's own key; another's is like none (P8). @throws Fault not_found */
+/** The caller's own key, or one of a registry whose connector it is; another's is like none (P8). @throws Fault not_found */
 async function ownKey(tx: Tx, id: FederatedKeyId, userId: UserId): Promise<Stored<KeyBody>> {
   const found = await readStored(tx, KEY, id);
-  if (!found || found.owner !== userId) throw noSuchKey();
+  if (!found || !(await actsFor(tx, userId, found.owner as Holder))) throw noSuchKey();
   return found;
+}
+
+/**
+ * To whom a key belongs of which an account informs: a workspace's policy tells a registry's key from an account's.
+ *
+ * @throws Fault denied, not_found
+ */
+async function holderOf(tx: Tx, c: Certificate, userId: UserId): Promise<Holder> {
+  const scope = registryScope(c.owner);
+  const policy = c.policy === null ? undefined : await readStored(tx, POLICY, c.policy);
+  if (await actsFor(tx, userId, scope)) {
+    if (policy?.owner === scope) return scope;
+    if (!(await readStored(tx, MEMBER, memberId(c.federationId, userId)))) throw noSuchKey();
+  }
+  const member = await memberOfAccount(tx, c.federationId, userId);
+  if (!equalBytes(member.requestKey, c.owner) || policy?.owner === scope) throw noSuchKey();
+  return userId;
 }
 
 /**
@@ -47,16 +70,15 @@ export function createKeys(desk: Desk): Work {
     const { userId } = caller.account;
     const signed = input.certificate;
     const { certificate: c, acceptance } = signed;
-    const { manifest, row, held, member, epochs } = await ctx.store.transaction(async (tx) => ({
-      member: await memberOfAccount(tx, c.federationId, userId),
+    const { manifest, row, held, holder, epochs } = await ctx.store.transaction(async (tx) => ({
+      holder: await holderOf(tx, c, userId),
       manifest: (await manifestAt(tx, c.federationId, c.epoch)).manifest,
       epochs: await epochsOf(tx, c.federationId),
       row: await readRequest(tx, c.requestId),
       held: await readStored(tx, KEY, c.keyId),
     }));
     // another's request makes no key of this account: nothing of it is touched
-    const foreign = (held && held.owner !== userId) || (row && row.owner !== userId);
-    if (!equalBytes(member.requestKey, c.owner) || foreign) throw noSuchKey();
+    if ((held && held.owner !== holder) || (row && row.owner !== holder)) throw noSuchKey();
     demandAccepted(c.requestId, acceptance, signed, manifest);
     if (!held && !row) demandWitnesses(signed, manifest);
     if (held) demandSameKey(held.value.certificate.certificate, c);
@@ -65,13 +87,13 @@ export function createKeys(desk: Desk): Work {
     if (row) await decide(desk, row, acceptance, signed);
     else
       await keepCertificate(desk, {
-        userId,
+        owner: holder,
         signed,
         label: null,
         frozen: false,
         also: (tx) => dropPending(tx, c.requestId),
       });
-    await stateErasure(desk, userId, c.keyId);
+    await stateErasure(desk, holder, c.keyId);
     return ctx.store.transaction(async (tx) => {
       await addErasures(tx, c.keyId, input.erasures, epochs);
       return keyViewOf(tx, await ownKey(tx, c.keyId, userId));

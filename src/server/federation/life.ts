@@ -4,6 +4,7 @@ import type { FederatedKeyId, FederatedRequestId, UserId } from "../../ids.ts";
 import { orderHash, type RequestBody } from "../../protocol/federation/request.ts";
 import { isOpen, type RequestLife } from "../../protocol/federation/requestlife.ts";
 import type { Tx } from "../../storage/store.ts";
+import { actsFor, type Holder } from "./connectors.ts";
 import {
   APPROVAL,
   approvalId,
@@ -22,8 +23,7 @@ import {
 /** A request as this server keeps it. */
 export interface StoredRequest extends Stored<RequestBodyRow> {
   readonly id: FederatedRequestId;
-  /** The requester's account. */
-  readonly owner: UserId;
+  readonly owner: Holder;
 }
 
 /** The same answer for an id that never was and for one that is another's (P8). */
@@ -59,10 +59,10 @@ export async function readRequest(tx: Tx, id: FederatedRequestId): Promise<Store
   return (await readStored(tx, REQUEST, id)) as StoredRequest | undefined;
 }
 
-/** The caller's own request. @throws Fault not_found, corrupt */
+/** The caller's own request, or one of a registry whose connector it is. @throws Fault not_found, corrupt */
 export async function ownRequest(tx: Tx, id: FederatedRequestId, userId: UserId): Promise<StoredRequest> {
   const found = await readRequest(tx, id);
-  if (!found || found.owner !== userId) throw noSuchRequest();
+  if (!found || !(await actsFor(tx, userId, found.owner))) throw noSuchRequest();
   return found;
 }
 

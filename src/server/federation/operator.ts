@@ -6,6 +6,7 @@ import { OPERATOR_SCOPE } from "../../protocol/federation/policy.ts";
 import { signPolicy, verifyLink } from "../../protocol/federation/policychain.ts";
 import type { Tx } from "../../storage/store.ts";
 import type { ControlInput, ControlOutput } from "../../wire/control.ts";
+import { createConnectors } from "./connectors.ts";
 import {
   FEDERATION,
   FEDERATIONS_HELD,
@@ -137,6 +138,7 @@ export function createOperator(site: FederationSite): FederationService["control
     "federation.list": list,
     "federation.accept": accept,
     "federation.leave": ({ federationId }) => ctx.store.transaction((tx) => leave(tx, federationId)),
+    ...createConnectors(ctx),
     "policy.show": () => ctx.store.transaction(show),
     "policy.set": (input) => ctx.store.transaction((tx) => set(tx, input)),
   };

@@ -3,7 +3,7 @@ import type { FederatedRequestId } from "../../ids.ts";
 import { OPERATOR_SCOPE, type SignedVote } from "../../protocol/federation/policy.ts";
 import { verifyChain } from "../../protocol/federation/policychain.ts";
 import type { WaitingPolicy } from "../../protocol/federation/policydecision.ts";
-import type { SignedRequest } from "../../protocol/federation/request.ts";
+import { policyScopeOf, type SignedRequest } from "../../protocol/federation/request.ts";
 import { advance, type Ruling } from "../../protocol/federation/requestlife.ts";
 import { verifyVote } from "../../protocol/federation/votes.ts";
 import type { Tx } from "../../storage/store.ts";
@@ -56,7 +56,7 @@ type Waiting = EnclaveOutput<"evaluate">["waiting"][number];
 function waitingPolicy(standing: Standing, request: SignedRequest, { policyId, engines }: Waiting): WaitingPolicy[] {
   const chains = [
     { chain: standing.serverPolicy?.chain, scope: OPERATOR_SCOPE },
-    { chain: standing.keyPolicy?.chain, scope: request.request.federationId },
+    { chain: standing.keyPolicy?.chain, scope: policyScopeOf(request.request) },
   ];
   for (const { chain, scope } of chains) {
     const policy = chain && verifyChain(chain, scope);
@@ -98,7 +98,11 @@ export async function rule(
       ({ explanations, waiting } = await evaluate());
     }
   }
-  const awaited = rulingOf(explanations) === "wait" ? waiting.flatMap(({ approvers }) => approvers) : [];
+  // owners of a workspace are no accounts here: their registry calls them
+  const here = waiting.filter(
+    ({ policyId }) => !request.request.keyring || policyId === standing.serverPolicy?.policyId,
+  );
+  const awaited = rulingOf(explanations) === "wait" ? here.flatMap(({ approvers }) => approvers) : [];
   return { standing, ruling: rulingOf(explanations), explanations, awaited, verdicts };
 }
 
@@ -122,7 +126,7 @@ function isRuled({ status, why, called, explanations }: StoredRequest["value"], 
  */
 export async function reconsider(desk: Desk, row: StoredRequest): Promise<{ row: StoredRequest; ruled: Ruled }> {
   const { site } = desk;
-  const { id, owner: userId, value } = row;
+  const { id, owner, value } = row;
   const ruled = await rule(desk, value.request, id, await standingOf(site, value.request, id));
   const next = await site.ctx.store.transaction(async (tx) => {
     const nowMs = site.ctx.now();
@@ -135,7 +139,7 @@ export async function reconsider(desk: Desk, row: StoredRequest): Promise<{ row:
     await recallApprovers(tx, id, value.called);
     await callApprovers(tx, row, called);
     if (life.status === "rejected")
-      await note(site, tx, { userId, action: "federation.refusal", status: "denied", requestId: id });
+      await note(site, tx, { owner, action: "federation.refusal", status: "denied", requestId: id });
     return saveRequest(tx, row, {
       ...value,
       status: life.status,

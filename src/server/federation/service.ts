@@ -46,7 +46,10 @@ export type FederatedAnonymousWork<N extends FederatedAnonymousOperation> = (
 ) => Promise<OutputOf<N>>;
 
 /** Control operations of a server that can be a member of federations. */
-export type FederationControl = Extract<ControlName, `federation.${string}` | `policy.${string}`>;
+export type FederationControl = Extract<
+  ControlName,
+  `federation.${string}` | `policy.${string}` | `connector.${string}`
+>;
 
 /** All work of a server that is, or may become, a member of federations. */
 export type FederationService = { readonly [N in FederatedOperation]: FederatedWork<N> } & {

@@ -24,7 +24,7 @@ async function expire(desk: Desk, id: FederatedRequestId): Promise<boolean> {
     await saveRequest(tx, row, { ...withLife(row.value, life, nowMs), called: [], why: "nobody ended it in time" });
     await recallApprovers(tx, id, row.value.called);
     await dropPending(tx, id);
-    await note(site, tx, { userId: row.owner, action: "federation.expire", status: "timed_out", requestId: id });
+    await note(site, tx, { owner: row.owner, action: "federation.expire", status: "timed_out", requestId: id });
     return true;
   });
 }

@@ -6,6 +6,7 @@ import { verifyVote } from "../../protocol/federation/votes.ts";
 import type { Tx } from "../../storage/store.ts";
 import type { RequestView } from "../../wire/federation/operations.ts";
 import type { FederatedCaller } from "../context.ts";
+import { actsFor } from "./connectors.ts";
 import { readStored, VOTE, voteId } from "./documents.ts";
 import { note } from "./events.ts";
 import { enclaveIdentity, gather, headsOf, type Standing } from "./evidence.ts";
@@ -42,11 +43,16 @@ function checkVote({ vote }: SignedVote, row: StoredRequest, standing: Standing,
     throw new Fault("bad_input", "a rejection gives its reason");
 }
 
-/** True when this very vote is there; @throws Fault conflict for one that was cast before another one of its key. */
-async function isKnown(tx: Tx, { vote }: SignedVote, row: StoredRequest): Promise<boolean> {
+/**
+ * True when this very vote is there, or one of its key that was cast later.
+ *
+ * @param brings A connector brings all that it was given, in any order.
+ * @throws Fault conflict when an approver casts a vote before another one of its own
+ */
+async function isKnown(tx: Tx, { vote }: SignedVote, row: StoredRequest, brings: boolean): Promise<boolean> {
   const before = (await readStored(tx, VOTE, voteId(row.id, vote.key, vote.policyHash)))?.value.vote.vote;
   if (!before || before.castAtMs < vote.castAtMs) return false;
-  if (equalBytes(voteBytes(before), voteBytes(vote))) return true;
+  if (brings || equalBytes(voteBytes(before), voteBytes(vote))) return true;
   throw new Fault("conflict", "a later vote of this key is there");
 }
 
@@ -61,26 +67,32 @@ export function createVoting(desk: Desk): Work {
     const row = await ctx.store.transaction(async (tx) => {
       const found = await visibleRequest(tx, requestId, userId, identity);
       const { request } = found.value.request;
-      const member = await memberOfAccount(tx, request.federationId, userId);
-      if (!equalBytes(member.approvalKey, signed.vote.key)) throw denied("this vote was signed by another account");
+      const brings = request.keyring !== null && (await actsFor(tx, userId, found.owner));
+      if (!brings) {
+        const member = await memberOfAccount(tx, request.federationId, userId);
+        if (!equalBytes(member.approvalKey, signed.vote.key)) throw denied("this vote was signed by another account");
+      }
       if (!verifyVote(signed)) throw new Fault("integrity", "the signature under this vote does not hold");
-      if (await isKnown(tx, signed, found)) return found;
+      if (await isKnown(tx, signed, found, brings)) return found;
       if (!isOpen(lifeOf(found.value))) throw new Fault("conflict", `this request is ${found.value.status} already`);
       const standing = await gather(tx, found.value.request, requestId, identity);
       const nowMs = ctx.now();
       if (nowMs > request.expiresAtMs) throw new Fault("conflict", "this request has expired");
       checkVote(signed, found, standing, nowMs, ctx.limits.clockSkewMs);
       await putVote(tx, requestId, signed, nowMs);
-      for (const one of new Set([found.owner, userId])) {
+      for (const owner of new Set(brings ? [found.owner] : [found.owner, userId])) {
         const status = signed.vote.verdict === "approve" ? "ok" : "denied";
-        await note(site, tx, { userId: one, action: "federation.vote", status, requestId });
+        await note(site, tx, { owner, action: "federation.vote", status, requestId });
       }
       return found;
     });
     // also when this vote was there: its first answer may have been lost before it counted
-    const waits = row.value.status === "awaiting_approval" || row.value.status === "pending";
+    const { status, request } = row.value;
+    // of many that a connector brings those after the last needed one change nothing: what may run is asked when it begins
+    const settled = request.request.keyring !== null && signed.vote.verdict === "approve";
+    const waits = status === "awaiting_approval" || (status === "pending" && !settled);
     const next = waits ? (await reconsider(desk, row)).row : row;
-    return ctx.store.transaction((tx) => requestViewOf(tx, next, next.owner === userId));
+    return ctx.store.transaction(async (tx) => requestViewOf(tx, next, await actsFor(tx, userId, next.owner)));
   }
 
   return {

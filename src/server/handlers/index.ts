@@ -1,10 +1,12 @@
-import { type OperationName, operations, type SessionOperation } from "../../wire/operations.ts";
+import { type OperationName, operations, type SessionOperation, type TokenOperation } from "../../wire/operations.ts";
 import type {
   AnonymousHandler,
   AnonymousOperation,
   FederatedAnonymousOperation,
   FederatedOperation,
   HouseOperation,
+  RegistryAnonymousOperation,
+  RegistryOperation,
   SessionHandler,
 } from "../context.ts";
 import { addDevice, changePassword, reregister, startPassword } from "./account.ts";
@@ -80,7 +82,17 @@ export function needsSession(name: OperationName): name is SessionOperation {
   return operations[name].auth === "session";
 }
 
+/** True for an operation that a program calls with a token. */
+export function needsToken(name: OperationName): name is TokenOperation {
+  return operations[name].auth === "token";
+}
+
 /** True for an operation of the server's role in federations. */
 export function isFederated(name: OperationName): name is FederatedOperation | FederatedAnonymousOperation {
   return name.startsWith("federation.");
+}
+
+/** True for an operation of the registry of workspaces and keyrings. */
+export function isRegistry(name: OperationName): name is RegistryOperation | RegistryAnonymousOperation {
+  return /^(workspace|keyring|party)\./.test(name);
 }

@@ -13,7 +13,7 @@ const documentOf = (row: DocumentColumns): DocumentRow => ({ ...row, id: decoder
 /** Above no id, for every id is a text. */
 const BEFORE_ALL = { place: -1, id: "" };
 
-type Documents = "document" | "putDocument" | "removeDocument" | "documents";
+type Documents = "document" | "putDocument" | "removeDocument" | "documents" | "documentCount";
 
 /** The part of a transaction that concerns the records of further roles. */
 export function documentsTx(q: Query): Pick<Tx, Documents> {
@@ -57,6 +57,14 @@ export function documentsTx(q: Query): Pick<Tx, Documents> {
         limit,
       );
       return rows.map(documentOf);
+    },
+    documentCount: async (kind, owner, limit) => {
+      const counted = await q.get<{ count: number }>(
+        `SELECT count(*)::int AS count
+         FROM (SELECT 1 FROM document WHERE owner = $1 AND kind = $2 LIMIT $3) AS counted`,
+        ...[owner, kind, limit],
+      );
+      return counted?.count ?? 0;
     },
   };
 }

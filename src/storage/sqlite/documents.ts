@@ -7,7 +7,7 @@ const BEFORE_ALL = { place: -1, id: "" };
 /** Bytes of a body that says nothing. */
 const EMPTY_BYTES = 2;
 
-type Documents = "document" | "putDocument" | "removeDocument" | "documents";
+type Documents = "document" | "putDocument" | "removeDocument" | "documents" | "documentCount";
 
 /** The part of a transaction that concerns the records of further roles. */
 export function documentsTx(q: Query): Pick<Tx, Documents> {
@@ -48,5 +48,10 @@ export function documentsTx(q: Query): Pick<Tx, Documents> {
         ...[owner, kind, place, id, limit],
       );
     },
+    documentCount: async (kind, owner, limit) =>
+      q.get<{ count: number }>(
+        "SELECT count(*) AS count FROM (SELECT 1 FROM document WHERE owner = ?1 AND kind = ?2 LIMIT ?3)",
+        ...[owner, kind, limit],
+      )?.count ?? 0,
   };
 }

@@ -195,10 +195,11 @@ const rule = record({
   types: optional(list(oneOf(FEDERATED_TYPES), { max: FEDERATED_TYPES.length }), []),
   amount: absent(
     record({
-      unit: needed(text({ min: 1, max: 32, pattern: /^[A-Za-z0-9._-]+$/ })),
+      unit: needed(text({ min: 1, max: 64, pattern: /^[A-Za-z0-9._-]+$/ })),
       max: needed(text({ min: 1, max: 40, pattern: /^(0|[1-9][0-9]*)$/ })),
     }),
   ),
+  recipients: absent(list(text({ min: 1, max: 128 }), { min: 1, max: 64 })),
   rate: absent(record({ count: needed(count), per: needed(duration) })),
   time: absent(time),
   require: absent(tree),

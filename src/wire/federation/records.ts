@@ -1,7 +1,7 @@
 import { SEAL_OVERHEAD } from "../../crypto/aead.ts";
-import type { FederatedKeyId, FederatedRequestId, FederationId, PolicyId } from "../../ids.ts";
+import type { FederatedKeyId, FederatedRequestId, FederationId, KeyringId, PolicyId } from "../../ids.ts";
 import type { Certificate, CertificateSignature, SignedCertificate } from "../../protocol/federation/certificate.ts";
-import { CONTROLS, CUSTODIES, FEDERATED_TYPES, SERVERS_MAX } from "../../protocol/federation/kinds.ts";
+import { CONTROLS, CUSTODIES, FEDERATED_TYPES, SERVERS_MAX, SIGN_FORMS } from "../../protocol/federation/kinds.ts";
 import type { FederationServer, Manifest, SignedManifest } from "../../protocol/federation/manifest.ts";
 import type { Culprit, Message, Payload, SignedMessage } from "../../protocol/federation/message.ts";
 import type { PolicyDocument, PolicyTree, SignedPolicy, SignedVote, Vote } from "../../protocol/federation/policy.ts";
@@ -80,7 +80,7 @@ export const signedManifest: Codec<SignedManifest> = struct({
   signatures: list(manifestSignature, { max: 2 * SERVERS_MAX }),
 });
 
-const unit = text({ min: 1, max: 32, pattern: /^[A-Za-z0-9._-]+$/ });
+const unit = text({ min: 1, max: 64, pattern: /^[A-Za-z0-9._-]+$/ });
 const digits = text({ min: 1, max: 40, pattern: /^(0|[1-9][0-9]*)$/ });
 const amount = struct({ unit, value: digits });
 
@@ -105,6 +105,8 @@ const body: Codec<RequestBody> = tagged("kind", {
   sign: struct({
     keyId: hashIdOf<FederatedKeyId>(),
     generation: number32,
+    form: oneOf(SIGN_FORMS),
+    input: uint(0xffff),
     message: bytes({ max: MESSAGE_MAX }),
     amount: nullable(amount),
     recipient: hash32,
@@ -113,6 +115,8 @@ const body: Codec<RequestBody> = tagged("kind", {
     keyId: hashIdOf<FederatedKeyId>(),
     generation: number32,
     purpose: oneOf(["retrieve", "export", "sign"]),
+    form: oneOf(SIGN_FORMS),
+    input: uint(0xffff),
     message: nullable(bytes({ max: MESSAGE_MAX })),
     amount: nullable(amount),
     recipient: hash32,
@@ -133,6 +137,7 @@ const request: Codec<FederatedRequest> = struct({
   nonce: hash32,
   createdAtMs: u53,
   expiresAtMs: u53,
+  keyring: nullable(struct({ registry: hash32, keyringId: hashIdOf<KeyringId>(), workspaceId: hashIdOf<PolicyId>() })),
   body,
 });
 
@@ -248,6 +253,7 @@ const rule = struct({
   types: list(oneOf(FEDERATED_TYPES), { max: FEDERATED_TYPES.length }),
   rate: nullable(struct({ count: number32, windowMs: u53 })),
   amount: nullable(struct({ unit, max: digits })),
+  recipients: nullable(list(text({ min: 1, max: 128 }), { min: 1, max: 64 })),
   time: nullable(struct({ fromMinute: uint(1_440), toMinute: uint(1_440), days: list(uint(6), { min: 1, max: 7 }) })),
   require: nullable(tree),
   requesterMayApprove: bool,

@@ -38,7 +38,7 @@ export interface RemoteQuestion {
 export function engineInput({ signed, certificate, policy, nowMs }: RemoteQuestion): Json {
   const { request, signature } = signed;
   const { body } = request;
-  const { action, type, amount, keyId } = factsOf(request, certificate);
+  const { action, type, amount, recipients, keyId } = factsOf(request, certificate);
   const made = body.kind === "generate" || body.kind === "import" ? body : null;
   const held = made ?? certificate;
   const shares = "holders" in body ? { threshold: body.threshold, holders: [...body.holders] } : null;
@@ -55,6 +55,11 @@ export function engineInput({ signed, certificate, policy, nowMs }: RemoteQuesti
     action,
     kind: body.kind,
     requester: request.requester.toHex(),
+    keyring: request.keyring && {
+      id: request.keyring.keyringId,
+      workspace: request.keyring.workspaceId,
+      registry: request.keyring.registry.toHex(),
+    },
     createdAtMs: request.createdAtMs,
     expiresAtMs: request.expiresAtMs,
     nowMs,
@@ -66,8 +71,11 @@ export function engineInput({ signed, certificate, policy, nowMs }: RemoteQuesti
       control: held?.control ?? null,
       length: held?.length ?? null,
     },
+    form: "form" in body ? body.form : null,
+    input: "input" in body ? body.input : null,
     message: "message" in body && body.message !== null ? toBase64url(body.message) : null,
     amount: amount && { unit: amount.unit, value: amount.value },
+    recipients: recipients && [...recipients],
     mode: body.kind === "reshare" ? body.mode : null,
     shares,
     signed: { bytes: toBase64url(requestBytes(request)), signature: toBase64url(signature) },

@@ -1,5 +1,4 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
-import { portions } from "../../../src/client/federation/attempt.ts";
 import { ATTEMPTS_MAX } from "../../../src/client/federation/drive.ts";
 import { generateKey, goOnMaking } from "../../../src/client/federation/generate.ts";
 import { cancel, deliverOwed } from "../../../src/client/federation/pending.ts";
@@ -15,6 +14,7 @@ import {
   signMessage,
 } from "../../../src/protocol/federation/message.ts";
 import { encodeJson } from "../../../src/wire/codec.ts";
+import { portions } from "../../../src/wire/federation/portions.ts";
 import { messages as messagesCodec } from "../../../src/wire/federation/records.ts";
 import { type ClientWorld, certificatesOf, clientWorld, type Meddle, WISH } from "./clientworld.ts";
 

@@ -149,7 +149,16 @@ async function makeWorld(input: WorldInput): Promise<KeyWorld> {
 function requestOf(w: KeyWorld, body: SignBody | ReleaseBody): FederatedRequest {
   const { federationId } = w.manifest;
   const requester = w.requester.publicKey;
-  return { federationId, epoch: 1, requester, nonce: w.random(32), createdAtMs: 0, expiresAtMs: 1, body };
+  return {
+    federationId,
+    epoch: 1,
+    requester,
+    nonce: w.random(32),
+    createdAtMs: 0,
+    expiresAtMs: 1,
+    keyring: null,
+    body,
+  };
 }
 
 const useOf = (
@@ -176,7 +185,16 @@ export function signUse(w: KeyWorld, roster: readonly number[], message: Uint8Ar
   const { keyId, generation, type } = w.certificate;
   const recipient = w.recipient.publicKey;
   const owner = w.ownerScalar && { scalar: w.ownerScalar, nonces: drawOwnerNonces(type, w.ownerScalar, w.random) };
-  const body: SignBody = { kind: "sign", keyId, generation, message, amount: null, recipient };
+  const body: SignBody = {
+    kind: "sign",
+    form: "message" as const,
+    input: 0,
+    keyId,
+    generation,
+    message,
+    amount: null,
+    recipient,
+  };
   return { use: useOf(w, body, roster, owner?.nonces ?? null), owner };
 }
 
@@ -224,6 +242,8 @@ export function releaseUse(w: KeyWorld, roster: readonly number[], body: Partial
   const purpose = type === "bytes" ? "retrieve" : "export";
   const whole: ReleaseBody = {
     kind: "release",
+    form: "message" as const,
+    input: 0,
     keyId,
     generation,
     purpose,

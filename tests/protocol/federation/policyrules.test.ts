@@ -119,35 +119,35 @@ describe("conditions", () => {
     expect(ask({ rules: [rule(), denial({ types: ["ed25519"] })] }).rule).toBe("denial");
   });
 
-  const sats = (value: string, unit = "sat") => request({ ...bodies.sign, amount: { unit, value } });
+  const euros = (value: string, unit = "EUR") => request({ ...bodies.sign, amount: { unit, value } });
 
   test("amounts: declared, in this unit, up to the limit, however large", () => {
-    const rules = [rule({ amount: { unit: "sat", max: "9007199254740993" } })];
-    expect(ask({ rules, asked: sats("9007199254740993") }).decision).toBe("allow");
+    const rules = [rule({ amount: { unit: "EUR", max: "9007199254740993" } })];
+    expect(ask({ rules, asked: euros("9007199254740993") }).decision).toBe("allow");
     // as floating-point numbers these two are equal
-    expect(ask({ rules, asked: sats("9007199254740994") }).why).toContain("more than 9007199254740993 sat");
-    expect(ask({ rules, asked: sats("1", "wei") }).why).toContain("not for amounts in wei");
+    expect(ask({ rules, asked: euros("9007199254740994") }).why).toContain("more than 9007199254740993 EUR");
+    expect(ask({ rules, asked: euros("1", "wei") }).why).toContain("not for amounts in wei");
     expect(ask({ rules }).why).toContain("the request declares no amount");
-    expect(ask({ rules, asked: sats("0") }).decision).toBe("allow");
+    expect(ask({ rules, asked: euros("0") }).decision).toBe("allow");
   });
 
   test("amounts compare as whole numbers of any size", () => {
     const digits = fc.bigInt({ min: 0n, max: 10n ** 39n });
     fc.assert(
       fc.property(digits, digits, (value, max) => {
-        const rules = [rule({ amount: { unit: "sat", max: String(max) } })];
-        expect(ask({ rules, asked: sats(String(value)) }).decision === "allow").toBe(value <= max);
+        const rules = [rule({ amount: { unit: "EUR", max: String(max) } })];
+        expect(ask({ rules, asked: euros(String(value)) }).decision === "allow").toBe(value <= max);
       }),
     );
   });
 
   test("the first rule that matches decides: small amounts alone, larger ones with a colleague", () => {
     const rules = [
-      rule({ name: "small", actions: ["sign"], amount: { unit: "sat", max: "100" } }),
+      rule({ name: "small", actions: ["sign"], amount: { unit: "EUR", max: "100" } }),
       rule({ name: "large", actions: ["sign"], require: any(...people("alice", "bob")) }),
     ];
-    expect(ask({ rules, asked: sats("100") })).toMatchObject({ decision: "allow", rule: "small" });
-    expect(ask({ rules, asked: sats("101") })).toMatchObject({ decision: "wait", rule: "large" });
+    expect(ask({ rules, asked: euros("100") })).toMatchObject({ decision: "allow", rule: "small" });
+    expect(ask({ rules, asked: euros("101") })).toMatchObject({ decision: "wait", rule: "large" });
     expect(ask({ rules })).toMatchObject({ decision: "wait", rule: "large" });
   });
 

@@ -304,7 +304,7 @@ describe("bytes", () => {
       commitments: c.commitments,
       sealedValue,
     } as const;
-    const request: FederatedRequest = { ...origin, epoch: 1, createdAtMs: 0, expiresAtMs: 1, body };
+    const request: FederatedRequest = { ...origin, epoch: 1, createdAtMs: 0, expiresAtMs: 1, keyring: null, body };
     const certificate = { ...c, value: { requestId: requestIdOf(request), hash: valueHash(sealedValue) } };
     const scalar = await exported(w, [1, 3]);
     expect(sharedValue(certificate, scalar, request)).toEqual(value);

@@ -40,6 +40,8 @@ const logAt = (party: Party, userId = world.owner.userId) =>
 const signBody = (certificate: { keyId: never; generation: number } | object, message = "m") =>
   ({
     kind: "sign",
+    form: "message" as const,
+    input: 0,
     ...(({ keyId, generation }: { keyId: never; generation: number }) => ({ keyId, generation }))(certificate as never),
     message: new TextEncoder().encode(message),
     amount: null,
@@ -290,6 +292,8 @@ describe("a use", () => {
     const { keyId, generation } = certificate.certificate;
     const request = world.request({
       kind: "release",
+      form: "message" as const,
+      input: 0,
       keyId,
       generation,
       purpose: "retrieve",

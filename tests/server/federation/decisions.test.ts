@@ -107,6 +107,8 @@ describe("the owner's decision", () => {
     const { keyId, generation } = certificate.certificate;
     const use = world.request({
       kind: "sign",
+      form: "message" as const,
+      input: 0,
       keyId,
       generation,
       message: new Uint8Array(1),
@@ -339,6 +341,8 @@ describe("a key's next shares", () => {
   const signing = (generation: number, keyId: SignedCertificate["certificate"]["keyId"]) =>
     world.request({
       kind: "sign",
+      form: "message" as const,
+      input: 0,
       keyId,
       generation,
       message: new Uint8Array(3),

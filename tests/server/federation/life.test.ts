@@ -60,7 +60,16 @@ describe("a key of three servers", () => {
       const message = new TextEncoder().encode(`by ${roster}`);
       const { keyId, generation } = certificate.certificate;
       const { publicKey: recipient } = world.enclaves.recipient;
-      const request = world.request({ kind: "sign", keyId, generation, message, amount: null, recipient });
+      const request = world.request({
+        kind: "sign",
+        form: "message" as const,
+        input: 0,
+        keyId,
+        generation,
+        message,
+        amount: null,
+        recipient,
+      });
       await submit(
         world,
         request,

@@ -7,7 +7,9 @@ import { verifyVote } from "../../../src/protocol/federation/votes.ts";
 import { askRemote, type EngineTls } from "../../../src/server/federation/remote.ts";
 import { engineInput, type RemoteQuestion, VERDICT_MAX } from "../../../src/wire/federation/remoteengine.ts";
 import { authority, type EngineProcess, type Pair, startEngine, type TestAuthority } from "../../support/engines.ts";
+import { KEYRING } from "../../support/keyringrequests.ts";
 import { bodies, certificateFor, idOf, keyOf, policy, request, signerOf, voteOf } from "../../support/policies.ts";
+import { BOB, evmBytes, evmPayment, testKey } from "../../support/transactions.ts";
 
 setDefaultTimeout(60_000);
 
@@ -260,6 +262,8 @@ describe("what an engine is told", () => {
       requestId: idOf(of),
       action: "sign",
       kind: "sign",
+      form: "message" as const,
+      input: 0,
       requester: keyOf("owner").toHex(),
       amount: { unit: "sat", value: "100" },
       key: { type: "ed25519", custody: "delegated", control: "unilateral" },
@@ -267,6 +271,33 @@ describe("what an engine is told", () => {
       message: toBase64url(new Uint8Array(5)),
       shares: null,
     });
+  });
+
+  test("through which keyring it came, and of which workspace", () => {
+    const keyring = { registry: keyOf("registry"), keyringId: KEYRING, workspaceId: policyIdOf(document) };
+    expect(engineInput(question(asked({ keyring })))).toMatchObject({
+      keyring: { id: KEYRING, workspace: policyIdOf(document), registry: keyOf("registry").toHex() },
+    });
+    expect(engineInput(question(asked()))).toMatchObject({ keyring: null });
+  });
+
+  test("of a transaction what its bytes say", () => {
+    const wallet = testKey("secp256k1", 7);
+    const message = evmBytes(evmPayment());
+    const of = request({ ...bodies.release, form: "evm", message, amount: { unit: "wei.1", value: "1" } });
+    const { signed, certificate, ...rest } = question(of);
+    const paying = {
+      ...rest,
+      signed,
+      certificate: certificate && { ...certificate, type: wallet.type, publicKey: wallet.publicKey },
+    };
+    expect(engineInput(paying)).toMatchObject({
+      form: "evm",
+      amount: { unit: "wei.1", value: "1042000000000000" },
+      recipients: [BOB],
+      message: toBase64url(message),
+    });
+    expect(engineInput(question(asked()))).toMatchObject({ recipients: null });
   });
 
   test.each(Object.entries(bodies))("%s has an input", (_name, body) => {

@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { concat } from "../../../src/crypto/bytes.ts";
 import type { FederatedKeyId, PolicyId } from "../../../src/ids.ts";
 import { signManifest } from "../../../src/protocol/federation/manifest.ts";
 import {
@@ -8,6 +9,7 @@ import {
   signDecision,
 } from "../../../src/protocol/federation/request.ts";
 import { FEDERATION, putStored, readStored } from "../../../src/server/federation/documents.ts";
+import { evmBytes, evmPayment, psbtOf } from "../../support/transactions.ts";
 import {
   cancellation,
   codeOf,
@@ -101,8 +103,23 @@ describe("a request", () => {
     const { certificate: bytes } = await makeKey(world, { ...generateBody("bytes"), length: 8 });
     const use = { keyId: certificate.certificate.keyId, generation: 0, amount: null };
     const recipient = world.enclaves.recipient.publicKey;
-    const sign = { ...use, kind: "sign", message: new Uint8Array(1), recipient } as const;
-    const release = { ...use, kind: "release", purpose: "export", message: null, recipient } as const;
+    const sign = {
+      ...use,
+      kind: "sign",
+      form: "message" as const,
+      input: 0,
+      message: new Uint8Array(1),
+      recipient,
+    } as const;
+    const release = {
+      ...use,
+      kind: "release",
+      form: "message" as const,
+      input: 0,
+      purpose: "export",
+      message: null,
+      recipient,
+    } as const;
     const reshare = { kind: "reshare", keyId: use.keyId, generation: 0, threshold: 2, holders: [1, 2, 3] } as const;
     const owner = { point: certificate.certificate.publicKey, proof: new Uint8Array(64) };
     const cases: readonly [string, RequestBody, string][] = [
@@ -124,6 +141,11 @@ describe("a request", () => {
         { ...release, purpose: "sign", message: new Uint8Array(1) },
         "bad_input",
       ],
+      ["a digest for Ed25519", { ...sign, form: "digest", message: new Uint8Array(32) }, "bad_input"],
+      ["an EVM transaction for Ed25519", { ...sign, form: "evm", message: evmBytes(evmPayment()) }, "bad_input"],
+      ["an input of a message", { ...sign, input: 1 }, "bad_input"],
+      ["a release of a digest that signs nothing", { ...release, form: "digest" }, "bad_input"],
+      ["a release of an input that signs nothing", { ...release, input: 1 }, "bad_input"],
       ["a message that is not signed", { ...release, message: new Uint8Array(1) }, "bad_input"],
       ["a refresh of fewer", { ...reshare, mode: "refresh", holders: [1, 2] }, "bad_input"],
       ["a refresh to another threshold", { ...reshare, mode: "refresh", threshold: 3 }, "bad_input"],
@@ -134,6 +156,36 @@ describe("a request", () => {
       ["a sound use", sign, "ok"],
       ["a sound release", release, "ok"],
       ["a sound reshare", { ...reshare, mode: "reshare", threshold: 3 }, "ok"],
+    ];
+    for (const [what, body, code] of cases) {
+      const input = { request: world.request(body), label: null };
+      expect([what, await codeOf(world.party(1).call("federation.submit", input))]).toEqual([what, code]);
+    }
+  });
+
+  test("to sign a transaction is read: its bytes, its key, and the amount that is declared", async () => {
+    const { certificate } = await makeKey(world, { ...generateBody("schnorr"), length: 32 });
+    const { certificate: ecdsa } = await makeKey(world, { ...generateBody("secp256k1"), length: 32 });
+    const script = concat(Uint8Array.of(0x51, 0x20), certificate.certificate.publicKey.subarray(1));
+    const pay = (to: Uint8Array) =>
+      psbtOf({ inputs: [{ script: to, amount: 9_000n }], outputs: [{ script: new Uint8Array(22), amount: 8_000n }] });
+    const common = { generation: 0, input: 0, amount: null, recipient: world.enclaves.recipient.publicKey };
+    const { keyId } = certificate.certificate;
+    const sign = { ...common, kind: "sign", form: "bitcoin", keyId, message: pay(script).toPSBT() } as const;
+    const id = ecdsa.certificate.keyId;
+    const message = evmBytes(evmPayment());
+    const release = { ...common, kind: "release", purpose: "sign", form: "evm", keyId: id, message } as const;
+    const cases: readonly [string, RequestBody, string][] = [
+      ["a sound PSBT", sign, "ok"],
+      ["its amount", { ...sign, amount: { unit: "sat", value: "9000" } }, "ok"],
+      ["another amount", { ...sign, amount: { unit: "sat", value: "1" } }, "bad_input"],
+      ["another key's PSBT", { ...sign, message: pay(new Uint8Array(22)).toPSBT() }, "bad_input"],
+      ["an input that it has not", { ...sign, input: 1 }, "bad_input"],
+      ["a byte more", { ...sign, message: concat(sign.message, Uint8Array.of(0)) }, "bad_input"],
+      ["an EVM transaction by a Taproot key", { ...sign, form: "evm", message }, "bad_input"],
+      ["a sound EVM transaction", release, "ok"],
+      ["another amount of it", { ...release, amount: { unit: "wei.1", value: "1" } }, "bad_input"],
+      ["half of it", { ...release, message: message.subarray(1) }, "bad_input"],
     ];
     for (const [what, body, code] of cases) {
       const input = { request: world.request(body), label: null };
@@ -191,6 +243,8 @@ describe("a neighbour", () => {
       const other = { order: { ...order.order, requestId: id }, signature: order.signature };
       const use: RequestBody = {
         kind: "sign",
+        form: "message" as const,
+        input: 0,
         keyId: keyId as never,
         generation: 0,
         message: new Uint8Array(1),

@@ -57,6 +57,7 @@ function documentOf(require: PolicyTree, more: Partial<PolicyRule> = {}): Policy
         types: [],
         rate: null,
         amount: null,
+        recipients: null,
         time: null,
         require,
         requesterMayApprove: false,

@@ -1,6 +1,7 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { equalBytes } from "../../../src/crypto/bytes.ts";
 import { hpkeSeal } from "../../../src/crypto/hpke.ts";
 import { type Signer, signerFromSeed } from "../../../src/crypto/identity.ts";
 import { Fault } from "../../../src/errors.ts";
@@ -17,6 +18,7 @@ import {
   contributionInfo,
   type Decision,
   type RequestBody,
+  registryScope,
   requestIdOf,
   type SignedOrder,
   type SignedRequest,
@@ -24,6 +26,7 @@ import {
 } from "../../../src/protocol/federation/request.ts";
 import type { FederatedCaller, FederatedOperation, Limits, ServerContext } from "../../../src/server/context.ts";
 import { createAttempts } from "../../../src/server/federation/attempts.ts";
+import { CONNECTOR } from "../../../src/server/federation/connectors.ts";
 import { createDecisions } from "../../../src/server/federation/decisions.ts";
 import {
   FEDERATION,
@@ -34,6 +37,7 @@ import {
   putStored,
 } from "../../../src/server/federation/documents.ts";
 import { createKeys } from "../../../src/server/federation/keys.ts";
+import { createPolicies } from "../../../src/server/federation/policies.ts";
 import { createRequests } from "../../../src/server/federation/requests.ts";
 import type { AskEngines, Desk } from "../../../src/server/federation/ruling.ts";
 import type { FederationSite } from "../../../src/server/federation/service.ts";
@@ -70,18 +74,17 @@ export interface Party {
   sweep(): Promise<number>;
 }
 
-type Served = Exclude<
-  FederatedOperation,
-  "federation.enrol" | "federation.policies" | "federation.policy" | "federation.policy.set"
->;
+type Served = Exclude<FederatedOperation, "federation.enrol">;
 
-/** Several servers, an owner, three approvers and a neighbour, all of them members. */
+/** Several servers; an owner, three approvers and a neighbour, all of them members; and a registry's connector. */
 export interface FederationWorld {
   readonly enclaves: EnclaveWorld;
   readonly parties: readonly Party[];
   readonly owner: Person;
   readonly approvers: readonly Person[];
   readonly neighbour: Person;
+  /** An account that joined no federation and acts for the registry of {@link EnclaveWorld}. */
+  readonly connector: Person;
   /** What every remote engine answers. */
   engines: AskEngines;
   party(index: number): Party;
@@ -119,6 +122,12 @@ async function enrol(tx: Tx, world: EnclaveWorld, person: Person): Promise<void>
   }
 }
 
+/** Lets an account act for a registry. */
+export async function allow(tx: Tx, { userId: user }: Person, registry: Uint8Array): Promise<void> {
+  const id = `${user}:${registryScope(registry)}`;
+  await put(tx, CONNECTOR, { id, owner: "", place: 1, value: { userId: user, registry, addedAtMs: 1 } }, 0);
+}
+
 /** Starts it. Policies are put in by the test ({@link WorldOptions}). */
 export async function federationWorld(
   options: WorldOptions & { readonly limits?: Partial<Limits> } = {},
@@ -133,6 +142,7 @@ export async function federationWorld(
   const owner = person(1, enclaves.owner);
   const approvers = [person(2), person(3), person(4)];
   const neighbour = person(5);
+  const connector = person(6);
   const parties: Party[] = [];
   for (const { index } of enclaves.servers) {
     const store = await openSqlite(join(directory, `${index}.sqlite`));
@@ -142,6 +152,8 @@ export async function federationWorld(
         await tx.insertAccount(account(i + 1));
         await enrol(tx, enclaves, one);
       }
+      await tx.insertAccount(account(6));
+      await allow(tx, connector, enclaves.registry.publicKey);
       const value = { epochs: [enclaves.signed], leftAtMs: null };
       await put(tx, FEDERATION, { id: federationId, owner: "", place: 1, value }, 0);
     });
@@ -183,6 +195,7 @@ export async function federationWorld(
           ...createAttempts(desk),
           ...createDecisions(desk),
           ...createKeys(desk),
+          ...createPolicies(desk.site),
         };
         const shape = operations[name];
         const given = decodeJson(
@@ -211,6 +224,7 @@ export async function federationWorld(
     owner,
     approvers,
     neighbour,
+    connector,
     engines: async () => [],
     party(index) {
       const found = parties.find((one) => one.index === index);
@@ -238,13 +252,17 @@ export const codeOf = (work: Promise<unknown>): Promise<string> =>
     (error: unknown) => (error instanceof Fault ? error.code : `no fault: ${String(error)}`),
   );
 
+/** Who brings a request to the servers: the owner, or of what goes through a keyring the connector. */
+const bringerOf = (world: FederationWorld, { request }: SignedRequest): Person =>
+  request.keyring ? world.connector : world.owner;
+
 /** Hands a request in at each of some servers. */
 export async function submit(
   world: FederationWorld,
   request: SignedRequest,
   at = world.parties,
 ): Promise<RequestView[]> {
-  return Promise.all(at.map((p) => p.call("federation.submit", { request, label: null })));
+  return Promise.all(at.map((p) => p.call("federation.submit", { request, label: null }, bringerOf(world, request))));
 }
 
 /** An order with 32 random bytes sealed to each server, as generation takes them. */
@@ -283,20 +301,21 @@ export async function drive(
 ): Promise<Driven> {
   const order = given ?? (await orderFor(world, request, roster, attempt));
   const requestId = requestIdOf(request.request);
+  const who = bringerOf(world, request);
   const heard = new Map<string, SignedMessage>();
   const outcomes = new Map<number, Outcome>();
   const take = (index: number, reply: OutputOf<"federation.relay">): void => {
     for (const one of reply.messages) heard.set(one.signature.toHex(), one);
     if (reply.outcome) outcomes.set(index, reply.outcome);
   };
-  for (const index of roster) take(index, await world.party(index).call("federation.begin", { order }));
+  for (const index of roster) take(index, await world.party(index).call("federation.begin", { order }, who));
   for (let before = -1; before !== heard.size; ) {
     before = heard.size;
     for (const index of roster) {
       const messages = [...heard.values()].filter(
         ({ message }) => message.from !== index && (message.to === 0 || message.to === index),
       );
-      take(index, await world.party(index).call("federation.relay", { requestId, attempt, messages }));
+      take(index, await world.party(index).call("federation.relay", { requestId, attempt, messages }, who));
     }
   }
   return { order, messages: [...heard.values()], outcomes };
@@ -307,14 +326,20 @@ export function acceptance(world: FederationWorld, driven: Driven): SignedCertif
   const all = [...driven.outcomes.values()];
   const certificate = all[0]?.certificate as Certificate;
   const signatures = all.map(({ signature }) => signature as CertificateSignature);
-  const { requestId, attempt } = certificate;
+  const { requestId, attempt, owner } = certificate;
+  const { registry } = world.enclaves;
+  const signer = equalBytes(owner, registry.publicKey) ? registry : world.owner.request;
   const decision: Decision = { requestId, verdict: "accept", attempt, certificateHash: certificateHash(certificate) };
-  return { certificate, signatures, acceptance: signDecision(world.owner.request, decision) };
+  return { certificate, signatures, acceptance: signDecision(signer, decision) };
 }
 
 /** Brings an acceptance to some servers. */
 export function accept(world: FederationWorld, certificate: SignedCertificate, at = world.parties) {
-  return Promise.all(at.map((p) => p.call("federation.decide", { decision: certificate.acceptance, certificate })));
+  const throughKeyring = equalBytes(certificate.certificate.owner, world.enclaves.registry.publicKey);
+  const who = throughKeyring ? world.connector : world.owner;
+  return Promise.all(
+    at.map((p) => p.call("federation.decide", { decision: certificate.acceptance, certificate }, who)),
+  );
 }
 
 /** The owner's cancellation. */

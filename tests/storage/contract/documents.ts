@@ -78,6 +78,14 @@ export function documentsContract(store: () => Store): void {
       expect(await tx.documents("request", "ada", { place: 1, id: "" }, 1)).toMatchObject([{ id: "Z" }]);
       expect((await tx.documents("request", "", null, 9)).map(({ id }) => id)).toEqual(["y"]);
       expect(await tx.documents("vote", "ada", null, 9)).toEqual([]);
+      const counts = [
+        await tx.documentCount("request", "ada", 100),
+        await tx.documentCount("request", "ada", 6),
+        await tx.documentCount("request", "ada", 4),
+        await tx.documentCount("request", "", 9),
+        await tx.documentCount("vote", "ada", 9),
+      ];
+      expect(counts).toEqual([6, 6, 4, 1, 0]);
     });
   });
 

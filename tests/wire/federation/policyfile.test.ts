@@ -194,24 +194,32 @@ const span = fc
   .filter(({ fromMinute, toMinute }) => fromMinute !== toMinute);
 const common = { types: fc.subarray([...FEDERATED_TYPES]), time: maybe(span) };
 const duration = fc.integer({ min: 1, max: 10 ** 12 });
-const allowing = fc.record<Omit<PolicyRule, "name">>({
-  ...common,
-  effect: fc.constant("allow"),
-  actions: fc.subarray(["sign", "release", "retrieve", "export"]),
-  rate: maybe(fc.record({ count: fc.integer({ min: 1, max: 0xffff_ffff }), windowMs: duration })),
-  amount: maybe(
-    fc.record({ unit: fc.constantFrom("sat", "EUR"), max: fc.bigInt({ min: 0n, max: 10n ** 38n }).map(String) }),
-  ),
-  require: tree,
-  requesterMayApprove: fc.boolean(),
-  voteMs: duration,
-});
+const LETS_OUT: readonly string[] = ["retrieve", "export"];
+const allowing = fc
+  .record<Omit<PolicyRule, "name">>({
+    ...common,
+    effect: fc.constant("allow"),
+    actions: fc.subarray(["sign", "release", "retrieve", "export"]),
+    rate: maybe(fc.record({ count: fc.integer({ min: 1, max: 0xffff_ffff }), windowMs: duration })),
+    amount: maybe(
+      fc.record({ unit: fc.constantFrom("sat", "EUR"), max: fc.bigInt({ min: 0n, max: 10n ** 38n }).map(String) }),
+    ),
+    recipients: maybe(
+      fc.uniqueArray(fc.constantFrom("0x3535353535353535353535353535353535353535", "script:6a"), { minLength: 1 }),
+    ),
+    require: tree,
+    requesterMayApprove: fc.boolean(),
+    voteMs: duration,
+  })
+  // what is let out pays nobody
+  .map((one) => (one.actions.some((action) => LETS_OUT.includes(action)) ? { ...one, recipients: null } : one));
 const denying = fc.record<Omit<PolicyRule, "name">>({
   ...common,
   effect: fc.constant("deny"),
   actions: fc.subarray([...POLICY_ACTIONS]),
   rate: fc.constant(null),
   amount: fc.constant(null),
+  recipients: fc.constant(null),
   require: fc.constant(null),
   requesterMayApprove: fc.constant(false),
   voteMs: duration,

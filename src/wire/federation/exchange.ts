@@ -11,7 +11,7 @@ import {
   type SignedMessage,
 } from "../../protocol/federation/message.ts";
 import { orderHash, type SignedOrder } from "../../protocol/federation/request.ts";
-import type { Outcome } from "../../wire/federation/operations.ts";
+import type { Outcome } from "./operations.ts";
 
 /** A server has so many tries to answer before an attempt goes on without it. */
 const TRIES = 2;

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
-import { startExchange } from "../../../src/client/federation/exchange.ts";
 import { beginCeremony } from "../../../src/protocol/federation/ceremony.ts";
 import { signOrder } from "../../../src/protocol/federation/request.ts";
+import { startExchange } from "../../../src/wire/federation/exchange.ts";
 import { ceremonyWorld, generateTerms } from "../../support/ceremonyworld.ts";
 
 /** Two servers' first messages and the exchange between them. */

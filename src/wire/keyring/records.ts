@@ -1,0 +1,44 @@
+import type { FederatedKeyId, FederatedRequestId, FederationId, KeyringId } from "../../ids.ts";
+import { SERVERS_MAX } from "../../protocol/federation/kinds.ts";
+import type { EquivocationProof } from "../../protocol/keyring/evidence.ts";
+import type { Party } from "../../protocol/keyring/keyring.ts";
+import { CREDITS_MAX } from "../../protocol/keyring/ledger.ts";
+import { BATCH_MAX, KEYRING_STATUSES, type KeyringStatus } from "../../protocol/keyring/requestlife.ts";
+import type { PartyResponse, SignedResponse } from "../../protocol/keyring/response.ts";
+import { bytes, type Codec, hashIdOf, list, nullable, oneOf, struct, text, uint } from "../codec.ts";
+import { hash32, signature } from "../records.ts";
+
+/** Codecs of keyrings' records (docs/protocol.md §9). Limits in bytes. */
+
+/** Names of workspaces, keyrings and parties. */
+export const keyringName = text({ min: 1, max: 64, pattern: /^[a-z0-9][a-z0-9._-]{0,63}$/ });
+export const credits = uint(CREDITS_MAX);
+export { BATCH_MAX, KEYRING_STATUSES, type KeyringStatus };
+export const party: Codec<Party> = struct({ name: keyringName, index: uint(255, 1), key: hash32 });
+export const parties = list(party, { min: 1, max: SERVERS_MAX });
+export const fees = struct({ key: credits, signature: credits });
+
+const response: Codec<PartyResponse> = struct({
+  keyringId: hashIdOf<KeyringId>(),
+  requestId: hashIdOf<FederatedRequestId>(),
+  verdict: oneOf(["fulfilled", "rejected"]),
+  attempt: uint(1_000),
+  keyId: nullable(hashIdOf<FederatedKeyId>()),
+  publicKey: nullable(bytes({ min: 32, max: 33 })),
+  certificateHash: nullable(hash32),
+  policyHash: hash32,
+  reason: text({ max: 512 }),
+  key: hash32,
+});
+
+export const signedResponse: Codec<SignedResponse> = struct({ response, signature });
+
+/** A proof of equivocation as it is handed on: verified by `verifyEvidence` alone (docs/protocol.md §9.4). */
+export const equivocationProof: Codec<EquivocationProof> = struct({
+  keyring: hashIdOf<KeyringId>(),
+  party: hash32,
+  first: signedResponse,
+  second: signedResponse,
+});
+
+export const federationIdText = hashIdOf<FederationId>();
