@@ -83,7 +83,8 @@ export async function startServe(
   return { url: ready.url, pin: ready.pin, pid: child.pid };
 }
 
-async function firstLine(stream: ReadableStream<Uint8Array>): Promise<string> {
+/** The first line of what a process says; more may come with it. */
+export async function firstLine(stream: ReadableStream<Uint8Array>): Promise<string> {
   const reader = stream.getReader();
   const timer = setTimeout(() => void reader.cancel(), READY_MS);
   const decoder = new TextDecoder();

@@ -245,6 +245,18 @@ export const keyringThreshold = defineCommand({
     }),
 });
 
+export const keyringFollow = defineCommand({
+  args: { keyring: KEYRING },
+  data: DATA,
+  details:
+    "After a change of the federation's servers: the next manifest, signed by all, holds for requests from now on.",
+  examples: [["keyhold keyring follow vaults", "go by the federation's newest manifest"]],
+  run: async (args, ctx) =>
+    withClient(ctx, async (client) =>
+      shown(await client.changeKeyring({ keyring: args.keyring, change: { kind: "manifest" } })),
+    ),
+});
+
 export const keyringOpen = defineCommand({
   args: { keyring: KEYRING },
   data: DATA,

@@ -65,11 +65,19 @@ export const keyring: Group = {
     },
     fees: { summary: "show or set what it costs", load: () => keyringCommands().then((m) => m.keyringFees) },
     threshold: { summary: "set how many must agree", load: () => keyringCommands().then((m) => m.keyringThreshold) },
+    follow: {
+      summary: "go by the federation's newest manifest",
+      load: () => keyringCommands().then((m) => m.keyringFollow),
+    },
     open: { summary: "take requests again", load: () => keyringCommands().then((m) => m.keyringOpen) },
     close: { summary: "take no more requests", load: () => keyringCommands().then((m) => m.keyringClose) },
     balances: {
       summary: "all accounts of the ledger (the registry's operator)",
       load: () => operatorCommands().then((m) => m.keyringBalances),
+    },
+    events: {
+      summary: "what happened, by number (the registry's operator)",
+      load: () => operatorCommands().then((m) => m.keyringEvents),
     },
     payout: {
       summary: "note that a party was paid (the registry's operator)",

@@ -20,10 +20,10 @@ function describe(one: WorkspaceInfo): string {
   const owners = one.owners.map(
     ({ name, keyHex, own }) => `  ${plain(name).padEnd(16)}  ${keyHex}${own ? "  (you)" : ""}`,
   );
-  const drafts = one.drafts.map(
-    ({ version, hashHex, signedBy }) =>
-      `  version ${version}  ${hashHex.slice(0, 16)}  signed by ${signedBy.map(plain).join(", ") || "nobody"}`,
-  );
+  const drafts = one.drafts.flatMap(({ version, hashHex, signedBy, changes }) => [
+    `  version ${version}  ${hashHex.slice(0, 16)}  signed by ${signedBy.map(plain).join(", ") || "nobody"}`,
+    ...changes.map((line) => `    ${plain(line)}`),
+  ]);
   const drafted = drafts.length === 0 ? [] : ["Changes that wait for admins (keyhold workspace agree)", ...drafts];
   return [
     `${plain(one.name)}: version ${one.version}`,

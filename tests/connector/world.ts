@@ -12,6 +12,7 @@ import type { FederatedRequestId } from "../../src/ids.ts";
 import type { SignedCertificate } from "../../src/protocol/federation/certificate.ts";
 import type { FederatedType } from "../../src/protocol/federation/kinds.ts";
 import { requestIdOf } from "../../src/protocol/federation/request.ts";
+import { signVote } from "../../src/protocol/federation/votes.ts";
 import type { SignedResponse } from "../../src/protocol/keyring/response.ts";
 import { type FederationWorld, federationWorld } from "../server/federation/world.ts";
 import { distinct, type FakeRegistry, fakeRegistry } from "../support/fakeregistry.ts";
@@ -23,7 +24,7 @@ import {
   makeWorkspacePolicy,
   type TestWorkspace,
 } from "../support/keyringrequests.ts";
-import { signerOf } from "../support/policies.ts";
+import { HOUR, signerOf } from "../support/policies.ts";
 
 /** One party: its outbox on disk, and the loop that works on it; a crash ends the loop and leaves the disk. */
 export interface TestConnector {
@@ -148,7 +149,7 @@ export async function connectorWorld(): Promise<ConnectorWorld> {
           sleep: async (ms, signal) => {
             // in this world pauses alone let time pass
             if (!signal.aborted) await Bun.sleep(1);
-            enclaves.nowMs += Math.min(ms, 1_000);
+            enclaves.nowMs += Math.min(ms, 500);
           },
           log: silentLog,
           figures: null,
@@ -203,14 +204,14 @@ export async function connectorWorld(): Promise<ConnectorWorld> {
   function asked(body: Parameters<typeof makeKeyringRequest>[0]["body"], certificate: SignedCertificate | undefined) {
     const { federationId } = enclaves.manifest;
     const nonce = enclaves.random.bytes(32);
-    const request = makeKeyringRequest({
-      federationId,
-      workspace: registry.workspace,
-      body,
-      nonce,
-      nowMs: enclaves.nowMs,
-    });
-    registry.ask(request, [keyringVote(request, registry.workspace, enclaves.nowMs)], certificate);
+    const { nowMs } = enclaves;
+    // pauses make time pass quickly here: nothing is to expire before it is done
+    const expiresAtMs = nowMs + 20 * HOUR;
+    const change = { expiresAtMs };
+    const workspace = registry.workspace;
+    const request = makeKeyringRequest({ federationId, workspace, body, nonce, nowMs, change });
+    const { vote } = keyringVote(request, workspace, nowMs);
+    registry.ask(request, [signVote(signerOf("ann"), { ...vote, expiresAtMs })], certificate);
     return requestIdOf(request.request);
   }
   return world;

@@ -41,8 +41,6 @@ export const keyringFields = {
   keyringReleased: list(hashIdOf<FederatedKeyId>(), { max: KEYRING_MAX.released }),
 };
 
-export type WorkspacePin = Of<typeof workspacePin>;
-export type KeyringPin = Of<typeof keyringPin>;
 export type KeyringDraft = Of<typeof keyringDraft>;
 
 /** All that a vault holds of a registry. */

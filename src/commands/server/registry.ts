@@ -58,6 +58,31 @@ export const keyringBalances = defineCommand({
   },
 });
 
+export const keyringEvents = defineCommand({
+  list: true,
+  args: {
+    after: { type: "integer", min: 0, max: Number.MAX_SAFE_INTEGER, default: 0, description: "only later ones" },
+    ...DIR,
+  },
+  data: "{items:[{seq, at, event, workspaceId, keyringId, requestId, keyId, detail}], next}",
+  details: "On the registry's own machine: everything that happened, 64 at a time; `next` is where to go on.",
+  examples: [["keyhold keyring events --after 120", "what happened since, by sequence number"]],
+  run: async (args, ctx) => {
+    const dir = await demandServer(ctx, args.dir);
+    const { items: found, more } = await callControl(dir, "registry.events", { after: args.after });
+    const items = found.map(({ atMs, ...one }) => ({ ...one, at: new Date(atMs).toISOString() }));
+    const cells = items.map((one) => [
+      String(one.seq),
+      one.at,
+      one.event,
+      (one.requestId ?? one.keyId ?? one.workspaceId ?? one.keyringId ?? "").slice(0, 16),
+      one.detail,
+    ]);
+    const next = more ? String(items.at(-1)?.seq ?? args.after) : null;
+    return listing({ items, next }, { heads: ["SEQ", "AT", "EVENT", "ABOUT", "DETAIL"], cells });
+  },
+});
+
 export const keyringPayout = defineCommand({
   args: {
     keyring: { type: "positional", hint: "ID", description: "id of the keyring" },

@@ -1,9 +1,9 @@
-import type { FederatedKeyId, FederatedRequestId, FederationId, KeyringId } from "../../ids.ts";
+import type { FederatedKeyId, FederatedRequestId, KeyringId } from "../../ids.ts";
 import { SERVERS_MAX } from "../../protocol/federation/kinds.ts";
 import type { EquivocationProof } from "../../protocol/keyring/evidence.ts";
 import type { Party } from "../../protocol/keyring/keyring.ts";
 import { CREDITS_MAX } from "../../protocol/keyring/ledger.ts";
-import { BATCH_MAX, KEYRING_STATUSES, type KeyringStatus } from "../../protocol/keyring/requestlife.ts";
+import { BATCH_MAX, KEYRING_STATUSES } from "../../protocol/keyring/requestlife.ts";
 import type { PartyResponse, SignedResponse } from "../../protocol/keyring/response.ts";
 import { bytes, type Codec, hashIdOf, list, nullable, oneOf, struct, text, uint } from "../codec.ts";
 import { hash32, signature } from "../records.ts";
@@ -13,7 +13,7 @@ import { hash32, signature } from "../records.ts";
 /** Names of workspaces, keyrings and parties. */
 export const keyringName = text({ min: 1, max: 64, pattern: /^[a-z0-9][a-z0-9._-]{0,63}$/ });
 export const credits = uint(CREDITS_MAX);
-export { BATCH_MAX, KEYRING_STATUSES, type KeyringStatus };
+export { BATCH_MAX, KEYRING_STATUSES };
 export const party: Codec<Party> = struct({ name: keyringName, index: uint(255, 1), key: hash32 });
 export const parties = list(party, { min: 1, max: SERVERS_MAX });
 export const fees = struct({ key: credits, signature: credits });
@@ -40,5 +40,3 @@ export const equivocationProof: Codec<EquivocationProof> = struct({
   first: signedResponse,
   second: signedResponse,
 });
-
-export const federationIdText = hashIdOf<FederationId>();

@@ -58,7 +58,7 @@ const wait = [rule({ actions: [...POLICY_ACTIONS], require: { kind: "approver", 
 
 interface World {
   readonly body?: RequestBody;
-  readonly index?: number;
+  readonly index?: number | null;
   readonly server?: PolicyChain | null;
   /** What the manifest names, where it is not `server`. */
   readonly named?: PolicyId | null;
@@ -76,7 +76,7 @@ function ask(world: World) {
   const asked = request(owned, { epoch: world.epoch ?? 3 });
   return evaluateRequest({
     manifest: manifest(named),
-    index: world.index ?? 1,
+    index: world.index === undefined ? 1 : world.index,
     request: asked,
     requestId: idOf(asked),
     certificate: world.certificate === null ? null : certificateFor(owned, { ...shared, ...world.certificate }),
@@ -117,6 +117,17 @@ describe("evaluateRequest", () => {
   test("the policy of another server is not asked", () => {
     expect(ask({ server: operatorChain(no), index: 2 }).decision).toBe("allow");
     expect(ask({ server: operatorChain(no), index: 1 }).decision).toBe("deny");
+  });
+
+  test("who asks for all servers, as a registry does, asks no server's policy, and the key's all the same", () => {
+    const server = operatorChain(no);
+    const found = ask({ server, index: null, key: chainOf(wait) });
+    expect(found.explanations.map(({ decision }) => decision)).toEqual(["wait"]);
+    expect(found.waiting).toHaveLength(1);
+    expect(ask({ server, index: null, key: chainOf(no) }).decision).toBe("deny");
+    expect(ask({ server: operatorChain(yes), index: null, key: chainOf(yes), certificate: null }).decision).toBe(
+      "deny",
+    );
   });
 
   test("one approver of two policies votes for each", () => {
