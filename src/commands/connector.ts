@@ -1,6 +1,7 @@
 import { join, resolve } from "node:path";
 import type { LogLevel } from "../connector/log.ts";
 import { Fault } from "../errors.ts";
+import { asHashId, isHashId, type KeyringId } from "../ids.ts";
 import { type Context, defineCommand } from "../ui/command.ts";
 import { listing, result } from "../ui/output.ts";
 import { sealProcess } from "../ui/process.ts";
@@ -92,10 +93,23 @@ function addressOf(text: string): { readonly host: string; readonly port: number
   throw new Fault("usage", "--listen takes HOST:PORT", { hint: "--listen 127.0.0.1:9464, or port 0 for a free one" });
 }
 
+/** @throws Fault usage */
+function keyringOf(text: string): KeyringId {
+  if (isHashId(text)) return asHashId<KeyringId>(text);
+  throw new Fault("usage", "a keyring is named by its id of 64 hex digits here", {
+    hint: "its admin sees it by: keyhold keyring show",
+  });
+}
+
 export const connectorRun = defineCommand({
   args: {
     ...DIR,
     listen: { type: "string", hint: "HOST:PORT", description: "tell /metrics and /health here, on this machine alone" },
+    keyring: {
+      type: "list",
+      hint: "ID",
+      description: "serve this keyring alone (repeat; default: all that name the party)",
+    },
     concurrency: { type: "integer", min: 1, max: 64, default: CONCURRENCY, description: "tasks at once" },
   },
   data: '`{"v":1,"ready":{"pid","keyHex","listen"?}}`, one line when it is ready',
@@ -103,8 +117,15 @@ export const connectorRun = defineCommand({
     "Asks the registry for tasks, verifies each, brings it to the own server, and reports. What it has answered it keeps " +
     "for good: it signs one response to a request and never another. SIGTERM drains: what has begun is finished and " +
     "reported; then it exits 0. Log lines go to stderr.",
-  examples: [["keyhold connector run --listen 127.0.0.1:9464", "in the foreground, with figures and health"]],
+  examples: [
+    ["keyhold connector run --listen 127.0.0.1:9464", "in the foreground, with figures and health"],
+    [
+      "keyhold connector run --keyring 8139770ea87d175f56a35466c34c7ecccb8d8a91b4ee37a25df60f5b8fc9b394",
+      "no keyring that somebody else makes with this party in it",
+    ],
+  ],
   run: async (args, ctx) => {
+    const keyrings = args.keyring.map(keyringOf);
     sealProcess();
     const dir = directoryOf(ctx, args.dir);
     const listen = args.listen === null ? null : addressOf(args.listen);
@@ -118,6 +139,7 @@ export const connectorRun = defineCommand({
       around: { ...surroundings(ctx), notice: (why) => log.write("warn", { event: "notice", why }) },
       log,
       concurrency: args.concurrency,
+      ...(keyrings.length > 0 && { keyrings }),
       listen,
     });
     ctx.onTerminate(() => running.drain());

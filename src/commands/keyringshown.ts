@@ -11,7 +11,7 @@ export function namedKey(text: string, what: string, hint: string): { readonly n
 }
 
 const statusOf = ({ status, approved }: KeyringRequestInfo): string =>
-  status === "pending" && !approved ? "waits for owners" : status;
+  !approved && !keyringEnded(status) ? "waits for owners" : status;
 
 /** Rows of a list of requests to keyrings. */
 export function keyringRequestRows(items: readonly KeyringRequestInfo[]) {

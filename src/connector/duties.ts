@@ -34,6 +34,8 @@ export interface Desk {
   readonly policies: PolicyCourier;
   /** Signs responses: the key of the party. */
   readonly party: Signer;
+  /** Keyrings that the operator serves; null: every one of the registry that names this party. */
+  readonly serves: ReadonlySet<KeyringId> | null;
   readonly now: () => number;
   /** Learns manifests up to an epoch from the own server. @throws Fault integrity, unavailable */
   learnEpoch(epoch: number): Promise<void>;
@@ -314,6 +316,8 @@ export async function perform(desk: Desk, task: Task): Promise<Done> {
     const kept = desk.outbox.response(task.itemId);
     if (kept && task.work.do !== "drop" && task.work.do !== "decide") return say({ did: "response", response: kept });
     examineRequest(desk.grounds, task);
+    if (desk.serves?.has(task.keyringId) === false && task.work.do !== "drop")
+      return reject(desk, task, task.policyHash, "this party does not serve that keyring");
     for (const epoch of epochsOf(task)) await desk.learnEpoch(epoch);
     await demandParty(desk, task.keyringId);
     return await work(desk, task);

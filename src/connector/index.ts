@@ -6,7 +6,7 @@ import { connect } from "../client/login.ts";
 import type { Surroundings } from "../client/model.ts";
 import { wipe } from "../crypto/bytes.ts";
 import { Fault } from "../errors.ts";
-import type { FederatedRequestId } from "../ids.ts";
+import type { FederatedRequestId, KeyringId } from "../ids.ts";
 import { registryScope } from "../protocol/federation/request.ts";
 import { type DirectoryLock, lockDirectory } from "../storage/lock.ts";
 import { demandConfig, demandSecret, filesOf, writeConfig } from "./directory.ts";
@@ -30,6 +30,8 @@ export interface ConnectorOptions {
   readonly around: Surroundings;
   readonly log: ConnectorLog;
   readonly concurrency: number;
+  /** Serves these keyrings alone; by default every one of the registry that names the party. */
+  readonly keyrings?: readonly KeyringId[];
   /** Where figures and health are told; null for nowhere. */
   readonly listen: { readonly host: string; readonly port: number } | null;
   readonly reach?: typeof connect;
@@ -126,6 +128,7 @@ export async function startConnector(options: ConnectorOptions): Promise<Running
       own,
       registry: registryCalls,
       outbox,
+      serves: options.keyrings === undefined ? null : new Set(options.keyrings),
       policies: policyCourier(own, registryCalls, registryScope(identity)),
       party: partySigner(secret, identity),
       now: around.now,

@@ -339,6 +339,7 @@ test("serve runs with stdin at /dev/null until SIGTERM, with one ready line", as
 test.each([
   ["the main job", []],
   ["keys of three servers", ["federation"]],
+  ["a workspace that requests keys of three parties", ["keyring"]],
 ])("the demo walks %s with nobody at the terminal", async (_what, tour) => {
   const ran = await keyhold(fresh.dir, ["demo", ...tour, "--json"], { stdin: "closed", env: { CI: "1" } });
   const steps = ran.out

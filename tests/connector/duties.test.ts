@@ -318,6 +318,18 @@ describe("what the registry could do", () => {
     expect(one().calls).toEqual([]);
   });
 
+  test("a keyring that the operator does not serve is refused, once and for good", async () => {
+    const id = world.askKey();
+    const { desk } = one();
+    const done = await perform({ ...desk, serves: new Set() }, dueTo(id, 1));
+    expect(done).toMatchObject({
+      at: "report",
+      report: { did: "response", response: { response: { verdict: "rejected" } } },
+    });
+    expect(one().calls).toEqual([]);
+    expect(await perform(desk, dueTo(id, 1))).toMatchObject({ report: (done as { report: unknown }).report });
+  });
+
   test("a chain of policies that its admins did not sign is not brought", async () => {
     const id = world.askKey();
     const [first] = world.workspace.chain;

@@ -120,6 +120,7 @@ export async function connectorWorld(): Promise<ConnectorWorld> {
         own,
         registry: registryEnd,
         outbox,
+        serves: null,
         policies: policyCourier(own, registryEnd, connectorScope()),
         party: partyOf(index),
         now: () => enclaves.nowMs,

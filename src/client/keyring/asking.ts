@@ -12,6 +12,7 @@ import {
   signRequest,
 } from "../../protocol/federation/request.ts";
 import { keyringRequestIdOf } from "../../protocol/keyring/keyring.ts";
+import { isOpenLife } from "../../protocol/keyring/requestlife.ts";
 import { transactionFacts } from "../../protocol/transaction/index.ts";
 import type { KeyringClient, KeyringRequestInfo, SignatureItem } from "../keyringapi.ts";
 import { isAway } from "../opened.ts";
@@ -122,7 +123,7 @@ async function ask(looks: Looks, place: Place, items: readonly SignedRequest[]):
   }
   const request = await submit(ground, place, items);
   const counts = head.rules.some((rule) => rule.effect === "allow" && rule.requesterMayApprove);
-  const waits = request.view.status === "pending" && !request.view.approved;
+  const waits = isOpenLife(request.view) && !request.view.approved;
   if (!counts || !waits) return requestInfo(looks, request);
   return requestInfo(looks, await bringVotes(looks, request, "approve", ""));
 }

@@ -2,6 +2,7 @@ import { equalBytes } from "../../crypto/bytes.ts";
 import { Fault } from "../../errors.ts";
 import type { SignedVote, Vote } from "../../protocol/federation/policy.ts";
 import { signVote } from "../../protocol/federation/votes.ts";
+import { isOpenLife } from "../../protocol/keyring/requestlife.ts";
 import type { KeyringItemView, KeyringRequestView } from "../../wire/keyring/operations.ts";
 import type { KeyringClient, KeyringRequestInfo } from "../keyringapi.ts";
 import { isOwner } from "./chains.ts";
@@ -102,7 +103,8 @@ export async function inboxOf(ground: Ground): Promise<readonly KeyringRequestIn
   );
   const found: KeyringRequestInfo[] = [];
   for (const view of views) {
-    if (view.approved || view.status !== "pending") continue;
+    // a party that answers early makes it partial, and takes it out of nobody's inbox by that
+    if (view.approved || !isOpenLife(view)) continue;
     const request = knownRequest(ground, view);
     const { head, headHash } = await looks.chain(view.workspaceId);
     if (isOwner(head, own) && !hasVoted(view, own, headHash, ground.now()))

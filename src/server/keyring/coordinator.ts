@@ -20,7 +20,7 @@ import { pay, refund } from "./balances.ts";
 import { type CourseEffect, pursue } from "./course.ts";
 import { keepKeys, markReleased } from "./keykeeping.ts";
 import { quarantine } from "./keyrings.ts";
-import { SAID, type SaidRow, saidId } from "./requestdocuments.ts";
+import { SAID, type SaidRow, saidId, TASK, taskId } from "./requestdocuments.ts";
 import { noteUse, ruleItem, ruleRequest } from "./ruling.ts";
 import { askedOf, type ItemScene, itemsOf, manifestOf, partyOf, putTask, removeTask, type Scene } from "./scene.ts";
 
@@ -97,13 +97,23 @@ async function follow(scene: Scene, effect: KeyringEffect): Promise<void> {
   }
 }
 
+/** Parties that were ever asked for an item, also before an approval that is gone: their servers may keep something. */
+async function askedParties({ tx, value }: Scene, { id, value: { course } }: ItemScene): Promise<readonly number[]> {
+  const asked: number[] = [];
+  for (const { index, key } of value.parties) {
+    const able = course.parties.some((one) => one.index === index);
+    if (able && (await readStored(tx, TASK, taskId(key, id)))) asked.push(index);
+  }
+  return asked;
+}
+
 /** Ends an item without a result: the registry's one word on it, if it has not said another, is to cancel. */
 async function abandon(scene: Scene, item: ItemScene): Promise<void> {
   const { course, decision } = item.value;
-  const touched = course.parties.filter(({ stand }) => stand !== "idle").map(({ index }) => index);
   const done = course.stage === "settling";
   await steer(scene, item, { type: "ended" });
   if (decision !== null || done) return;
+  const touched = await askedParties(scene, item);
   if (touched.length === 0) return;
   const { identity } = scene.desk.site;
   const word = { requestId: item.id, verdict: "cancel", attempt: 0, certificateHash: null } as const;

@@ -23,6 +23,8 @@ async function itemView(
     .slice(0, POLICY_MAX.approvers);
   // what was let out is the requesting owner's alone
   const released = reader === userId && item.partials.length > 0;
+  // what the servers have signed is told once it is paid for; what the owner's own client has signed that client has
+  const told = life.status === "fulfilled" || item.course.kind === "release";
   return {
     itemId,
     request: await askedOf(tx, itemId),
@@ -33,7 +35,7 @@ async function itemView(
     responses: [...(life.items.find((one) => one.itemId === itemId)?.responses ?? [])],
     order: released ? item.order : null,
     partials: released ? [...item.partials] : [],
-    result: item.result,
+    result: told ? item.result : null,
   };
 }
 

@@ -242,7 +242,7 @@ export const keyringOperations = {
     struct({ items: list(workspaceView, { max: 16 }), more: bool }),
   ),
   "workspace.get": op("session", false, struct({ workspaceId }), workspaceView),
-  /** Links of its chain; for owners, and for parties that have an open request of it. */
+  /** Links of its chain; for owners, and for parties with an open request of it or something left to do. */
   "workspace.policy": op(
     "session",
     false,

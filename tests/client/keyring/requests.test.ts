@@ -93,6 +93,15 @@ test("votes by a policy of before count no more: the request is in the inbox aga
   expect(await approve(bob, requestId)).toMatchObject({ approved: true });
 });
 
+test("a party that answers before the owners have agreed hides the request from no inbox", async () => {
+  const { world, ada, bob } = await two();
+  const { requestId } = await ask(ada);
+  const early = (view: KeyringRequestView): KeyringRequestView => ({ ...view, status: "partial" });
+  world.put(early(world.view(requestId)));
+  expect(await bob.client.keyringInbox()).toMatchObject([{ requestId, status: "partial", approved: false }]);
+  expect(await approve(bob, requestId)).toMatchObject({ approved: true });
+});
+
 test("one owner who alone decides asks, and that is enough", async () => {
   const { ada } = await two(1);
   expect(await ask(ada)).toMatchObject({ approved: true });

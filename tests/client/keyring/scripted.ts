@@ -274,7 +274,9 @@ export async function scripted(): Promise<Scripted> {
       return workspaceView(found[0]);
     },
     "workspace.inbox": () => ({
-      items: [...self.requests.values()].filter(({ approved, status }) => !approved && status === "pending"),
+      items: [...self.requests.values()].filter(
+        ({ approved, status }) => !approved && (status === "pending" || status === "partial"),
+      ),
       more: false,
     }),
     "keyring.list": () => ({ items: [keyring.view], more: false }),

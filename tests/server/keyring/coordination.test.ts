@@ -1,4 +1,4 @@
-import { afterEach, describe, expect, test } from "bun:test";
+import { afterEach, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { Fault } from "../../../src/errors.ts";
 import { certificateHash } from "../../../src/protocol/federation/certificate.ts";
 import type { SignedMessage } from "../../../src/protocol/federation/message.ts";
@@ -12,6 +12,8 @@ import { faultOf, type KeyringRun, keyringRun, type RunOptions, type RunParty } 
 import { HOUR } from "../../support/policies.ts";
 import { serverKey } from "../../support/registryworld.ts";
 import { seeded } from "../../support/seeded.ts";
+
+setDefaultTimeout(60_000);
 
 let run: KeyringRun | undefined;
 const start = async (options: RunOptions = {}): Promise<KeyringRun> => {

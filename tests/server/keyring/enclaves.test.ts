@@ -1,4 +1,4 @@
-import { afterEach, expect, test } from "bun:test";
+import { afterEach, expect, setDefaultTimeout, test } from "bun:test";
 import { hpkeKeyPair } from "../../../src/crypto/hpke.ts";
 import { certificateHash, type SignedCertificate } from "../../../src/protocol/federation/certificate.ts";
 import type { FederatedType } from "../../../src/protocol/federation/kinds.ts";
@@ -11,6 +11,8 @@ import { keyringGenerateBody, keyringUseBody } from "../../support/keyringreques
 import { HOUR, rule, seedOf } from "../../support/policies.ts";
 import { partyOf, type RegistryPerson, type RegistryWorld, registryWorld } from "../../support/registryworld.ts";
 import { type FederationWorld, federationWorld } from "../federation/world.ts";
+
+setDefaultTimeout(60_000);
 
 /** The registry before the real servers and enclaves of a federation; connectors that believe everything. */
 

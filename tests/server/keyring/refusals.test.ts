@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { hpkeKeyPair } from "../../../src/crypto/hpke.ts";
 import type { SignedCertificate } from "../../../src/protocol/federation/certificate.ts";
 import type { RequestBody, SignedRequest } from "../../../src/protocol/federation/request.ts";
@@ -8,6 +8,8 @@ import { keyringUseBody } from "../../support/keyringrequests.ts";
 import { faultOf, type KeyringRun, keyringRun } from "../../support/keyringrun.ts";
 import { HOUR, seedOf } from "../../support/policies.ts";
 import { partyOf, type RegistryPerson } from "../../support/registryworld.ts";
+
+setDefaultTimeout(60_000);
 
 let r: KeyringRun;
 let ed: SignedCertificate;

@@ -1,4 +1,4 @@
-import { afterEach, expect, test } from "bun:test";
+import { afterEach, expect, setDefaultTimeout, test } from "bun:test";
 import { secp256k1 } from "@noble/curves/secp256k1.js";
 import { hpkeKeyPair } from "../../../src/crypto/hpke.ts";
 import type { Certificate } from "../../../src/protocol/federation/certificate.ts";
@@ -13,6 +13,8 @@ import type { InputOf } from "../../../src/wire/operations.ts";
 import { faultOf, type KeyringRun, keyringRun, type RunOptions } from "../../support/keyringrun.ts";
 import { HOUR, rule, seedOf } from "../../support/policies.ts";
 import { approver, nextLink } from "../../support/registryworld.ts";
+
+setDefaultTimeout(60_000);
 
 let run: KeyringRun | undefined;
 const start = async (options: RunOptions = {}): Promise<KeyringRun> => {
@@ -102,6 +104,36 @@ async function ownerSigns(r: KeyringRun, view: KeyringRequestView, seed: Uint8Ar
   if (done.result !== "combined") throw new Error("wrong shares");
   return signEcdsa("secp256k1", done.scalar, body.message).compact;
 }
+
+test("a signature is told once its request is fulfilled and paid, not before, and never of one that is not", async () => {
+  const r = await start();
+  const { certificate } = await r.key("schnorr");
+  const first = await r.submit([r.use(certificate)]);
+  await r.vote(first, r.ann);
+  const { twist } = r.party(1);
+  for (const one of r.parties) one.twist = (task, report) => (task.work.do === "respond" ? null : report);
+  await r.work(20);
+  const signed = await r.view(first);
+  expect(signed).toMatchObject({ status: "pending", items: [{ attempt: 1, result: null }] });
+  const listed = await r.world.call(
+    "keyring.requests",
+    { workspaceId: r.workspaceId, status: null, after: null },
+    r.ann,
+  );
+  expect(listed.items.map(({ items }) => items.map(({ result }) => result))).toEqual([[null], [null]]);
+  for (const one of r.parties) one.twist = twist;
+  await r.work();
+  const done = await r.view(first);
+  expect(done.status).toBe("fulfilled");
+  expect(holds(certificate.certificate, "message", done.items[0]?.result)).toBe(true);
+
+  const second = await r.submit([r.use(certificate, "another")]);
+  await r.vote(second, r.ann);
+  for (const one of r.parties) one.twist = (task, report) => (task.work.do === "respond" ? null : report);
+  await r.work(20);
+  r.world.nowMs += 2 * HOUR;
+  expect(await r.view(second)).toMatchObject({ status: "expired", items: [{ attempt: 1, result: null }] });
+});
 
 test("shares of an ECDSA key go to the client that asked alone, which finishes the request; the key is released", async () => {
   const r = await start();
@@ -274,6 +306,21 @@ test("owners cancel a request until something of it cannot be taken back; server
   await r.work(20);
   expect((await r.view(second)).status).toBe("pending");
   expect(await faultOf(cancel(second))).toStartWith("conflict");
+});
+
+test("servers that were asked before an approval was gone are told of the end all the same", async () => {
+  const r = await start(twoOfTwo);
+  const first = await r.submit([r.generate()]);
+  await r.vote(first, r.ann);
+  await r.vote(first, r.ben);
+  await r.party(1).poll();
+  const space = await r.world.call("workspace.get", { workspaceId: r.workspaceId }, r.ann);
+  await r.world.call("workspace.policy.set", { policy: nextLink(space, { createdAtMs: 5 }, r.owners) }, r.ann);
+  await r.work();
+  expect(await r.view(first)).toMatchObject({ status: "pending", approved: false });
+  await r.world.call("keyring.cancel", { requestId: first.requestId }, r.ben);
+  await r.work();
+  expect(r.parties.map(({ decisions }) => [...decisions.values()])).toEqual([["cancel "], ["cancel "], ["cancel "]]);
 });
 
 test("who is no owner sees no request, no key and no list; the inbox is one's own", async () => {

@@ -1,10 +1,12 @@
-import { afterEach, expect, test } from "bun:test";
+import { afterEach, expect, setDefaultTimeout, test } from "bun:test";
 import { putStored, readStored } from "../../../src/server/documents.ts";
 import { OPEN_COUNT } from "../../../src/server/keyring/requestdocuments.ts";
 import { OPEN_MAX } from "../../../src/server/keyring/requests.ts";
 import type { Store, Tx } from "../../../src/storage/store.ts";
 import { faultOf, type KeyringRun, keyringRun, type RunOptions } from "../../support/keyringrun.ts";
 import { rule } from "../../support/policies.ts";
+
+setDefaultTimeout(60_000);
 
 let run: KeyringRun | undefined;
 const start = async (options: RunOptions = {}): Promise<KeyringRun> => {
