@@ -26,14 +26,29 @@ export function keyringRequestRows(items: readonly KeyringRequestInfo[]) {
   return { heads: ["REQUEST", "KIND", "TYPE", "STATUS", "WORKSPACE → KEYRING", "EXPIRES"], cells };
 }
 
-function itemLines(item: KeyringRequestInfo["items"][number]): string[] {
-  const facts = item.facts.lines.map(({ label, value }) => `  ${plain(label).padEnd(12)}  ${plain(value)}`);
-  return [
-    ...(item.keyId === null ? [] : [`  key           ${item.keyId}`]),
-    ...(item.publicKeyHex === null ? [] : [`  public key    ${item.publicKeyHex}`]),
-    ...facts,
-    ...(item.signatureHex === null ? [] : [`  signature     ${item.signatureHex}`]),
+type Line = readonly [label: string, value: string];
+
+/** Facts as lines under one another, as wide as the longest label. */
+function aligned(lines: readonly Line[]): string[] {
+  const width = Math.max(0, ...lines.map(([label]) => Bun.stringWidth(plain(label))));
+  return lines.map(([label, value]) => {
+    const shown = plain(label);
+    return `  ${shown}${" ".repeat(width - Bun.stringWidth(shown))}  ${plain(value)}`;
+  });
+}
+
+/** What an item says, each fact once. */
+function itemLines(item: KeyringRequestInfo["items"][number]): readonly Line[] {
+  const { keyId, publicKeyHex, signatureHex } = item;
+  const head: readonly Line[] = [
+    ["type", item.type],
+    ...(keyId === null ? [] : [["key", keyId] as const]),
+    ...(publicKeyHex === null ? [] : [["public key", publicKeyHex] as const]),
   ];
+  const facts = item.facts.lines
+    .map(({ label, value }): Line => [label, value])
+    .filter(([label, value]) => head.every(([known, said]) => known !== label || said !== value));
+  return [...head, ...facts, ...(signatureHex === null ? [] : [["signature", signatureHex] as const])];
 }
 
 /** A request to a keyring for people: facts, parties, votes. */
@@ -42,23 +57,47 @@ export function keyringRequestLines(info: KeyringRequestInfo): string {
   const votes = info.votes.map(
     (v) => `  ${v.verdict === "approve" ? "✔" : "✘"} ${plain(v.owner)}${v.reason === "" ? "" : `: ${plain(v.reason)}`}`,
   );
-  const agreed = info.parties.filter(({ state }) => state === "answered").length;
+  const answers = info.parties.filter(({ state }) => state === "answered").length;
+  const head: readonly Line[] = [
+    ["request", info.requestId],
+    ["words", `${info.words.join(" ")}   (compare them aloud)`],
+    ["asked by", `${info.requester}, of ${info.workspace}`],
+    ["keyring", `${info.keyring}: ${answers} answered, ${info.threshold} needed`],
+    ["fee", `${info.fee} ${info.fee === 1 ? "credit" : "credits"}`],
+    ["expires", info.expiresAt],
+  ];
+  const [only, another] = info.items;
+  const facts =
+    only && !another
+      ? aligned([...head, ...itemLines(only)])
+      : [...aligned(head), ...info.items.flatMap((item, i) => [`Item ${i + 1}`, ...aligned(itemLines(item))])];
   return [
     `${info.kind} request: ${statusOf(info)}${info.why === "" ? "" : `: ${plain(info.why)}`}`,
-    `  request       ${info.requestId}`,
-    `  words         ${info.words.join(" ")}   (compare them aloud)`,
-    `  requested by  ${plain(info.requester)}, of ${plain(info.workspace)}`,
-    `  keyring       ${plain(info.keyring)}: ${agreed} of ${info.threshold} answers`,
-    `  fee           ${info.fee} credits`,
-    `  expires       ${info.expiresAt}`,
-    ...info.items.flatMap((item, i) => [
-      ...(info.items.length > 1 ? [`Item ${i + 1}: ${item.type}`] : [`  type          ${item.type}`]),
-      ...itemLines(item),
-    ]),
+    ...facts,
     "Parties",
     ...parties,
     ...(votes.length > 0 ? ["Votes", ...votes] : []),
   ].join("\n");
+}
+
+/** What is new in the lines of a request since they were shown: all of them the first time. */
+export function newLines(before: string, now: string): string {
+  if (before === "") return now;
+  const known = new Set(before.split("\n"));
+  return now
+    .split("\n")
+    .filter((line) => !known.has(line))
+    .join("\n");
+}
+
+/** Parties of an open request whose connectors are not well, and why: what their silence means. */
+export async function unwellParties(client: KeyholdClient, info: KeyringRequestInfo): Promise<readonly string[]> {
+  const waiting = new Set(info.parties.filter(({ state }) => state === "waiting").map(({ name }) => name));
+  if (!info.approved || waiting.size === 0) return [];
+  const { parties } = await client.keyring({ keyring: info.keyring });
+  return parties
+    .filter(({ name, state }) => waiting.has(name) && state !== "ok")
+    .map(({ name, state }) => `${plain(name)}: ${plain(state)}`);
 }
 
 /** True for a request that is over. */
@@ -88,6 +127,22 @@ export async function keyOfWorkspace(client: KeyholdClient, text: string): Promi
 
 /** Faults of an account that has nothing to do with keyrings; `bad_input` of a profile without a server. */
 const NOT_HERE: ReadonlySet<string> = new Set(["bad_input", "unsupported", "denied", "not_logged_in"]);
+
+/** Requests of all workspaces of this account; nothing for an account without any. */
+export async function requestsOfWorkspaces(
+  client: KeyholdClient,
+  status: string | null,
+): Promise<readonly KeyringRequestInfo[]> {
+  try {
+    const found: KeyringRequestInfo[] = [];
+    for (const { workspaceId } of await client.workspaces())
+      found.push(...(await client.keyringRequests({ workspace: workspaceId, status })));
+    return found;
+  } catch (error) {
+    if (error instanceof Fault && (NOT_HERE.has(error.code) || AWAY.has(error.code))) return [];
+    throw error;
+  }
+}
 
 /** What waits for this account's word in its workspaces; nothing for an account without any. */
 export async function inboxOf(client: KeyholdClient): Promise<readonly KeyringRequestInfo[]> {

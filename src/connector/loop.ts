@@ -78,6 +78,9 @@ export function createLoop(desk: Desk, options: LoopOptions): ConnectorLoop {
   const step = options.step ?? (() => undefined);
   const stop = new AbortController();
   const running = new Map<FederatedRequestId, Promise<void>>();
+  /** What was told of each item last, and the newest poll that may still show it as due; null until it has arrived. */
+  const told = new Map<FederatedRequestId, { readonly seq: number; poll: number | null }>();
+  let polls = 0;
   const queue: ReportLine[] = [];
   let sending: Promise<void> | null = null;
   let answering = false;
@@ -113,7 +116,7 @@ export function createLoop(desk: Desk, options: LoopOptions): ConnectorLoop {
         contact();
         tries = 0;
         queue.splice(0, batch.length);
-        for (const one of batch) acknowledged(one);
+        outbox.together(() => batch.forEach(acknowledged));
       } catch (error) {
         if (!(error instanceof Fault)) throw error;
         if (isAway(error)) {
@@ -146,8 +149,10 @@ export function createLoop(desk: Desk, options: LoopOptions): ConnectorLoop {
     }
   }
 
-  function acknowledged({ itemId, report }: ReportLine): void {
+  function acknowledged({ itemId, seq, report }: ReportLine): void {
     figures?.reported(report.did);
+    const last = told.get(itemId);
+    if (last?.seq === seq) last.poll = polls;
     if (report.did === "response") {
       outbox.sent(itemId, now());
       log.write("info", { event: "response", itemId, report: report.response.response.verdict });
@@ -156,11 +161,13 @@ export function createLoop(desk: Desk, options: LoopOptions): ConnectorLoop {
 
   function turnedDown(one: ReportLine | undefined, error: Fault): void {
     if (!one) return;
+    told.delete(one.itemId);
     log.write("warn", { event: "report-refused", itemId: one.itemId, report: one.report.did, code: error.code });
     outbox.wait(one.itemId, `the registry refuses the report: ${reasonOf(error)}`, now() + backoffMs(6, jitter()));
   }
 
   function tell(itemId: FederatedRequestId, seq: number, report: Report): void {
+    told.set(itemId, { seq, poll: null });
     queue.push({ itemId, seq, report });
     sending ??= send()
       .catch((error: unknown) => {
@@ -231,11 +238,17 @@ export function createLoop(desk: Desk, options: LoopOptions): ConnectorLoop {
     running.set(task.itemId, doing);
   }
 
+  /** True for a task that was done while the registry was asked: what was told of it had not arrived there yet. */
+  function isTold({ itemId, seq }: Task): boolean {
+    const last = told.get(itemId);
+    return last !== undefined && seq <= last.seq && (last.poll === null || last.poll >= polls);
+  }
+
   /** Those of the tasks that can be begun now; the others wait for their time, or lie with the dead letters. */
   function admit(tasks: readonly Task[], free: number): readonly Task[] {
     const fit: Task[] = [];
     for (const task of tasks) {
-      if (fit.length >= free || running.has(task.itemId)) continue;
+      if (fit.length >= free || running.has(task.itemId) || isTold(task)) continue;
       const row = outbox.take(task, now());
       step("taken");
       if (row.state === "dead") {
@@ -244,6 +257,7 @@ export function createLoop(desk: Desk, options: LoopOptions): ConnectorLoop {
       } else if (row.nextAtMs <= now()) fit.push(task);
       else putOff(task, row.why);
     }
+    for (const [itemId, { poll }] of told) if (poll !== null && poll <= polls) told.delete(itemId);
     return fit;
   }
 
@@ -273,6 +287,7 @@ export function createLoop(desk: Desk, options: LoopOptions): ConnectorLoop {
     // those that are worked on may come again: beside them no more than there are hands
     const max = Math.min(TASKS_MAX, concurrency);
     const waitMs = options.pollMs ?? LOOP.pollMs;
+    polls += 1;
     const asked = ask(registry, { waitMs, max, health: health() });
     const ended = Promise.withResolvers<null>();
     const end = () => ended.resolve(null);
@@ -288,13 +303,12 @@ export function createLoop(desk: Desk, options: LoopOptions): ConnectorLoop {
       return tries + 1;
     }
     contact();
-    const fresh = admit(got.tasks, concurrency - running.size);
+    const again = got.tasks.some((task) => !isTold(task));
+    const fresh = outbox.together(() => admit(got.tasks, concurrency - running.size));
     for (const task of fresh) start(task);
-    const lingering = sleep(
-      fresh.length > 0 ? LOOP.lingerMs : got.tasks.length > 0 ? LOOP.backoffFirstMs : 0,
-      stop.signal,
-    );
-    await Promise.race([lingering, ...(fresh.length > 0 ? [Promise.all(running.values())] : [])]);
+    const lingering = sleep(fresh.length > 0 ? LOOP.lingerMs : again ? LOOP.backoffFirstMs : 0, stop.signal);
+    // as soon as one that came again is done there may be more to do
+    await Promise.race([lingering, ...(fresh.length > 0 ? [Promise.all(running.values())] : running.values())]);
     await sending;
     return 0;
   }

@@ -45,6 +45,8 @@ export interface Counts {
 
 /** What a connector keeps, in SQLite: each call is durable when it returns (docs/protocol.md §9.6). */
 export interface Outbox {
+  /** Makes what the work writes durable at once, when it returns; none of it when it throws. */
+  together<T>(work: () => T): T;
   item(id: FederatedRequestId): ItemRow | null;
   /** Notes a task that came in; a later `seq` begins its tries anew. A dead letter stays one. */
   take(task: Task, nowMs: number): ItemRow;
@@ -169,6 +171,17 @@ export function openOutbox(path: string, { readonly = false }: { readonly readon
     get<{ n: number }>("SELECT count(*) AS n FROM response WHERE sent_at_ms IS NULL")?.n ?? 0;
 
   return {
+    together(work) {
+      step(() => connection.exec("BEGIN IMMEDIATE"));
+      try {
+        const done = work();
+        step(() => connection.exec("COMMIT"));
+        return done;
+      } catch (error) {
+        if (connection.db.inTransaction) connection.exec("ROLLBACK");
+        throw error;
+      }
+    },
     item,
     take({ itemId, requestId, seq, work }, nowMs) {
       run(
@@ -236,7 +249,8 @@ WHERE response.sent_at_ms IS NULL ORDER BY response.at_ms`,
       ),
     settle: (id, state, nowMs) =>
       void run(
-        "UPDATE item SET state = ?2, tries = 0, next_at_ms = 0, why = '', updated_at_ms = ?3 WHERE item_id = ?1",
+        `UPDATE item SET state = ?2, tries = 0, next_at_ms = 0, why = '', updated_at_ms = ?3
+WHERE item_id = ?1 AND (state <> ?2 OR tries <> 0 OR next_at_ms <> 0 OR why <> '')`,
         id,
         state,
         nowMs,

@@ -188,6 +188,9 @@ export async function postOperation(
   }
 }
 
+/** Answers so far, by origin. */
+const answers = new Map<string, number>();
+
 async function exchange(
   server: ServerUrl,
   address: ServerAddress,
@@ -201,10 +204,17 @@ async function exchange(
   const timer = setTimeout(giveUp, limits.timeoutMs);
   const connectMs = limits.connectMs ?? DEFAULTS.connectTimeoutMs;
   let answered = false;
-  // the runtime tells nothing of its connection: where no answer comes, one more connection shows whether any would
-  const look = setTimeout(async () => {
-    if (!(await canConnect(server, (3 * connectMs) / 4)) && !answered) giveUp();
-  }, connectMs / 4);
+  const heard = () => answers.get(server.origin) ?? 0;
+  // the runtime tells nothing of its connection: where no answer comes, one more connection shows whether any would;
+  // while the server answers others it is there
+  let look: Timer;
+  const lookLater = (before: number) => {
+    look = setTimeout(async () => {
+      if (heard() !== before) lookLater(heard());
+      else if (!(await canConnect(server, (3 * connectMs) / 4)) && !answered) giveUp();
+    }, connectMs / 4);
+  };
+  lookLater(heard());
   try {
     const ca = address.caPem ?? address.tlsCaPem ?? publicAuthorities();
     const tls = { ca, rejectUnauthorized: true, minVersion: TLS_1_3 };
@@ -219,6 +229,7 @@ async function exchange(
       ...(server.secure ? { tls } : {}),
     });
     answered = true;
+    answers.set(server.origin, heard() + 1);
     clearTimeout(look);
     if (response.status >= 300 && response.status < 400) {
       throw new Fault("integrity", "the answer is not one of a keyhold server", { why: "it redirects" });

@@ -336,18 +336,26 @@ test("serve runs with stdin at /dev/null until SIGTERM, with one ready line", as
   expect((await reader.read()).done).toBe(true);
 });
 
+/** A demo starts up to eight processes and waits for what they do together. */
+const DEMO_MS = 120_000;
+
 test.each([
   ["the main job", []],
   ["keys of three servers", ["federation"]],
   ["a workspace that requests keys of three parties", ["keyring"]],
-])("the demo walks %s with nobody at the terminal", async (_what, tour) => {
-  const ran = await keyhold(fresh.dir, ["demo", ...tour, "--json"], { stdin: "closed", env: { CI: "1" } });
-  const steps = ran.out
-    .trimEnd()
-    .split("\n")
-    .map((line) => JSON.parse(line));
-  expect({ code: ran.code, err: ran.code === 0 ? "" : ran.err }).toEqual({ code: 0, err: "" });
-  expect(steps.length).toBeGreaterThanOrEqual(8);
-  const wrong = steps.filter((step) => step.v !== 1 || !step.ok || typeof step.detail !== "string");
-  expect(wrong).toEqual([]);
-});
+])(
+  "the demo walks %s with nobody at the terminal",
+  async (_what, tour) => {
+    const options = { stdin: "closed", env: { CI: "1" }, hangMs: DEMO_MS } as const;
+    const ran = await keyhold(fresh.dir, ["demo", ...tour, "--json"], options);
+    const steps = ran.out
+      .trimEnd()
+      .split("\n")
+      .map((line) => JSON.parse(line));
+    expect({ code: ran.code, err: ran.code === 0 ? "" : ran.err }).toEqual({ code: 0, err: "" });
+    expect(steps.length).toBeGreaterThanOrEqual(8);
+    const wrong = steps.filter((step) => step.v !== 1 || !step.ok || typeof step.detail !== "string");
+    expect(wrong).toEqual([]);
+  },
+  DEMO_MS + 10_000,
+);

@@ -1,7 +1,11 @@
 import { Database } from "bun:sqlite";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
+import type { KeyringLife } from "../../src/protocol/keyring/requestlife.ts";
 import { type DocumentKind, KEY } from "../../src/server/federation/documents.ts";
+import type { Course } from "../../src/server/keyring/course.ts";
+import { ITEM, REQUEST } from "../../src/server/keyring/requestdocuments.ts";
+import { decodeJson } from "../../src/wire/codec.ts";
 import { type ConnectorProcess, runConnector } from "./connectorfleet.ts";
 import { dataAt, type Fleet, openFleet, placeOf } from "./fleet.ts";
 import { type Home, type Server, serve, serverFlags } from "./world.ts";
@@ -132,46 +136,56 @@ export async function openKeyrings(words: RegistryWords = { args: [] }): Promise
     return `${PARTIES[index - 1]}@${index}=${data.keyHex}`;
   }
 
-  const [keeper, ann, ben] = await Promise.all(["keeper", "ann", "ben"].map(person));
-  if (!keeper || !ann || !ben) throw new RangeError("three people");
-  await fleet.form(keeper, "custody", 2);
-  await keeper.ok(["federation", "join", placeOf(fleet.server(1))]);
-  const parties = await Promise.all(INDICES.map(party));
-  const fees = ["--key-fee", `${FEES.key}`, "--signature-fee", `${FEES.signature}`];
-  const named = ["--name", "vaults", "--federation", "custody"];
-  const made = await keeper.ok(["keyring", "create", ...named, ...fees, ...parties.flatMap((one) => ["--party", one])]);
-  const workspaceId = await makeWorkspace(ann, "ann", "treasury", [`ben=${await ownerKey(ben)}`], 2);
-  await credit(workspaceId, START_CREDITS);
-  const all: Keyrings = {
-    fleet,
-    registry,
-    keeper,
-    ann,
-    ben,
-    keyringId: made.data.keyringId,
-    workspaceId,
-    connectorDir,
-    connector,
-    async startConnector(index) {
-      connectors.set(index, await runConnector(operator(index), connectorDir(index)));
-    },
-    async killConnector(index) {
-      await connector(index).stop("SIGKILL");
-      connectors.delete(index);
-    },
-    freeze(index, frozen) {
-      process.kill(connector(index).pid, frozen ? "SIGSTOP" : "SIGCONT");
-    },
-    person,
-    credit,
-    async close() {
-      await Promise.all([...connectors.values()].map((one) => one.stop("SIGKILL")));
-      await running.stop("SIGKILL");
-      await fleet.close();
-    },
+  const startConnector = async (index: number) => {
+    connectors.set(index, await runConnector(operator(index), connectorDir(index)));
   };
-  await Promise.all(INDICES.map((index) => all.startConnector(index)));
-  return all;
+  const close = async () => {
+    await Promise.all([...connectors.values()].map((one) => one.stop("SIGKILL")));
+    await running.stop("SIGKILL");
+    await fleet.close();
+  };
+
+  async function founded() {
+    const [keeper, ann, ben] = await Promise.all(["keeper", "ann", "ben"].map(person));
+    if (!keeper || !ann || !ben) throw new RangeError("three people");
+    await fleet.form(keeper, "custody", 2);
+    await keeper.ok(["federation", "join", placeOf(fleet.server(1))]);
+    const parties = (await Promise.all(INDICES.map(party))).flatMap((one) => ["--party", one]);
+    const fees = ["--key-fee", `${FEES.key}`, "--signature-fee", `${FEES.signature}`];
+    const { data } = await keeper.ok([
+      ...["keyring", "create", "--name", "vaults", "--federation", "custody", ...fees],
+      ...parties,
+    ]);
+    const workspaceId = await makeWorkspace(ann, "ann", "treasury", [`ben=${await ownerKey(ben)}`], 2);
+    await credit(workspaceId, START_CREDITS);
+    await Promise.all(INDICES.map(startConnector));
+    return { keeper, ann, ben, keyringId: String(data.keyringId), workspaceId };
+  }
+
+  try {
+    return {
+      ...(await founded()),
+      fleet,
+      registry,
+      connectorDir,
+      connector,
+      startConnector,
+      async killConnector(index) {
+        await connector(index).stop("SIGKILL");
+        connectors.delete(index);
+      },
+      freeze(index, frozen) {
+        process.kill(connector(index).pid, frozen ? "SIGSTOP" : "SIGCONT");
+      },
+      person,
+      credit,
+      close,
+    };
+  } catch (error) {
+    const log = running.log();
+    await close();
+    throw new Error(`${error instanceof Error ? error.message : error}\nThe registry's log: ${log}`);
+  }
 }
 
 /** What workspaces know an account by. */
@@ -255,12 +269,12 @@ export async function treasury({ ann }: Keyrings): Promise<{ readonly balance: n
   return { balance, escrowed };
 }
 
-/** How many documents of a kind a server's own database holds. */
-export function documentsIn(dir: string, { kind }: Pick<DocumentKind<unknown>, "kind">): readonly string[] {
+/** The documents of a kind in a server's own database, as they are while it runs. */
+export function storedIn<T>(dir: string, { kind, codec }: DocumentKind<T>): readonly { id: string; value: T }[] {
   const db = new Database(join(dir, "keyhold.db"), { readonly: true });
   try {
-    const rows = db.query("SELECT id FROM document WHERE kind = ? ORDER BY id").all(kind) as { id: string }[];
-    return rows.map(({ id }) => id);
+    const rows = db.query("SELECT id, body FROM document WHERE kind = ? ORDER BY id").all(kind);
+    return (rows as { id: string; body: Uint8Array }[]).map(({ id, body }) => ({ id, value: decodeJson(codec, body) }));
   } finally {
     db.close();
   }
@@ -268,4 +282,23 @@ export function documentsIn(dir: string, { kind }: Pick<DocumentKind<unknown>, "
 
 /** Ids of the keys that each server of the federation has accepted. */
 export const keysAtServers = ({ fleet }: Keyrings): readonly (readonly string[])[] =>
-  INDICES.map((index) => documentsIn(fleet.dirs[index] ?? "", KEY));
+  INDICES.map((index) => storedIn(fleet.dirs[index] ?? "", KEY).map(({ id }) => id));
+
+/** What the registry has stored of a request. */
+export function lifeOf({ registry }: Keyrings, requestId: string): KeyringLife {
+  const found = storedIn(registry.dir, REQUEST).find(({ id }) => id === requestId);
+  if (!found) throw new Error(`the registry has no request ${requestId}`);
+  return found.value.life;
+}
+
+/** Where the registry's coordination of a request of one item stands. */
+export function stageOf({ registry }: Keyrings, requestId: string): Course["stage"] {
+  const found = storedIn(registry.dir, ITEM).find(({ value }) => value.requestId === requestId);
+  if (!found) throw new Error(`the registry has no item of ${requestId}`);
+  return found.value.course.stage;
+}
+
+/** Looks until something holds; the test's own limit ends it. */
+export async function until(holds: () => boolean | Promise<boolean>, everyMs = 20): Promise<void> {
+  while (!(await holds())) await Bun.sleep(everyMs);
+}

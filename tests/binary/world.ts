@@ -72,6 +72,8 @@ export interface RunOptions {
   readonly cwd?: string;
   /** Another executable than {@link binary}. */
   readonly program?: string;
+  /** After so long, in milliseconds, it counts as hanging; default {@link HANG_MS}. */
+  readonly hangMs?: number;
 }
 
 /** The last line of stderr of a command under `--json`. */
@@ -133,7 +135,7 @@ export async function keyhold(home: string, argv: readonly string[], options: Ru
   const timer = setTimeout(() => {
     hung = true;
     child.kill("SIGKILL");
-  }, HANG_MS);
+  }, options.hangMs ?? HANG_MS);
   const [bytes, err] = await Promise.all([child.stdout.bytes(), child.stderr.text(), child.exited]);
   clearTimeout(timer);
   if (hung) throw new Error(`keyhold ${argv.join(" ")} hangs`);

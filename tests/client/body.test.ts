@@ -65,7 +65,7 @@ test("each version of a body is read, and the oldest that will do is written", (
 
 test("what belongs to keyrings makes it the newest version, which a program of before refuses", () => {
   const hash = new Uint8Array(32).fill(4);
-  const pin = { registry: hash, workspaceId: "cd".repeat(32) as WorkspaceId, version: 2, hash };
+  const pin = { registry: hash, workspaceId: "cd".repeat(32) as WorkspaceId, name: "treasury", version: 2, hash };
   const pinned = { ...bodyWith([]), federationSecret: new Uint8Array(32).fill(3), workspacePins: [pin] };
   const text = bodyText(pinned);
   expect(JSON.parse(text)).toMatchObject({ v: 4, keyringPins: [], keyringDrafts: [], keyringReleased: [] });

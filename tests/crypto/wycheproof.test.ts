@@ -332,6 +332,8 @@ const COVERED: Readonly<Record<string, readonly string[] | string>> = {
   "@noble/curves/nist.js p256_FROST":
     "no set: node:crypto and openssl verify in tests/protocol/federation/release.test.ts",
   "@noble/curves/secp256k1.js schnorr": "no set: BIP-340 by the library, in tests/protocol/federation/signing.test.ts",
+  "@noble/hashes/sha3.js keccak_256":
+    "no set: hashes and senders of published transactions in tests/protocol/transaction/evm.test.ts",
   "@noble/curves/secp256k1.js schnorr_FROST": "no set: BIP-340 verifies in tests/protocol/federation/signing.test.ts",
   "@noble/curves/secp256k1.js secp256k1_FROST": "no set: openssl verifies in tests/protocol/federation/release.test.ts",
   "@noble/hashes/legacy.js ripemd160": "no set: published addresses in tests/formats/address.test.ts",

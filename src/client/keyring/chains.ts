@@ -43,7 +43,8 @@ async function holdToPin(ground: Ground, workspaceId: WorkspaceId, known: KnownC
     throw lie(ground, `another version ${pin.version} of the workspace's policy than this device has seen`);
   }
   if (pin?.version === known.head.version) return;
-  const next = { registry: ground.identity, workspaceId, version: known.head.version, hash: known.headHash };
+  const { name, version } = known.head;
+  const next = { registry: ground.identity, workspaceId, name, version, hash: known.headHash };
   await ground.change((held) => {
     const now = held.workspacePins.find(isPin);
     // another process has seen a newer one

@@ -1,7 +1,7 @@
 import type { FederatedKeyId, KeyringId, WorkspaceId } from "../../ids.ts";
 import { hashIdOf, list, type Of, struct, uint } from "../../wire/codec.ts";
 import { signedManifest, signedRequest } from "../../wire/federation/records.ts";
-import { BATCH_MAX } from "../../wire/keyring/records.ts";
+import { BATCH_MAX, keyringName } from "../../wire/keyring/records.ts";
 import { hash32 } from "../../wire/records.ts";
 
 /** Workspaces, keyrings, epochs of one, unanswered requests and released keys of one vault at most. */
@@ -12,6 +12,8 @@ const workspacePin = struct({
   /** Ed25519 identity of the registry. */
   registry: hash32,
   workspaceId: hashIdOf<WorkspaceId>(),
+  /** What it is called here: this one and no other. */
+  name: keyringName,
   version: uint(0xffff_ffff, 1),
   hash: hash32,
 });
@@ -20,6 +22,8 @@ const workspacePin = struct({
 const keyringPin = struct({
   registry: hash32,
   keyringId: hashIdOf<KeyringId>(),
+  /** What it is called here: this one and no other. */
+  name: keyringName,
   /** Verified, each by the one before it; the newest last. */
   manifests: list(signedManifest, { min: 1, max: KEYRING_MAX.epochs }),
 });

@@ -14,6 +14,7 @@ import { chainTo, followTo } from "../federation/manifests.ts";
 import type { KeyringClient, KeyringInfo, PartyInfo } from "../keyringapi.ts";
 import { keyOf } from "./documents.ts";
 import { checked, everyPage, type Ground, lie, oneOf } from "./ground.ts";
+import { knownId, ofKnown } from "./names.ts";
 
 /** A connector that was not heard of for so long is told as away, in milliseconds. */
 const SEEN_MS = 120_000;
@@ -96,6 +97,8 @@ export async function allKeyrings(ground: Ground): Promise<readonly KnownKeyring
 /** A keyring by its name, its id or the beginning of it. @throws Fault not_found, ambiguous, integrity */
 export async function findKeyring(ground: Ground, wanted: string): Promise<KnownKeyring> {
   if (isHashId(wanted)) return keyringById(ground, asHashId(wanted));
+  const known = knownId(ground, "keyring", wanted);
+  if (known !== null) return ofKnown("keyring", wanted, known, () => keyringById(ground, asHashId<KeyringId>(known)));
   const view = oneOf(await listed(ground), wanted, {
     what: "keyring",
     name: (one) => one.name,
@@ -110,7 +113,9 @@ export async function pinKeyring(ground: Ground, { view, manifests }: KnownKeyri
   const isPin = isPinOf(ground, view.keyringId);
   const known = ground.held().keyringPins.find(isPin);
   if (known && known.manifests.length >= manifests.length) return;
-  const next = { registry: ground.identity, keyringId: view.keyringId, manifests: [...manifests] };
+  const { keyringId } = view;
+  const name = known?.name ?? view.name;
+  const next = { registry: ground.identity, keyringId, name, manifests: [...manifests] };
   await ground.change((held) => {
     const now = held.keyringPins.find(isPin);
     if (now && now.manifests.length >= next.manifests.length) return held;

@@ -15,6 +15,7 @@ import { checked, lie } from "./ground.ts";
 import { checkSameKey, signingType, verifyMade } from "./keys.ts";
 import type { KnownRequest } from "./known.ts";
 import type { Looks } from "./looks.ts";
+import { nameShown } from "./names.ts";
 import { ownKey } from "./owner.ts";
 import { factsOfMaking, factsOfUse, signableBy, useBodyOf } from "./usefacts.ts";
 
@@ -31,8 +32,8 @@ export async function requestInfo(looks: Looks, request: KnownRequest): Promise<
   const signed = view.items.map((item) => item.request.request);
   return {
     requestId: view.requestId,
-    workspace: chain.head.name,
-    keyring: keyring.view.name,
+    workspace: nameShown(ground, "workspace", chain.head.name, view.workspaceId),
+    keyring: nameShown(ground, "keyring", keyring.view.name, view.keyringId),
     kind: view.kind,
     status: view.status,
     approved: view.approved,

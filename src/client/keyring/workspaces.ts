@@ -9,6 +9,7 @@ import type { KeyringClient, WorkspaceChange, WorkspaceInfo } from "../keyringap
 import { type KnownChain, loadChain } from "./chains.ts";
 import { changesBetween, firstDocument, keyOf, nextDocument, signersWords, treeWords } from "./documents.ts";
 import { everyPage, type Ground, lie, oneOf } from "./ground.ts";
+import { knownId, ofKnown } from "./names.ts";
 import { ownerSigner, ownKey } from "./owner.ts";
 
 /** A workspace as the registry shows it, with its policy as it was verified here. */
@@ -56,6 +57,9 @@ export async function workspaceById(ground: Ground, workspaceId: WorkspaceId): P
  */
 export async function findWorkspace(ground: Ground, wanted: string): Promise<KnownWorkspace> {
   if (isHashId(wanted)) return workspaceById(ground, asHashId(wanted));
+  const known = knownId(ground, "workspace", wanted);
+  if (known !== null)
+    return ofKnown("workspace", wanted, known, () => workspaceById(ground, asHashId<WorkspaceId>(known)));
   const view = oneOf(await listed(ground), wanted, {
     what: "workspace",
     name: (one) => one.name,

@@ -1,11 +1,13 @@
 import { expect, test } from "bun:test";
 import type { HeldFederation } from "../../../src/client/federation/held.ts";
+import { Fault } from "../../../src/errors.ts";
 import {
   type Manifest,
   manifestHash,
   type SignedManifest,
   signManifest,
 } from "../../../src/protocol/federation/manifest.ts";
+import { keyringIdOf } from "../../../src/protocol/keyring/keyring.ts";
 import { keyWorld } from "../../protocol/federation/keyworld.ts";
 import { rejected } from "../../support/hostile.ts";
 import { seedOf } from "../../support/policies.ts";
@@ -110,6 +112,40 @@ test("what the vault has joined is held against the keyring, before anything is 
   show(after(manifest));
   expect((await ada.client.keyring({ keyring: "vault" })).federation).toBe("custody");
   expect(ada.held.keyringPins).toEqual([]);
+});
+
+test("another keyring under the name of the one that was used is not taken for it, and owners who vote are told", async () => {
+  const { world, ada } = await start();
+  const bob = world.person("bob");
+  const { keyHex } = await bob.client.keyringOwner();
+  const change = { kind: "ownerAdded", name: "bob", keyHex } as const;
+  await ada.client.changeWorkspace({ workspace: "treasury", change });
+  const quorums = { kind: "quorums", admin: null, sign: 2 } as const;
+  await ada.client.changeWorkspace({ workspace: "treasury", change: quorums });
+  const { requestId } = await ask(ada);
+  expect((await bob.client.voteKeyring({ requestId, verdict: "approve", reason: "" })).keyring).toBe("vault");
+  const genuine = world.keyring.view;
+  const other = { ...genuine, keyringId: keyringIdOf(world.registry.publicKey, "vault", seedOf("another")) };
+  // the registry lists another one instead, and hides the first
+  world.meddle = (name, output, input) => {
+    if (name === "keyring.list") return { items: [other], more: false };
+    if (name !== "keyring.get") return output;
+    if ((input as { keyringId: string }).keyringId === other.keyringId) return other;
+    throw new Fault("not_found", "no such keyring");
+  };
+  expect((await rejected(ask(ada), "not_found")).why).toContain(genuine.keyringId);
+  expect(world.requests.size).toBe(1);
+  // beside the first one it is no less another: its name means the one that is known
+  world.meddle = (name, output, input) => {
+    if (name === "keyring.list") return { items: [other, genuine], more: false };
+    return name === "keyring.get" && (input as { keyringId: string }).keyringId === other.keyringId ? other : output;
+  };
+  expect((await ada.client.keyring({ keyring: "vault" })).keyringId).toBe(genuine.keyringId);
+  const asked = await ada.client.requestKey({ workspace: "treasury", keyring: other.keyringId, type: "ed25519" });
+  const waiting = await bob.client.keyringInbox();
+  expect(waiting.map(({ requestId: id }) => id)).toEqual([asked.requestId]);
+  expect(waiting[0]?.keyring).toStartWith(`vault (${other.keyringId.slice(0, 16)}; `);
+  await rejected(ada.client.keyring({ keyring: "vault" }), "ambiguous");
 });
 
 test("a keyring is named by name or beginning of its id, with the words of its federation", async () => {

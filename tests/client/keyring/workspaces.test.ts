@@ -1,4 +1,5 @@
 import { expect, test } from "bun:test";
+import type { WorkspaceId } from "../../../src/ids.ts";
 import { policyHash, type SignedPolicy } from "../../../src/protocol/federation/policy.ts";
 import { signPolicy } from "../../../src/protocol/federation/policychain.ts";
 import { rejected } from "../../support/hostile.ts";
@@ -215,8 +216,11 @@ test("a view that shows another newest link than the chain is refused", async ()
   world.meddle = (name, output) =>
     name === "workspace.list"
       ? { items: (output as { items: object[] }).items.map((one) => ({ ...one, policy })), more: false }
-      : output;
+      : name === "workspace.get"
+        ? { ...(output as object), policy }
+        : output;
   await rejected(show(ada), "integrity");
+  await rejected(ada.client.workspaces(), "integrity");
 });
 
 test("drafts that nobody has signed, or that follow nothing, are not shown and not signed", async () => {
@@ -259,9 +263,25 @@ test("a name that two workspaces share is told with both ids", async () => {
   const { world, ada, bob } = await two({ admin: 1, sign: 1 });
   const owners = [{ name: "ada", keyHex: ada.owner.publicKey.toHex() }];
   await bob.client.createWorkspace({ name: "treasury", owners, self: "bob", admin: 1, sign: 1 });
-  const fault = await rejected(show(ada), "ambiguous");
   const ids = [...world.chains.keys()];
-  for (const id of ids) expect(fault.why).toContain(id);
+  // to a device that knows one of them the name means that one
+  expect((await show(ada)).workspaceId).toBe(ids[0] ?? "");
+  const fresh = await rejected(show(world.device(ada)), "ambiguous");
+  for (const id of ids) expect(fresh.why).toContain(id);
   expect((await ada.client.workspace({ workspace: ids[1]?.slice(0, 10) ?? "" })).owners[0]?.name).toBe("bob");
   await rejected(ada.client.workspace({ workspace: "nothing" }), "not_found");
+  const fault = await rejected(show(ada), "ambiguous");
+  for (const id of ids) expect(fault.why).toContain(id);
+});
+
+test("another workspace in the place of the one that a device knows is not taken for it", async () => {
+  const { world, ada, bob, made } = await two({ admin: 1, sign: 1 });
+  await show(ada);
+  const owners = [{ name: "ada", keyHex: ada.owner.publicKey.toHex() }];
+  await bob.client.createWorkspace({ name: "treasury", owners, self: "bob", admin: 1, sign: 1 });
+  world.chains.delete(made.workspaceId as WorkspaceId);
+  const fault = await rejected(show(ada), "not_found");
+  expect(fault.why).toContain(made.workspaceId);
+  await rejected(ada.client.requestKey({ workspace: "treasury", keyring: "vault", type: "ed25519" }), "not_found");
+  expect(world.requests.size).toBe(0);
 });
