@@ -223,8 +223,14 @@ export interface KeyringClient {
     readonly workspace: string;
     readonly keyring: string;
     readonly type: FederatedType;
+    /** Credits that it may cost at most, as its owner was shown; default whatever it costs. */
+    readonly feeMax?: number | undefined;
   }): Promise<KeyringRequestInfo>;
-  requestSignatures(input: { readonly items: readonly SignatureItem[] }): Promise<KeyringRequestInfo>;
+  requestSignatures(input: {
+    readonly items: readonly SignatureItem[];
+    /** Of all together. */
+    readonly feeMax?: number | undefined;
+  }): Promise<KeyringRequestInfo>;
   keyringRequests(input: {
     readonly workspace: string;
     readonly status: string | null;

@@ -6,7 +6,7 @@ import { defineCommand } from "../ui/command.ts";
 import { listing, result } from "../ui/output.ts";
 import { withClient } from "../ui/session.ts";
 import { requestLines, requestOf } from "./federated.ts";
-import { inboxOf, keyringRequestLines, keyringRequestRows } from "./keyringshown.ts";
+import { inboxOf, keyringEnded, keyringRequestLines, keyringRequestRows, ofKeyring } from "./keyringshown.ts";
 import { requestRows } from "./request.ts";
 
 const ID = { type: "positional", description: "the request's id, or the start of it" } as const;
@@ -25,7 +25,9 @@ async function meant(client: KeyholdClient, text: string): Promise<Waiting> {
     const found = (await inboxOf(client)).filter((one) => text.length >= 6 && one.requestId.startsWith(text));
     const [info, other] = found;
     if (other) throw new Fault("ambiguous", `more than one request begins with "${text}"`);
-    if (info) return { of: "keyring", info };
+    // of one that this account has voted on, or that is over, the registry says what is so
+    const known = info ?? (await ofKeyring(client, text));
+    if (known) return { of: "keyring", info: known };
     throw error;
   }
 }
@@ -61,6 +63,15 @@ export const approvalShow = defineCommand({
     }),
 });
 
+/** Nobody is asked about what is over. @throws Fault conflict */
+function demandOpen({ of, info }: Waiting): void {
+  if (of === "keyring" && keyringEnded(info.status)) {
+    throw new Fault("conflict", `this request is over: it is ${info.status}`, {
+      hint: `keyhold request show ${info.requestId.slice(0, 16)}`,
+    });
+  }
+}
+
 async function vote(client: KeyholdClient, one: Waiting, verdict: "approve" | "reject", reason: string) {
   const cast = { requestId: one.info.requestId, verdict, reason };
   return one.of === "federation" ? client.vote(cast) : client.voteKeyring(cast);
@@ -74,6 +85,7 @@ export const approvalApprove = defineCommand({
   run: async (args, ctx) =>
     withClient(ctx, async (client) => {
       const one = await meant(client, args.request);
+      demandOpen(one);
       if (!ctx.flags.json) ctx.out.notice(linesOf(one));
       await ctx.term.confirm(`Approve it? (${one.info.words.join(" ")})`);
       const after = await vote(client, one, "approve", "");
@@ -91,6 +103,7 @@ export const approvalReject = defineCommand({
   run: async (args, ctx) =>
     withClient(ctx, async (client) => {
       const one = await meant(client, args.request);
+      demandOpen(one);
       const after = await vote(client, one, "reject", args.reason);
       return result(after, () => `rejected; the request is ${after.status.replaceAll("_", " ")}`);
     }),

@@ -29,9 +29,7 @@ export const connectorInit = defineCommand({
     server: {
       type: "string",
       hint: "URL#PIN",
-      required: true,
       description: "the party's own key server",
-      ask: "Own server (URL#PIN)",
     },
     name: { type: "string", hint: "NAME", description: "proposed name of the party (default server-INDEX)" },
     federation: { type: "string", hint: "F", description: "which one, where the own server belongs to several" },
@@ -51,14 +49,15 @@ export const connectorInit = defineCommand({
     ],
   ],
   run: async (args, ctx) => {
-    if (args.registry.length === 0) {
-      throw new Fault("usage", "a connector has a registry", { hint: "--registry URL#PIN" });
-    }
+    const asked = async (flag: string, what: string) =>
+      ctx.term.text(`${what} (URL#PIN)`, { needed: flag, fix: `${flag} URL#PIN` });
+    const registry = args.registry.length > 0 ? args.registry : [await asked("--registry", "Registry")];
+    const server = args.server ?? (await asked("--server", "Own key server"));
     const { initConnector } = await connectors();
     const made = initConnector({
       dir: directoryOf(ctx, args.dir),
-      registry: args.registry.map(serverPlace),
-      server: serverPlace(args.server),
+      registry: registry.map(serverPlace),
+      server: serverPlace(server),
       name: args.name,
       federation: args.federation,
       inviteRegistry: args.inviteRegistry,
@@ -76,8 +75,11 @@ export const connectorInit = defineCommand({
         "",
         "On the machine of the own server:",
         `  ${facts.allow}`,
-        "An admin of the keyring:",
+        "The keyring's admin, at its creation or later:",
+        `  keyhold keyring create … --party ${facts.name}@${facts.server.index}=${facts.keyHex}`,
         `  keyhold keyring party add KEYRING ${facts.name}@${facts.server.index}=${facts.keyHex}`,
+        "Then, here:",
+        `  keyhold connector run --dir ${plain(facts.dir)}`,
       ].join("\n"),
     );
   },
@@ -164,15 +166,15 @@ export const connectorRun = defineCommand({
 
 export const connectorStatus = defineCommand({
   args: DIR,
-  data: "{dir, name, account, keyHex, words, registry, server, federation, allow, running, counts:{open, answered, over, dead, unsent}, lastContactAt, deadLetters}, the last a count",
+  data: "{dir, name, account, keyHex, words, registry, server, federation, allow, running, counts:{open, answered, over, dead, unsent}, waits, lastContactAt, deadLetters}, the last a count",
   details: "Told from the connector's own files, without asking anybody.",
   examples: [["keyhold connector status", "what waits, and when the registry answered last"]],
   run: async (args, ctx) => {
     const dir = directoryOf(ctx, args.dir);
     const { connectorFacts, outboxState } = await connectors();
     const facts = connectorFacts(dir);
-    const { counts, lastContactAtMs } = outboxState(dir);
-    const data = { ...facts, counts, lastContactAt: isoOf(lastContactAtMs), deadLetters: counts.dead };
+    const { counts, lastContactAtMs, waits } = outboxState(dir);
+    const data = { ...facts, counts, waits, lastContactAt: isoOf(lastContactAtMs), deadLetters: counts.dead };
     return result(data, () =>
       [
         `party         ${facts.name}   ${facts.running ? "running" : "not running"}`,
@@ -184,7 +186,8 @@ export const connectorStatus = defineCommand({
         `last contact  ${data.lastContactAt ?? "never"}`,
         `items         ${counts.open} open, ${counts.answered} answered, ${counts.over} over`,
         `unsent        ${counts.unsent}`,
-        `dead letters  ${counts.dead}`,
+        `dead letters  ${counts.dead}${counts.dead > 0 ? "   (keyhold connector dead-letters)" : ""}`,
+        ...waits.map((why) => `waits         ${plain(why)}`),
       ].join("\n"),
     );
   },

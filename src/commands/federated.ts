@@ -70,7 +70,9 @@ export function requestOf(all: readonly FederatedRequestInfo[], text: string): F
   if (first && found.length === 1) return first;
   if (first)
     throw new Fault("ambiguous", `more than one request begins with "${text}"`, { hint: "give more of its id" });
-  throw new Fault("not_found", `there is no request "${text}"`, { hint: "keyhold request list" });
+  throw new Fault("not_found", `there is no request "${text}"`, {
+    hint: text.length < 6 ? "give at least 6 digits of its id: keyhold request list" : "keyhold request list",
+  });
 }
 
 /** The key of a federation that a name, an id, or the start of an id means; null where there is none. */

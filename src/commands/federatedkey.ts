@@ -10,8 +10,9 @@ import { type Result, result } from "../ui/output.ts";
 import { readValue } from "../ui/password.ts";
 import { withClient } from "../ui/session.ts";
 import { plain } from "../ui/text.ts";
-import { federatedResult } from "./federated.ts";
+import { federatedKeyOf, federatedResult } from "./federated.ts";
 import { chosen } from "./federation.ts";
+import { keyOfWorkspace, keyringKeyLines } from "./keyringshown.ts";
 
 const KEY = {
   name: { type: "positional", description: "name or id of a key of a federation", ask: "Name of the key" },
@@ -138,6 +139,8 @@ export const keyShow = defineCommand({
   examples: [["keyhold key show treasury", "custody, holders and public key"]],
   run: async (args, ctx) =>
     withClient(ctx, async (client) => {
+      const ofWorkspace = (await federatedKeyOf(client, args.name)) ? null : await keyOfWorkspace(client, args.name);
+      if (ofWorkspace) return result(ofWorkspace, () => keyringKeyLines(ofWorkspace));
       const key = await client.federatedKey({ key: args.name });
       return result(key, () => describe(key));
     }),

@@ -1,5 +1,5 @@
 import type { KeyholdClient } from "../client/api.ts";
-import type { KeyringInfo } from "../client/keyringapi.ts";
+import type { KeyringInfo, PartyInfo } from "../client/keyringapi.ts";
 import { Fault } from "../errors.ts";
 import { defineCommand } from "../ui/command.ts";
 import { listing, type Result, result } from "../ui/output.ts";
@@ -11,7 +11,10 @@ const KEYRING = {
   type: "positional",
   hint: "KEYRING",
   description: "its name, its id, or the start of the id",
+  ask: "Keyring (keyhold keyring list)",
 } as const;
+const OPTIONAL = { type: "positional", hint: "KEYRING", description: KEYRING.description, required: false } as const;
+const PARTY = { type: "positional", hint: "NAME", description: "name of a party", ask: "Party" } as const;
 const DATA = "{keyringId, name, federation, words, threshold, fees, active, own, parties, evidence}";
 /** Credits that a fee has at most. */
 const FEE_MAX = 1_000_000_000;
@@ -28,8 +31,9 @@ function partyOf(text: string): { readonly name: string; readonly index: number;
 }
 
 function describe(one: KeyringInfo): string {
+  const wide = Math.max(0, ...one.parties.map(({ name }) => plain(name).length));
   const parties = one.parties.map(
-    (p) => `  ${p.index}  ${plain(p.name).padEnd(16)}  ${p.keyHex.slice(0, 16)}  ${plain(p.url)}  ${plain(p.state)}`,
+    (p) => `  ${p.index}  ${plain(p.name).padEnd(wide)}  ${p.keyHex.slice(0, 16)}  ${plain(p.url)}  ${plain(p.state)}`,
   );
   const evidence = one.evidence.map((e) => `  ✘ ${plain(e.party)} said two things about one request, ${e.at}`);
   return [
@@ -84,7 +88,9 @@ export const keyringCreate = defineCommand({
   run: async (args, ctx) => {
     const parties = args.party.map(partyOf);
     if (parties.length === 0) {
-      throw new Fault("usage", "a keyring has parties", { hint: "--party NAME@INDEX=KEY for each connector" });
+      throw new Fault("usage", "a keyring has parties", {
+        hint: "--party NAME@INDEX=KEY for each connector, as `keyhold connector init` printed it",
+      });
     }
     return withClient(ctx, async (client) => {
       const fees = { key: args.keyFee, signature: args.signatureFee };
@@ -124,7 +130,7 @@ export const keyringList = defineCommand({
 });
 
 export const keyringShow = defineCommand({
-  args: { keyring: { ...KEYRING, required: false } },
+  args: { keyring: OPTIONAL },
   data: DATA,
   examples: [["keyhold keyring show vaults", "parties, threshold, fees, and evidence against a party"]],
   run: async (args, ctx) =>
@@ -134,11 +140,15 @@ export const keyringShow = defineCommand({
 /** A party that has not been heard of for so long, in milliseconds, is called silent. */
 const SILENT_MS = 60_000;
 
+/** True for a party that does its work: its connector says `ok`, or in words what hinders it. */
+export const isWell = ({ state, enrolled, deadLetters }: Pick<PartyInfo, "state" | "enrolled" | "deadLetters">) =>
+  state === "ok" && enrolled && deadLetters === 0;
+
 export const keyringStatus = defineCommand({
   list: true,
-  args: { keyring: { ...KEYRING, required: false } },
+  args: { keyring: OPTIONAL },
   data: "{items:[{name, index, url, state, quarantined, enrolled, lastSeenAt, lastResponseAt, backlog, deadLetters, version}], next}",
-  details: "Exit 10 when a party is silent, quarantined or has dead letters.",
+  details: "Exit 10 when a party is silent, quarantined, cannot work or has dead letters.",
   examples: [["keyhold keyring status vaults", "health, backlog and last response of each party"]],
   run: async (args, ctx) =>
     withClient(ctx, async (client) => {
@@ -158,7 +168,7 @@ export const keyringStatus = defineCommand({
         one.version,
       ]);
       const heads = ["PARTY", "STATE", "BACKLOG", "DEAD LETTERS", "LAST SEEN", "LAST RESPONSE", "VERSION"];
-      const well = items.every((one) => one.state === "ok" && one.deadLetters === 0);
+      const well = items.every(isWell);
       return listing({ items, next: null }, { heads, cells }, { exit: well ? 0 : 10 });
     }),
 });
@@ -166,7 +176,12 @@ export const keyringStatus = defineCommand({
 export const partyAdd = defineCommand({
   args: {
     keyring: KEYRING,
-    party: { type: "positional", hint: "NAME@INDEX=KEY", description: "a connector beside one of its servers" },
+    party: {
+      type: "positional",
+      hint: "NAME@INDEX=KEY",
+      description: "a connector beside one of its servers",
+      ask: "New party (NAME@INDEX=KEY, as `keyhold connector init` shows it)",
+    },
   },
   data: DATA,
   examples: [
@@ -184,7 +199,7 @@ export const partyAdd = defineCommand({
 });
 
 export const partyRemove = defineCommand({
-  args: { keyring: KEYRING, party: { type: "positional", hint: "NAME", description: "name of a party" } },
+  args: { keyring: KEYRING, party: PARTY },
   data: DATA,
   examples: [["keyhold keyring party remove vaults east", "open requests keep it until they end"]],
   run: async (args, ctx) =>
@@ -196,7 +211,7 @@ export const partyRemove = defineCommand({
 });
 
 export const partyClear = defineCommand({
-  args: { keyring: KEYRING, party: { type: "positional", hint: "NAME", description: "name of a party" } },
+  args: { keyring: KEYRING, party: PARTY },
   data: DATA,
   details: "The evidence stays where it is: `keyhold keyring show --json` has it whole, for anyone to verify.",
   examples: [["keyhold keyring party clear vaults east", "after its operator has explained the evidence"]],

@@ -1,13 +1,14 @@
 import type { KeyholdClient } from "../client/api.ts";
 import type { KeyringRequestInfo, SignatureItem } from "../client/keyringapi.ts";
 import { Fault } from "../errors.ts";
+import { checkSignable, transactionFacts } from "../protocol/transaction/index.ts";
 import { type Context, defineCommand } from "../ui/command.ts";
 import { type Result, result } from "../ui/output.ts";
 import { readSecretFile } from "../ui/password.ts";
 import { withClient } from "../ui/session.ts";
 import { plain } from "../ui/text.ts";
 import { theKeyring } from "./keyring.ts";
-import { keyringEnded, keyringRequestLines } from "./keyringshown.ts";
+import { aligned, KEYRING_TYPES, keyringEnded, keyringRequestLines, newLines, unwellParties } from "./keyringshown.ts";
 import { amountOf } from "./keysign.ts";
 import { pause } from "./pause.ts";
 import { transactionBytes } from "./transactionfile.ts";
@@ -15,8 +16,9 @@ import { theOne } from "./workspace.ts";
 
 const DATA =
   "{requestId, workspace, keyring, kind, status, approved, why, fee, threshold, words, parties, votes, items, finishable, expiresAt}";
-const KEY_TYPES = ["secp256k1", "schnorr", "ed25519", "p256"] as const;
 const LOOK_MS = 1_000;
+/** Looks between two at the parties of a request that waits. */
+const PARTIES_LOOKS = 5;
 const MESSAGE_MAX = 64 * 1_024;
 
 /** What a request has come to: exit 9 while it is open. @throws Fault denied, timed_out, conflict */
@@ -33,34 +35,40 @@ export function keyringResult(info: KeyringRequestInfo): Result {
   return result(info, () => `${keyringRequestLines(info)}\n${goOn}`, { exit: 9 });
 }
 
-/** Looks until a request is over, finishing what waits for this client; says what changed. */
+/** Looks until a request is over, finishing what waits for this client; says what changed, and which parties are away. */
 export async function watchKeyring(
   ctx: Context,
   client: KeyholdClient,
   requestId: string,
 ): Promise<KeyringRequestInfo> {
   let last = "";
-  for (;;) {
+  let away = "";
+  for (let look = 0; ; look++) {
     const info = await client.continueKeyringRequest({ requestId });
     if (keyringEnded(info.status)) return info;
-    const text = keyringRequestLines(info);
-    if (text !== last && !ctx.flags.json) ctx.out.notice(text);
-    last = text;
+    if (!ctx.flags.json && !ctx.flags.quiet) {
+      const text = keyringRequestLines(info);
+      if (text !== last) ctx.out.notice(newLines(last, text));
+      last = text;
+      const unwell = look % PARTIES_LOOKS === 1 ? (await unwellParties(client, info)).join("\n") : away;
+      if (unwell !== away && unwell !== "") ctx.out.notice(newLines(away, unwell));
+      away = unwell;
+    }
     await pause(LOOK_MS, ctx.signal);
   }
 }
 
-/** Says what a request would cost, and asks. */
+/** Says what a request would cost, and asks; the fee that was agreed to: more than that is not paid. */
 async function demandFee(
   ctx: Context,
   client: KeyholdClient,
   keyring: string,
   workspace: string,
   count: number | null,
-) {
+): Promise<number> {
   const { fees, name } = await client.keyring({ keyring });
   const fee = count === null ? fees.key : fees.signature * count;
-  if (fee === 0) return;
+  if (fee === 0) return fee;
   const { balance, name: whose } = await client.workspace({ workspace });
   if (balance < fee) {
     throw new Fault("denied", `the request costs ${fee} credits, and ${plain(whose)} has ${balance}`, {
@@ -68,13 +76,14 @@ async function demandFee(
     });
   }
   await ctx.term.confirm(`${plain(name)} takes ${fee} of ${plain(whose)}'s ${balance} credits. Go on?`);
+  return fee;
 }
 
 export const requestKey = defineCommand({
   args: {
     workspace: { type: "string", hint: "NAME", description: "for which workspace (default: the only one)" },
     keyring: { type: "string", hint: "NAME", description: "from which keyring (default: the only one)" },
-    type: { type: "enum", options: KEY_TYPES, required: true, description: "what kind of key" },
+    type: { type: "enum", options: KEYRING_TYPES, required: true, description: "what kind of key" },
     wait: { type: "boolean", description: "stay until it is over" },
   },
   data: DATA,
@@ -88,8 +97,8 @@ exits 9 while the request is open: other owners agree by \`keyhold approval appr
     withClient(ctx, async (client) => {
       const workspace = await theOne(client, args.workspace);
       const keyring = await theKeyring(client, args.keyring);
-      await demandFee(ctx, client, keyring, workspace, null);
-      const made = await client.requestKey({ workspace, keyring, type: args.type ?? "ed25519" });
+      const feeMax = await demandFee(ctx, client, keyring, workspace, null);
+      const made = await client.requestKey({ workspace, keyring, type: args.type ?? "ed25519", feeMax });
       return keyringResult(args.wait ? await watchKeyring(ctx, client, made.requestId) : made);
     }),
 });
@@ -112,14 +121,15 @@ interface SignatureArgs {
 
 /** What is to be signed: by each key once; of a PSBT an input for each key, in their order. @throws Fault usage */
 function itemsOf(args: SignatureArgs): readonly SignatureItem[] {
+  if (args.key.length === 0) throw new Fault("usage", "say which key: --key ID", { hint: "keyhold workspace keys" });
   const given = [args.messageFile, args.evmFile, args.psbtFile, args.digest].filter((one) => one !== null);
   if (given.length !== 1) {
-    throw new Fault("usage", "give one of --message-file, --evm-file, --psbt-file and --digest");
+    const what = given.length === 0 ? "say what is to be signed" : "one thing is signed at a time";
+    throw new Fault("usage", `${what}: --message-file, --evm-file, --psbt-file or --digest`);
   }
   const amount = amountOf(args);
   const declared = args.evmFile !== null || args.psbtFile !== null;
   if (declared && amount !== null) throw new Fault("usage", "of a transaction the amount is what it says itself");
-  if (args.key.length === 0) throw new Fault("usage", "say which key: --key ID", { hint: "keyhold workspace keys" });
   if (args.digest !== null && !/^[0-9a-fA-F]{64}$/.test(args.digest)) {
     throw new Fault("usage", "--digest takes 64 hex digits");
   }
@@ -132,6 +142,18 @@ function itemsOf(args: SignatureArgs): readonly SignatureItem[] {
           ? { form: "digest" as const, message: Uint8Array.fromHex(args.digest.toLowerCase()) }
           : { form: "message" as const, message: contentOf(args.messageFile ?? "") };
   return args.key.map((key, i) => ({ key, form, message, input: form === "bitcoin" ? i : 0, amount }));
+}
+
+/** Says what a transaction does, before its fee is asked for. @throws Fault not_found; bad_input for what cannot be signed */
+async function sayWhat(ctx: Context, client: KeyholdClient, item: SignatureItem): Promise<void> {
+  const { type, publicKeyHex } = await client.keyringKey({ key: item.key });
+  const { form, input, message, amount } = item;
+  // Schnorr keys are shown as scripts have them, without the byte of their sign
+  const publicKey = Uint8Array.fromHex(type === "schnorr" ? `02${publicKeyHex}` : publicKeyHex);
+  checkSignable({ type, publicKey, form, input, message, amount });
+  const facts = transactionFacts({ form, input, message }, { type, publicKey });
+  if (facts === null || ctx.flags.json) return;
+  ctx.out.notice(aligned(facts.lines.map(({ label, value }) => [label, value])).join("\n"));
 }
 
 export const requestSignature = defineCommand({
@@ -161,8 +183,9 @@ key is marked for good.`,
     const items = itemsOf(args);
     return withClient(ctx, async (client) => {
       const key = await client.keyringKey({ key: items[0]?.key ?? "" });
-      await demandFee(ctx, client, key.keyring, key.workspace, items.length);
-      const made = await client.requestSignatures({ items });
+      for (const item of items) await sayWhat(ctx, client, item);
+      const feeMax = await demandFee(ctx, client, key.keyring, key.workspace, items.length);
+      const made = await client.requestSignatures({ items, feeMax });
       return keyringResult(args.wait ? await watchKeyring(ctx, client, made.requestId) : made);
     });
   },

@@ -1,7 +1,11 @@
 import type { KeyholdClient } from "../client/api.ts";
 import type { KeyringKeyInfo, KeyringRequestInfo } from "../client/keyringapi.ts";
+import { isAway } from "../client/opened.ts";
 import { Fault } from "../errors.ts";
 import { plain } from "../ui/text.ts";
+
+/** What keyrings make. */
+export const KEYRING_TYPES = ["secp256k1", "schnorr", "ed25519", "p256"] as const;
 
 /** A name with an Ed25519 public key, as `NAME=KEY`. @throws Fault usage */
 export function namedKey(text: string, what: string, hint: string): { readonly name: string; readonly keyHex: string } {
@@ -28,8 +32,8 @@ export function keyringRequestRows(items: readonly KeyringRequestInfo[]) {
 
 type Line = readonly [label: string, value: string];
 
-/** Facts as lines under one another, as wide as the longest label. */
-function aligned(lines: readonly Line[]): string[] {
+/** Facts of a request as lines under one another, as wide as the longest label. */
+export function aligned(lines: readonly Line[]): string[] {
   const width = Math.max(0, ...lines.map(([label]) => Bun.stringWidth(plain(label))));
   return lines.map(([label, value]) => {
     const shown = plain(label);
@@ -53,7 +57,7 @@ function itemLines(item: KeyringRequestInfo["items"][number]): readonly Line[] {
 
 /** A request to a keyring for people: facts, parties, votes. */
 export function keyringRequestLines(info: KeyringRequestInfo): string {
-  const parties = info.parties.map(({ name, state }) => `  ${plain(name).padEnd(16)}  ${plain(state)}`);
+  const parties = aligned(info.parties.map(({ name, state }) => [name, state]));
   const votes = info.votes.map(
     (v) => `  ${v.verdict === "approve" ? "✔" : "✘"} ${plain(v.owner)}${v.reason === "" ? "" : `: ${plain(v.reason)}`}`,
   );
@@ -80,6 +84,21 @@ export function keyringRequestLines(info: KeyringRequestInfo): string {
   ].join("\n");
 }
 
+/** A key of a workspace for people. */
+export function keyringKeyLines(key: KeyringKeyInfo): string {
+  return aligned([
+    ["key", key.keyId],
+    ["type", key.type],
+    ["public key", key.publicKeyHex],
+    ["workspace", key.workspace],
+    ["keyring", key.keyring],
+    ["custody", key.shown],
+    ["holders", `servers ${key.holders.join(", ")}, of which ${key.threshold} sign`],
+    ["confirmed by", key.confirmedBy.join(", ")],
+    ["made", key.createdAt],
+  ]).join("\n");
+}
+
 /** What is new in the lines of a request since they were shown: all of them the first time. */
 export function newLines(before: string, now: string): string {
   if (before === "") return now;
@@ -94,10 +113,16 @@ export function newLines(before: string, now: string): string {
 export async function unwellParties(client: KeyholdClient, info: KeyringRequestInfo): Promise<readonly string[]> {
   const waiting = new Set(info.parties.filter(({ state }) => state === "waiting").map(({ name }) => name));
   if (!info.approved || waiting.size === 0) return [];
-  const { parties } = await client.keyring({ keyring: info.keyring });
-  return parties
-    .filter(({ name, state }) => waiting.has(name) && state !== "ok")
-    .map(({ name, state }) => `${plain(name)}: ${plain(state)}`);
+  try {
+    const { parties } = await client.keyring({ keyring: info.keyring });
+    return parties
+      .filter(({ name, state }) => waiting.has(name) && state !== "ok")
+      .map(({ name, state }) => `  ${plain(name)}: ${plain(state)}`);
+  } catch (error) {
+    // only a help to those who wait
+    if (error instanceof Fault && error.code !== "integrity") return [];
+    throw error;
+  }
 }
 
 /** True for a request that is over. */
@@ -128,10 +153,11 @@ export async function keyOfWorkspace(client: KeyholdClient, text: string): Promi
 /** Faults of an account that has nothing to do with keyrings; `bad_input` of a profile without a server. */
 const NOT_HERE: ReadonlySet<string> = new Set(["bad_input", "unsupported", "denied", "not_logged_in"]);
 
-/** Requests of all workspaces of this account; nothing for an account without any. */
+/** Requests of all workspaces of this account, newest first; none where its server is away or no registry. */
 export async function requestsOfWorkspaces(
   client: KeyholdClient,
   status: string | null,
+  notice: (text: string) => void,
 ): Promise<readonly KeyringRequestInfo[]> {
   try {
     const found: KeyringRequestInfo[] = [];
@@ -139,8 +165,9 @@ export async function requestsOfWorkspaces(
       found.push(...(await client.keyringRequests({ workspace: workspaceId, status })));
     return found;
   } catch (error) {
-    if (error instanceof Fault && (NOT_HERE.has(error.code) || AWAY.has(error.code))) return [];
-    throw error;
+    if (isAway(error)) notice(`requests of workspaces are left out: ${error.message}`);
+    else if (!(error instanceof Fault && NOT_HERE.has(error.code))) throw error;
+    return [];
   }
 }
 

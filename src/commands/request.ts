@@ -10,7 +10,7 @@ import { withClient } from "../ui/session.ts";
 import { plain } from "../ui/text.ts";
 import { federatedResult, hasEnded, requestLines, requestOf } from "./federated.ts";
 import { keyringResult, watchKeyring } from "./keyringrequest.ts";
-import { keyringRequestLines, keyringRequestRows, ofKeyring } from "./keyringshown.ts";
+import { keyringRequestLines, keyringRequestRows, ofKeyring, requestsOfWorkspaces } from "./keyringshown.ts";
 import { pause } from "./pause.ts";
 
 const ID = { type: "positional", description: "the request's id, or the start of it" } as const;
@@ -54,9 +54,9 @@ export const requestList = defineCommand({
     workspace: { type: "string", hint: "NAME", description: "requests of this workspace to keyrings" },
     status: { type: "string", hint: "STATUS", description: "only those that are so: pending, fulfilled, …" },
   },
-  data: "{items:[{requestId, federation, kind, status, keyId, name, createdAt, expiresAt, servers, votes, culprits}], next}",
+  data: "{items:[{requestId, federation | workspace and keyring, kind, status, createdAt, expiresAt, votes, …}], next}",
   examples: [
-    ["keyhold request list", "your requests to federations, newest first"],
+    ["keyhold request list", "your requests to federations, and those of your workspaces"],
     ["keyhold request list --workspace treasury --status pending", "those of a workspace that are open"],
   ],
   run: async (args, ctx) =>
@@ -66,8 +66,12 @@ export const requestList = defineCommand({
         return listing({ items, next: null }, keyringRequestRows(items));
       }
       const all = await client.federatedRequests();
-      const items = all.filter(({ status }) => args.status === null || status === args.status);
-      return listing({ items, next: null }, requestRows(items));
+      const federated = all.filter(({ status }) => args.status === null || status === args.status);
+      const ofWorkspaces = await requestsOfWorkspaces(client, args.status, ctx.out.notice);
+      const { heads, cells } = requestRows(federated);
+      const { cells: more } = keyringRequestRows(ofWorkspaces);
+      const items = [...federated, ...ofWorkspaces];
+      return listing({ items, next: null }, { heads, cells: [...cells, ...more] });
     }),
 });
 

@@ -249,7 +249,9 @@ export default defineCommand({
         await end;
         // before the server that it works with
         await endConnector();
-        await running.stop(DEFAULTS.drainMs);
+        const stopped = running.stop(DEFAULTS.drainMs);
+        server.drain();
+        await stopped;
       } finally {
         await endConnector();
         await control?.stop();

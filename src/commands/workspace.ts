@@ -1,24 +1,31 @@
 import type { KeyholdClient } from "../client/api.ts";
 import type { WorkspaceChange, WorkspaceInfo } from "../client/keyringapi.ts";
 import { Fault } from "../errors.ts";
-import { FEDERATED_TYPES } from "../protocol/federation/kinds.ts";
 import { defineCommand } from "../ui/command.ts";
 import { listing, type Result, result } from "../ui/output.ts";
 import { withClient } from "../ui/session.ts";
 import { plain } from "../ui/text.ts";
-import { keyringRequestRows, namedKey } from "./keyringshown.ts";
+import { KEYRING_TYPES, keyringRequestRows, namedKey } from "./keyringshown.ts";
 import { readPolicy } from "./policy.ts";
 
 const WORKSPACE = {
   type: "positional",
   hint: "WORKSPACE",
   description: "its name, its id, or the start of the id",
+  ask: "Workspace (keyhold workspace list)",
+} as const;
+const OPTIONAL = {
+  type: "positional",
+  hint: "WORKSPACE",
+  description: WORKSPACE.description,
+  required: false,
 } as const;
 const DATA = "{workspaceId, name, version, balance, escrowed, owners, admins, signers, document, drafts}";
 
 function describe(one: WorkspaceInfo): string {
+  const wide = Math.max(0, ...one.owners.map(({ name }) => plain(name).length));
   const owners = one.owners.map(
-    ({ name, keyHex, own }) => `  ${plain(name).padEnd(16)}  ${keyHex}${own ? "  (you)" : ""}`,
+    ({ name, keyHex, own }) => `  ${plain(name).padEnd(wide)}  ${keyHex}${own ? "  (you)" : ""}`,
   );
   const drafts = one.drafts.flatMap(({ version, hashHex, signedBy, changes }) => [
     `  version ${version}  ${hashHex.slice(0, 16)}  signed by ${signedBy.map(plain).join(", ") || "nobody"}`,
@@ -110,7 +117,7 @@ federation and every enclave go by it, and its changes need the owners' signatur
 });
 
 export const workspaceShow = defineCommand({
-  args: { workspace: { ...WORKSPACE, required: false } },
+  args: { workspace: OPTIONAL },
   data: DATA,
   examples: [["keyhold workspace show treasury", "owners, balance, and changes that wait"]],
   run: async (args, ctx) =>
@@ -142,7 +149,12 @@ async function changed(client: KeyholdClient, workspace: string, change: Workspa
 export const ownerAdd = defineCommand({
   args: {
     workspace: WORKSPACE,
-    owner: { type: "positional", hint: "NAME=KEY", description: "as `keyhold workspace me` shows it to them" },
+    owner: {
+      type: "positional",
+      hint: "NAME=KEY",
+      description: "as `keyhold workspace me` shows it to them",
+      ask: "New owner (NAME=KEY, as `keyhold workspace me` shows the key to them)",
+    },
   },
   data: `${DATA.slice(0, -1)}, complete}`,
   details: "Compare the words of the key with its owner first: whoever holds it may ask, vote and agree to changes.",
@@ -159,7 +171,10 @@ export const ownerAdd = defineCommand({
 });
 
 export const ownerRemove = defineCommand({
-  args: { workspace: WORKSPACE, owner: { type: "positional", hint: "NAME", description: "an owner's name" } },
+  args: {
+    workspace: WORKSPACE,
+    owner: { type: "positional", hint: "NAME", description: "an owner's name", ask: "Owner" },
+  },
   data: `${DATA.slice(0, -1)}, complete}`,
   details: "Their open requests end with it, for the newest version of the policy counts. The last owner stays.",
   examples: [["keyhold workspace owner remove treasury eve", "exits 9 until enough owners have agreed"]],
@@ -212,8 +227,17 @@ export const workspaceAgree = defineCommand({
       const info = await client.workspace({ workspace: args.workspace });
       const found = info.drafts.filter(({ hashHex }) => args.draft === null || hashHex.startsWith(args.draft));
       const [draft, other] = found;
-      if (!draft) throw new Fault("not_found", "no such change waits", { hint: "keyhold workspace show" });
-      if (other) throw new Fault("ambiguous", "more than one change waits", { hint: "name one by its hash" });
+      if (!draft) {
+        const what = args.draft === null ? "change" : `change "${plain(args.draft)}"`;
+        throw new Fault("not_found", `no ${what} of ${plain(info.name)} waits`, {
+          hint: `keyhold workspace show ${plain(info.name)}`,
+        });
+      }
+      if (other) {
+        throw new Fault("ambiguous", "more than one change waits", {
+          hint: `name one by its hash: ${found.map(({ hashHex }) => hashHex.slice(0, 16)).join(", ")}`,
+        });
+      }
       if (!ctx.flags.json) ctx.out.notice(describe(info));
       await ctx.term.confirm(`Agree to version ${draft.version} (${draft.hashHex.slice(0, 16)})?`);
       return changed(client, args.workspace, { kind: "approve", hashHex: draft.hashHex });
@@ -228,6 +252,13 @@ export const workspaceInbox = defineCommand({
   run: async (_args, ctx) =>
     withClient(ctx, async (client) => {
       const items = await client.keyringInbox();
+      for (const { name, drafts } of await client.workspaces()) {
+        const waiting = drafts.filter(({ signedBy }) => signedBy.length > 0).length;
+        if (waiting > 0) {
+          const what = waiting === 1 ? "a change" : `${waiting} changes`;
+          ctx.out.notice(`${what} of ${plain(name)} waits for owners: keyhold workspace agree ${plain(name)}`);
+        }
+      }
       return listing({ items, next: null }, keyringRequestRows(items));
     }),
 });
@@ -235,9 +266,9 @@ export const workspaceInbox = defineCommand({
 export const workspaceKeys = defineCommand({
   list: true,
   args: {
-    workspace: { ...WORKSPACE, required: false },
+    workspace: OPTIONAL,
     keyring: { type: "string", hint: "NAME", description: "of this keyring alone" },
-    type: { type: "enum", options: FEDERATED_TYPES, description: "of this type alone" },
+    type: { type: "enum", options: KEYRING_TYPES, description: "of this type alone" },
   },
   data: "{items:[{keyId, workspace, keyring, type, publicKeyHex, shown, threshold, holders, confirmedBy, createdAt}], next}",
   details: "Each key was verified here: its certificate, and the responses of enough parties.",
@@ -254,9 +285,17 @@ export const workspaceKeys = defineCommand({
     }),
 });
 
+const signed = (amount: number): string => (amount > 0 ? `+${amount}` : String(amount));
+
+/** What an entry changes of the balance, and of what is held for open requests. */
+function movements({ kind, amount }: { readonly kind: string; readonly amount: number }): readonly [string, string] {
+  if (kind === "pay") return ["", signed(amount)];
+  return [signed(amount), kind === "escrow" || kind === "refund" ? signed(-amount) : ""];
+}
+
 export const workspaceLedger = defineCommand({
   list: true,
-  args: { workspace: { ...WORKSPACE, required: false } },
+  args: { workspace: OPTIONAL },
   data: "{items:[{at, kind, amount, requestId, note}], next}",
   examples: [["keyhold workspace ledger treasury", "credits, fees and refunds, oldest first"]],
   run: async (args, ctx) =>
@@ -265,18 +304,18 @@ export const workspaceLedger = defineCommand({
       const cells = items.map((one) => [
         one.at,
         one.kind,
-        String(one.amount),
+        ...movements(one),
         one.requestId?.slice(0, 16) ?? "",
         one.note,
       ]);
-      return listing({ items, next: null }, { heads: ["AT", "KIND", "AMOUNT", "REQUEST", "NOTE"], cells });
+      return listing({ items, next: null }, { heads: ["AT", "KIND", "BALANCE", "HELD", "REQUEST", "NOTE"], cells });
     }),
 });
 
 export const workspaceEvents = defineCommand({
   list: true,
   args: {
-    workspace: { ...WORKSPACE, required: false },
+    workspace: OPTIONAL,
     after: { type: "integer", min: 0, max: Number.MAX_SAFE_INTEGER, default: 0, description: "only later ones" },
   },
   data: "{items:[{seq, at, event, requestId, keyId, detail}], next}",

@@ -3,7 +3,7 @@ import { listing, result } from "../ui/output.ts";
 import { withClient } from "../ui/session.ts";
 import { plain } from "../ui/text.ts";
 
-const WORKSPACE = { type: "positional", hint: "WORKSPACE", description: "its name or id" } as const;
+const WORKSPACE = { type: "positional", hint: "WORKSPACE", description: "its name or id", ask: "Workspace" } as const;
 
 export const tokenCreate = defineCommand({
   args: {
@@ -42,7 +42,10 @@ export const tokenList = defineCommand({
 });
 
 export const tokenRevoke = defineCommand({
-  args: { workspace: WORKSPACE, token: { type: "positional", hint: "ID", description: "id of the token" } },
+  args: {
+    workspace: WORKSPACE,
+    token: { type: "positional", hint: "ID", description: "its id, or the start of it", ask: "Token" },
+  },
   data: "{tokenId}",
   examples: [["keyhold workspace token revoke treasury 9c1e44", "it reads nothing from now on"]],
   run: async (args, ctx) =>

@@ -45,7 +45,8 @@ export interface Desk {
 export type Done =
   | { readonly at: "report"; readonly report: Report; readonly over: boolean }
   /** Nothing can be said yet; `patient` where whoever is to be asked is away: that is no reason to give up. */
-  | { readonly at: "wait"; readonly why: string; readonly patient: boolean }
+  /** `away`: the own server, or the registry, cannot be asked now. */
+  | { readonly at: "wait"; readonly why: string; readonly patient: boolean; readonly away?: boolean }
   /** It cannot be done, however often it is tried. */
   | { readonly at: "dead"; readonly why: string };
 
@@ -221,8 +222,13 @@ async function decided(desk: Desk, task: Task, decision: SignedDecision, certifi
   try {
     return await tell();
   } catch (error) {
-    if (!(error instanceof Fault) || error.code !== "not_found") throw error;
-    if (decision.decision.verdict === "cancel") return null;
+    if (!(error instanceof Fault)) throw error;
+    const cancels = decision.decision.verdict === "cancel";
+    const { kind } = task.request.request.body;
+    // its part of a use that the own server has let go is not taken back: there is nothing left to drop
+    if (cancels && error.code === "conflict" && (kind === "sign" || kind === "release")) return null;
+    if (error.code !== "not_found") throw error;
+    if (cancels) return null;
     await bring(desk, task);
     return tell();
   }
@@ -324,6 +330,6 @@ export async function perform(desk: Desk, task: Task): Promise<Done> {
   } catch (error) {
     if (!(error instanceof Fault)) throw error;
     if (PERMANENT.has(error.code)) return { at: "dead", why: reasonOf(error) };
-    return { at: "wait", why: reasonOf(error), patient: isAway(error) };
+    return { at: "wait", why: reasonOf(error), patient: isAway(error), away: isAway(error) };
   }
 }

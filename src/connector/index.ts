@@ -179,6 +179,8 @@ export async function startConnector(options: ConnectorOptions): Promise<Running
 export interface OutboxState {
   readonly counts: Counts;
   readonly lastContactAtMs: number | null;
+  /** What open items wait for. */
+  readonly waits: readonly string[];
   readonly deadLetters: readonly {
     readonly itemId: string;
     readonly requestId: string;
@@ -191,6 +193,7 @@ export interface OutboxState {
 const NOTHING: OutboxState = {
   counts: { open: 0, answered: 0, over: 0, dead: 0, unsent: 0 },
   lastContactAtMs: null,
+  waits: [],
   deadLetters: [],
 };
 
@@ -205,6 +208,7 @@ export function outboxState(dir: string): OutboxState {
     return {
       counts: outbox.counts(),
       lastContactAtMs: contact === null ? null : Number(contact),
+      waits: outbox.waits(),
       deadLetters: outbox.dead().map(({ itemId, requestId, task, why, updatedAtMs }) => {
         return { itemId, requestId, task: task.work.do, why, atMs: updatedAtMs };
       }),

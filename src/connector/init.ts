@@ -252,7 +252,7 @@ export async function initConnector(input: InitInput): Promise<ConnectorFacts> {
     const [first] = input.registry;
     if (first && (config.registry.pin !== first.pin || config.server.pin !== input.server.pin)) {
       throw new Fault("conflict", "this connector stands between another registry and server", {
-        hint: "name another --dir for another connector",
+        hint: "name another --dir; one that has never worked may be removed",
       });
     }
     const keep: Entering["keep"] = (change) => {

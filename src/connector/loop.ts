@@ -16,6 +16,8 @@ export const LOOP = {
   pollMs: 10_000,
   backoffFirstMs: 500,
   backoffMaxMs: 60_000,
+  /** The longest pause that somebody else may ask for. */
+  retryAfterMaxMs: 900_000,
   /** Tries of a task that keeps failing for a reason that nobody foresaw. */
   triesMax: 20,
   /** How long a round waits for its last tasks before it asks for more. */
@@ -28,6 +30,13 @@ const CONTACT_MS = 1_000;
 const TASKS_MAX = 16;
 /** Characters of a reason in a report. */
 const WHY_MAX = 300;
+/** So long the own server counts as away since a task found it so, in milliseconds: each is tried again before. */
+const OWN_AWAY_MS = 2 * LOOP.backoffMaxMs;
+/** The registry bounds bytes, and shows them to others: a byte a character. */
+const asciiOf = (text: string): string => text.replaceAll(/[^\x20-\x7e]/g, "?");
+
+/** Characters of a connector's state, as the registry takes it. */
+const STATE_MAX = 200;
 const REPORTS_MAX = 16;
 const REPORT_BYTES = 96 * 1_024;
 
@@ -48,7 +57,8 @@ export interface LoopOptions {
 /** Grows twofold from the first to the longest pause, each between half of it and all of it. */
 export function backoffMs(tries: number, jitter: number, retryAfterMs = 0): number {
   const whole = Math.min(LOOP.backoffMaxMs, LOOP.backoffFirstMs * 2 ** Math.min(tries, 20));
-  return Math.max(retryAfterMs, whole / 2 + (whole / 2) * jitter);
+  // whoever is asked says when, and not that it is to be never
+  return Math.max(Math.min(retryAfterMs, LOOP.retryAfterMaxMs), whole / 2 + (whole / 2) * jitter);
 }
 
 /** Attempt that a task belongs to; 0 where there is none. */
@@ -81,14 +91,19 @@ export function createLoop(desk: Desk, options: LoopOptions): ConnectorLoop {
   /** What was told of each item last, and the newest poll that may still show it as due; null until it has arrived. */
   const told = new Map<FederatedRequestId, { readonly seq: number; poll: number | null }>();
   let polls = 0;
+  /** The own server, as it was found to be away last. */
+  let ownAway: { readonly why: string; readonly atMs: number } | null = null;
   const queue: ReportLine[] = [];
   let sending: Promise<void> | null = null;
   let answering = false;
+  let awayTold = false;
   let contactMs: number | null = null;
   let keptContactMs = Number.NEGATIVE_INFINITY;
   let broken: unknown = null;
 
   function contact(): void {
+    if (awayTold) log.write("info", { event: "back" });
+    awayTold = false;
     answering = true;
     const nowMs = now();
     // for people who look at it: not each time
@@ -124,7 +139,9 @@ export function createLoop(desk: Desk, options: LoopOptions): ConnectorLoop {
           figures?.away("registry");
           // what is not told now is asked for again; a response is kept until it is taken
           if (stop.signal.aborted && tries >= 2) return void queue.splice(0);
-          await sleep(backoffMs(tries, jitter(), error.retryAfterMs), new AbortController().signal);
+          const draining = stop.signal.aborted;
+          const pauseMs = backoffMs(tries, jitter(), draining ? 0 : error.retryAfterMs);
+          await sleep(pauseMs, draining ? new AbortController().signal : stop.signal);
           tries += 1;
         } else if (batch.length > 1) {
           // one of them is not to its taste: alone each of the others gets through
@@ -197,6 +214,8 @@ export function createLoop(desk: Desk, options: LoopOptions): ConnectorLoop {
     switch (done.at) {
       case "report": {
         const answered = done.report.did === "response";
+        if (ownAway !== null) log.write("info", { event: "back" });
+        ownAway = null;
         outbox.settle(itemId, done.over ? "over" : answered ? "answered" : "open", now());
         step("kept");
         tell(itemId, seq, done.report);
@@ -211,6 +230,10 @@ export function createLoop(desk: Desk, options: LoopOptions): ConnectorLoop {
         outbox.wait(itemId, done.why, now() + backoffMs(tries, jitter()));
         putOff(task, done.why);
         log.write("debug", { event: "waits", itemId, task: task.work.do, why: done.why });
+        if (done.away) {
+          if (ownAway === null) log.write("warn", { event: "away", why: done.why });
+          ownAway = { why: done.why, atMs: now() };
+        }
         return;
       }
       case "dead":
@@ -263,8 +286,9 @@ export function createLoop(desk: Desk, options: LoopOptions): ConnectorLoop {
 
   const health = () => {
     const { dead, unsent } = outbox.troubles();
-    const state = `${unsent} responses unsent, ${running.size} tasks running`;
-    return { version: options.version, state, deadLetters: dead };
+    const away = ownAway !== null && now() - ownAway.atMs < OWN_AWAY_MS ? ownAway.why : null;
+    const state = away ?? (unsent === 0 ? "ok" : `${unsent} responses unsent`);
+    return { version: options.version, state: asciiOf(state).slice(0, STATE_MAX), deadLetters: dead };
   };
 
   /** Responses that were signed before a crash and never acknowledged: sent again, and nothing else is. */
@@ -286,7 +310,8 @@ export function createLoop(desk: Desk, options: LoopOptions): ConnectorLoop {
     for (const task of outbox.revived().slice(0, free)) if (!running.has(task.itemId)) start(task);
     // those that are worked on may come again: beside them no more than there are hands
     const max = Math.min(TASKS_MAX, concurrency);
-    const waitMs = options.pollMs ?? LOOP.pollMs;
+    // the first answer comes at once: it says that all is well
+    const waitMs = contactMs === null ? 0 : (options.pollMs ?? LOOP.pollMs);
     polls += 1;
     const asked = ask(registry, { waitMs, max, health: health() });
     const ended = Promise.withResolvers<null>();
@@ -297,7 +322,11 @@ export function createLoop(desk: Desk, options: LoopOptions): ConnectorLoop {
     if (got === null) return tries;
     if (got instanceof Fault) {
       if (!isAway(got)) log.write("error", { event: "poll", code: got.code, why: reasonOf(got) });
-      else figures?.away("registry");
+      else {
+        if (!awayTold) log.write("warn", { event: "away", code: got.code, why: reasonOf(got) });
+        awayTold = true;
+        figures?.away("registry");
+      }
       answering = false;
       await sleep(backoffMs(tries, jitter(), got.retryAfterMs), stop.signal);
       return tries + 1;

@@ -66,6 +66,7 @@ export interface Outbox {
   wait(id: FederatedRequestId, why: string, nextAtMs: number): void;
   /** Notes that the newest task is done. */
   settle(id: FederatedRequestId, state: ItemState, nowMs: number): void;
+  /** Lays a task aside, with the newest {@link DEAD_MAX} others. */
   bury(task: Task, why: string, nowMs: number): void;
   dead(): readonly DeadLetter[];
   /** Puts dead letters back, one or all. @returns how many */
@@ -75,6 +76,8 @@ export interface Outbox {
   counts(): Counts;
   /** Of those what somebody should look at: costs the same however many items there are. */
   troubles(): Pick<Counts, "dead" | "unsent">;
+  /** What open items wait for, each reason once. */
+  waits(): readonly string[];
   /** Something small to remember, such as the last contact. */
   fact(name: string): string | null;
   setFact(name: string, value: string): void;
@@ -129,6 +132,8 @@ const rowOf = (raw: RawItem): ItemRow => ({
 const encoder = new TextEncoder();
 /** Reasons are shown to people. */
 const WHY_MAX = 500;
+/** Dead letters that are kept, the newest: so that a registry cannot fill the disk with what cannot be. */
+export const DEAD_MAX = 1_000;
 
 /**
  * Opens the outbox of a connector; whoever works on its tasks holds the lock of the directory.
@@ -255,14 +260,20 @@ WHERE item_id = ?1 AND (state <> ?2 OR tries <> 0 OR next_at_ms <> 0 OR why <> '
         state,
         nowMs,
       ),
-    bury: (task, why, nowMs) =>
-      void run(
+    bury(task, why, nowMs) {
+      run(
         "UPDATE item SET state = 'dead', why = ?2, task = ?3, updated_at_ms = ?4, replay = 0 WHERE item_id = ?1",
         task.itemId,
         why.slice(0, WHY_MAX),
         encodeJson(taskCodec, task),
         nowMs,
-      ),
+      );
+      run(
+        `UPDATE item SET state = 'over', task = NULL WHERE item_id IN (SELECT item_id FROM item WHERE state = 'dead'
+ORDER BY updated_at_ms DESC, item_id LIMIT -1 OFFSET ?1)`,
+        DEAD_MAX,
+      );
+    },
     dead: () =>
       all<RawItem & { task: string }>(
         "SELECT * FROM item WHERE state = 'dead' AND task IS NOT NULL ORDER BY updated_at_ms, item_id",
@@ -289,6 +300,10 @@ WHERE state = 'dead' AND (?1 IS NULL OR item_id = ?1)`,
       const of = (state: ItemState): number => found.get(state) ?? 0;
       return { open: of("open"), answered: of("answered"), over: of("over"), dead: of("dead"), unsent: unsentCount() };
     },
+    waits: () =>
+      all<{ why: string }>("SELECT DISTINCT why FROM item WHERE state = 'open' AND why <> '' ORDER BY why LIMIT 8").map(
+        ({ why }) => why,
+      ),
     troubles: () => ({
       dead: get<{ n: number }>("SELECT count(*) AS n FROM item WHERE state = 'dead'")?.n ?? 0,
       unsent: unsentCount(),

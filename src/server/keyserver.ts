@@ -74,6 +74,8 @@ export interface KeyServer {
   counts(): Promise<StoreCounts>;
   /** The administrator's operations; `listening` tells what only the listener knows. */
   administration(listening: { readonly url: () => string; readonly requests: () => number }): ControlHandlers;
+  /** Ends what only waits, once no more requests are taken. */
+  drain(): void;
   close(): Promise<void>;
 }
 
@@ -313,6 +315,7 @@ async function assemble(
         federation?.service ?? null,
         registry?.control,
       ),
+    drain: () => registry?.drain(),
     close() {
       closing ??= (async () => {
         for (const timer of timers) clearInterval(timer);

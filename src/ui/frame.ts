@@ -139,6 +139,7 @@ async function askMissing(
   path: readonly string[],
 ): Promise<Parameters<Command["run"]>[0]> {
   const complete: Record<string, unknown> = { ...values };
+  const words = Object.entries(command.args).filter(([, arg]) => arg.type === "positional" && arg.required !== false);
   for (const key of missing) {
     const arg = command.args[key];
     if (arg === undefined) throw new Fault("internal", "a missing argument is not declared");
@@ -146,7 +147,7 @@ async function askMissing(
     const flag = `--${flagName(key)}`;
     const otherwise = isFlag(arg)
       ? { needed: flag, fix: `${flag} ${name}` }
-      : { needed: name, fix: ["keyhold", ...path, name].join(" ") };
+      : { needed: name, fix: ["keyhold", ...path, ...words.map(([word, one]) => placeholder(word, one))].join(" ") };
     if (arg.type === "enum") {
       complete[key] = await term.select(
         arg.description,

@@ -207,7 +207,7 @@ async function exchange(
   const heard = () => answers.get(server.origin) ?? 0;
   // the runtime tells nothing of its connection: where no answer comes, one more connection shows whether any would;
   // while the server answers others it is there
-  let look: Timer;
+  let look: Timer | undefined;
   const lookLater = (before: number) => {
     look = setTimeout(async () => {
       if (heard() !== before) lookLater(heard());

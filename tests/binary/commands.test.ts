@@ -24,6 +24,8 @@ const same = (argv: readonly string[], exit: number): Expected => ({ argv, fresh
 const keyed = (...argv: readonly string[]): Expected => ({ argv, fresh: 4, locked: 4, unlocked: 0 });
 /** For commands that need a federation: as `keyed`, and then that there is none. */
 const unjoined = (...argv: readonly string[]): Expected => ({ argv, fresh: 4, locked: 4, unlocked: 3 });
+/** For commands that need a registry: as `keyed`, and then that the server is none. */
+const outside = (...argv: readonly string[]): Expected => ({ argv, fresh: 4, locked: 4, unlocked: 2 });
 const PLACE = `https://127.0.0.1:1#sha256:${"A".repeat(43)}`;
 const PUBLIC_KEY = "03ca27ea7b0641497b19a723e3b92590801c7e79b114253fc1e99df1fd9730526b";
 const POLICY = {
@@ -129,6 +131,41 @@ const COMMANDS: Readonly<Record<string, Expected>> = {
   "connector status": same(["--dir", "CONNECTOR"], 3),
   "connector dead-letters": same(["--dir", "CONNECTOR"], 3),
   "connector replay": same(["--all", "--dir", "CONNECTOR"], 3),
+  // the server of these homes is no registry
+  "workspace me": outside(),
+  "workspace create": outside("--name", "treasury"),
+  "workspace list": outside(),
+  "workspace show": outside("treasury"),
+  "workspace owner add": outside("treasury", `eve=${"c5".repeat(32)}`),
+  "workspace owner remove": outside("treasury", "eve", "--yes"),
+  "workspace policy": outside("treasury"),
+  "workspace agree": outside("treasury", "--yes"),
+  "workspace inbox": outside(),
+  "workspace keys": outside("treasury"),
+  "workspace ledger": outside("treasury"),
+  "workspace events": outside("treasury"),
+  "workspace token create": outside("treasury", "--name", "billing"),
+  "workspace token list": outside("treasury"),
+  "workspace token revoke": outside("treasury", "9c1e44"),
+  // of a server that runs, and none does
+  "workspace credit": same(["c5".repeat(32), "100", "--dir", "SERVER"], 7),
+  "keyring create": unjoined("--name", "vaults", "--federation", "trio", "--party", `north@1=${"c5".repeat(32)}`),
+  "keyring list": outside(),
+  "keyring show": outside("vaults"),
+  "keyring status": outside("vaults"),
+  "keyring party add": outside("vaults", `north@1=${"c5".repeat(32)}`),
+  "keyring party remove": outside("vaults", "north", "--yes"),
+  "keyring party clear": outside("vaults", "north", "--yes"),
+  "keyring fees": outside("vaults"),
+  "keyring threshold": outside("vaults", "--threshold", "2"),
+  "keyring follow": outside("vaults"),
+  "keyring open": outside("vaults"),
+  "keyring close": outside("vaults", "--yes"),
+  "keyring balances": same(["--dir", "SERVER"], 7),
+  "keyring events": same(["--dir", "SERVER"], 7),
+  "keyring payout": same(["c5".repeat(32), "north", "30", "--dir", "SERVER"], 7),
+  "request key": outside("--workspace", "treasury", "--keyring", "vaults", "--type", "schnorr", "--yes"),
+  "request signature": outside("--key", "77aa01c2e4", "--message-file", "VALUE", "--yes"),
   "policy show": unjoined(),
   "policy set": unjoined("POLICY"),
   "policy test": same(["POLICY"], 0),

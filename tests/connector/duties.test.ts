@@ -309,6 +309,19 @@ describe("what the registry could do", () => {
     expect(one().outbox.response(id)).toBeNull();
   });
 
+  test("a use that is cancelled after the own server has done its part leaves no dead letter", async () => {
+    const { certificate } = await madeKey("schnorr");
+    const id = world.askUse(certificate);
+    const { work: _, ...task } = await until(id, "respond");
+    const decision = { requestId: id, verdict: "cancel", attempt: 0, certificateHash: null } as const;
+    const cancel = signDecision(world.registry.signer, decision);
+    const told = { ...task, work: { do: "decide", decision: cancel, certificate: null, confirmations: [] } } as const;
+    expect(await perform(one().desk, told)).toEqual({ at: "report", report: { did: "decided" }, over: true });
+    expect(await perform(one().desk, told)).toMatchObject({ at: "report", report: { did: "decided" } });
+    // its own server has said what it has said
+    expect(one().outbox.response(id)).toBeNull();
+  });
+
   test("a keyring that does not name this party gets nothing done", async () => {
     const id = world.askKey();
     const { desk } = one();

@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, setDefaultTimeout, test } from "bun:test";
 import fc from "fast-check";
-import { backoffMs, LOOP } from "../../src/connector/loop.ts";
+import { silentLog } from "../../src/connector/log.ts";
+import { backoffMs, createLoop, LOOP } from "../../src/connector/loop.ts";
 import { Fault } from "../../src/errors.ts";
 import { distinct } from "../support/fakeregistry.ts";
 import { type ConnectorWorld, Crash, connectorWorld, work } from "./world.ts";
@@ -29,6 +30,8 @@ test("pauses grow to a bound, are never less than half, and never less than was 
       },
     ),
   );
+  // a registry that says never is asked again all the same
+  expect(backoffMs(0, 0, Number.MAX_SAFE_INTEGER)).toBe(LOOP.retryAfterMaxMs);
 });
 
 describe("the loop", () => {
@@ -58,6 +61,92 @@ describe("the loop", () => {
     expect(Math.max(...asked)).toBeLessThan(4);
   });
 
+  test("what was done while the registry was asked is not done again, and only what it has not taken comes anew", async () => {
+    const [one] = world.connectors;
+    if (!one) throw new Error("no connector");
+    const id = world.askKey();
+    const { registry } = one.desk;
+    const arrived = Promise.withResolvers<void>();
+    let polls = 0;
+    const ask = async (input: never) => {
+      polls += 1;
+      const answer = await registry.call("party.tasks", input);
+      // the second answer was true when it was written, and is late: the report came between
+      if (polls === 2) await arrived.promise;
+      if (polls === 4) loop.drain();
+      return answer;
+    };
+    const late: typeof registry = {
+      async call(name, input) {
+        if (name === "party.tasks") return (await ask(input as never)) as never;
+        const output = await registry.call(name, input);
+        if (name === "party.report") arrived.resolve();
+        return output;
+      },
+    };
+    const begun = Promise.withResolvers<void>();
+    const { own } = one.desk;
+    const slow: typeof own = {
+      async call(name, input) {
+        if (name === "federation.submit") await begun.promise;
+        return own.call(name, input);
+      },
+    };
+    const loop = createLoop(
+      { ...one.desk, registry: late, own: slow },
+      {
+        concurrency: 4,
+        version: "test",
+        now: () => world.federation.enclaves.nowMs,
+        jitter: () => 0,
+        sleep: async () => {
+          await Bun.sleep(1);
+          if (polls >= 1) setTimeout(() => begun.resolve(), 20);
+        },
+        log: silentLog,
+        figures: null,
+        pollMs: 1,
+      },
+    );
+    await loop.run();
+    expect(polls).toBeGreaterThanOrEqual(3);
+    expect(one.calls.filter((name) => name === "federation.submit")).toHaveLength(1);
+    expect(world.registry.item(id).reports.map(({ report }) => report.did)).toEqual(["ready"]);
+  });
+
+  test("a task that the registry still shows after it was told is done again", async () => {
+    const [one] = world.connectors;
+    if (!one) throw new Error("no connector");
+    const id = world.askKey();
+    const { registry } = one.desk;
+    let lost = 0;
+    const forgetful: typeof registry = {
+      async call(name, input) {
+        if (name === "party.report" && lost++ === 0) return {} as never;
+        return registry.call(name, input);
+      },
+    };
+    const loop = createLoop(
+      { ...one.desk, registry: forgetful },
+      {
+        concurrency: 4,
+        version: "test",
+        now: () => world.federation.enclaves.nowMs,
+        jitter: () => 0,
+        sleep: async () => {
+          await Bun.sleep(1);
+          if (world.registry.item(id).reports.length > 0) loop.drain();
+        },
+        log: silentLog,
+        figures: null,
+        pollMs: 1,
+      },
+    );
+    await loop.run();
+    expect(lost).toBeGreaterThanOrEqual(2);
+    expect(world.registry.item(id).reports[0]?.report.did).toBe("ready");
+  });
+
   test("drains: what has begun is finished and reported, and nothing more is asked for", async () => {
     const [one] = world.connectors;
     if (!one) throw new Error("no connector");
@@ -69,6 +158,27 @@ describe("the loop", () => {
     expect(loop.running()).toBe(0);
     expect(world.registry.item(id).reports.map(({ report }) => report.did)).toEqual(["ready"]);
     expect(world.registry.calls.filter((name) => name === "party.tasks")).toHaveLength(1);
+  });
+
+  test("a registry that asks to be left alone for ever holds up no drain", async () => {
+    const one = world.connector(1);
+    world.askKey();
+    world.registry.before = (name) => {
+      if (name === "party.report") throw new Fault("unreachable", "not now", { retryAfterMs: Number.MAX_SAFE_INTEGER });
+    };
+    const loop = one.start();
+    const pauses: number[] = [];
+    one.pausing = (ms, signal) => {
+      if (ms < LOOP.retryAfterMaxMs) return void (loop.draining() && pauses.push(ms));
+      expect(ms).toBe(LOOP.retryAfterMaxMs);
+      loop.drain();
+      // who pauses for so long wakes up for that
+      expect(signal.aborted).toBe(true);
+      pauses.push(0);
+    };
+    await loop.run();
+    expect(pauses.length).toBeGreaterThan(1);
+    expect(Math.max(...pauses)).toBeLessThanOrEqual(LOOP.backoffMaxMs);
   });
 
   test("goes on where the registry and the own server were away, and gives nothing up", async () => {
@@ -88,6 +198,47 @@ describe("the loop", () => {
     const id = world.askKey();
     expect(await world.settled(id)).toHaveLength(3);
     for (const { outbox } of world.connectors) expect(outbox.counts()).toMatchObject({ dead: 0 });
+  });
+
+  test("tells the registry that all is well, and what hinders it while the own server is away", async () => {
+    const one = world.connector(1);
+    const { registry } = one.desk;
+    const told: string[] = [];
+    const heard: typeof registry = {
+      call(name, input) {
+        if (name === "party.tasks") told.push((input as { readonly health: { readonly state: string } }).health.state);
+        return registry.call(name, input);
+      },
+    };
+    const id = world.askKey();
+    let down = true;
+    one.before = () => {
+      if (down) throw away();
+    };
+    const loop = createLoop(
+      { ...one.desk, registry: heard },
+      {
+        concurrency: 4,
+        version: "test",
+        now: () => world.federation.enclaves.nowMs,
+        jitter: () => 0,
+        sleep: async (ms) => {
+          world.federation.enclaves.nowMs += ms;
+          await Bun.sleep(1);
+        },
+        log: silentLog,
+        figures: null,
+        pollMs: 0,
+      },
+    );
+    const run = loop.run();
+    while (!told.some((state) => state !== "ok")) await Bun.sleep(2);
+    down = false;
+    while (told.at(-1) !== "ok" || one.outbox.item(id)?.why !== "") await Bun.sleep(2);
+    loop.drain();
+    await run;
+    expect(told[0]).toBe("ok");
+    expect([...new Set(told)]).toEqual(["ok", "nothing listens there"]);
   });
 
   test("a response that was signed and not taken is sent after a restart, even if nobody asks for it any more", async () => {

@@ -2,7 +2,7 @@ import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { lstatSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { isSameResponse, type Outbox, openOutbox } from "../../src/connector/outbox.ts";
+import { DEAD_MAX, isSameResponse, type Outbox, openOutbox } from "../../src/connector/outbox.ts";
 import { signerFromSeed } from "../../src/crypto/identity.ts";
 import { asHashId, type FederatedRequestId } from "../../src/ids.ts";
 import { requestIdOf, signDecision, signOrder } from "../../src/protocol/federation/request.ts";
@@ -98,12 +98,40 @@ describe("what must outlast a crash", () => {
     expect(outbox.keepDecision(itemId, decision("accept", 1))).toBe(false);
   });
 
+  test("what is written together is all there afterwards, or nothing of it", () => {
+    const [one, two] = [taskOf(1), taskOf(2)];
+    const rows = outbox.together(() => [one, two].map((task) => outbox.take(task, 5)));
+    reopen();
+    expect(rows.map(({ itemId }) => outbox.item(itemId)?.state)).toEqual(["open", "open"]);
+    const three = taskOf(3);
+    expect(() =>
+      outbox.together(() => {
+        outbox.take(three, 6);
+        outbox.settle(one.itemId, "over", 6);
+        throw new RangeError("in the middle");
+      }),
+    ).toThrow(RangeError);
+    expect([outbox.item(three.itemId), outbox.item(one.itemId)?.state]).toEqual([null, "open"]);
+    // and it can be used after that
+    outbox.settle(one.itemId, "over", 7);
+    reopen();
+    expect(outbox.item(one.itemId)?.state).toBe("over");
+  });
+
   test("tries count within one seq, a later one begins anew, an earlier one changes nothing", () => {
     const { itemId } = outbox.take(taskOf(1, 5), NOON);
     outbox.wait(itemId, "away", NOON + 10);
     expect(outbox.take(taskOf(1, 5), NOON)).toMatchObject({ seq: 5, tries: 1, nextAtMs: NOON + 10, why: "away" });
     expect(outbox.take(taskOf(1, 4), NOON)).toMatchObject({ seq: 5, tries: 1 });
     expect(outbox.take(taskOf(1, 6), NOON)).toMatchObject({ seq: 6, tries: 0, nextAtMs: 0 });
+  });
+
+  test("says what open items wait for, each reason once, until they are done", () => {
+    const ids = [taskOf(1, 1), taskOf(2, 1), taskOf(3, 1)].map((task) => outbox.take(task, NOON).itemId);
+    for (const id of ids) outbox.wait(id, "the own server is away", NOON + 10);
+    expect(outbox.waits()).toEqual(["the own server is away"]);
+    for (const id of ids) outbox.settle(id, "answered", NOON);
+    expect(outbox.waits()).toEqual([]);
   });
 
   test("its file is the user's alone", () => {
@@ -132,6 +160,18 @@ describe("dead letters", () => {
     expect(outbox.revive(null, NOON)).toBe(0);
     expect(outbox.revived()).toHaveLength(2);
     expect(outbox.counts()).toMatchObject({ dead: 0, open: 3 });
+  });
+
+  test("are no more than a bound, the newest: a registry fills no disk with them", () => {
+    outbox.together(() => {
+      for (let n = 0; n < DEAD_MAX + 3; n++) {
+        const task: Task = { ...taskOf(1), itemId: asHashId(n.toString(16).padStart(64, "0")) };
+        outbox.take(task, NOON + n);
+        outbox.bury(task, "it cannot be", NOON + n);
+      }
+    });
+    expect(outbox.counts()).toMatchObject({ dead: DEAD_MAX, over: 3 });
+    expect(outbox.dead()[0]?.itemId.endsWith("003")).toBe(true);
   });
 
   test("a look beside a connector that runs sees them, and changes nothing", () => {

@@ -39,6 +39,8 @@ export interface TestConnector {
   after: (name: string) => void;
   /** Steps at which a crash can come. */
   step: NonNullable<LoopOptions["step"]>;
+  /** Runs at the beginning of each pause. */
+  pausing: (ms: number, signal: AbortSignal) => void;
   /** Works until nothing is due any more. */
   start(): ConnectorLoop;
   /** Ends it as SIGKILL does; the outbox is opened anew. */
@@ -141,6 +143,7 @@ export async function connectorWorld(): Promise<ConnectorWorld> {
       before: () => undefined,
       after: () => undefined,
       step: () => undefined,
+      pausing: () => undefined,
       start() {
         return createLoop(desk, {
           concurrency: 4,
@@ -148,6 +151,7 @@ export async function connectorWorld(): Promise<ConnectorWorld> {
           now: () => enclaves.nowMs,
           jitter: () => 0,
           sleep: async (ms, signal) => {
+            connector.pausing(ms, signal);
             // in this world pauses alone let time pass
             if (!signal.aborted) await Bun.sleep(1);
             enclaves.nowMs += Math.min(ms, 500);

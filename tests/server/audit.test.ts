@@ -158,6 +158,7 @@ describe("exactly one entry", () => {
     expect(entries[0]).toMatchObject({ action: operation, status: answer.code, session: session.sessionId, count: 1 });
     if (operation.startsWith("federation."))
       expect(["bad_input", "integrity", "denied", "not_found", "ok"]).toContain(answer.code);
+    else if (/^(workspace|keyring|party)\./.test(operation)) expect(answer.code).toBe("unsupported");
     else if (!operation.startsWith("account.")) expect(answer.code).toBe("ok");
     const signed = answer.code === "ok" && operations[operation].mutation;
     expect(entries[0]?.stateHash !== null).toBe(signed);

@@ -159,6 +159,7 @@ export async function keyringRun(options: RunOptions = {}): Promise<KeyringRun> 
     rest: {
       ...late,
       hasOpenRequest: (...asked) => running().hasOpenRequest(...asked),
+      policyChanged: (...asked) => running().policyChanged(...asked),
       backlogOf: (...asked) => running().backlogOf(...asked),
       sweep: () => running().sweep(),
       close: () => running().close(),
@@ -244,7 +245,8 @@ export async function keyringRun(options: RunOptions = {}): Promise<KeyringRun> 
         },
         who,
       ),
-    submit: (items, who = ann) => world.call("keyring.request", { workspaceId, keyringId, items: [...items] }, who),
+    submit: (items, who = ann) =>
+      world.call("keyring.request", { workspaceId, keyringId, items: [...items], feeMax: null }, who),
     view: ({ requestId }, who = ann) => world.call("keyring.request.get", { requestId }, who),
     vote(of, who, verdict = "approve", items = of.items.map(({ itemId }) => itemId)) {
       const votes = items.map((requestId) =>

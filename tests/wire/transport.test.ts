@@ -430,6 +430,25 @@ describe("the limit of a connection", () => {
     expect(server.connections()).toBe(2);
   });
 
+  test("while it answers others, nobody looks whether a server is there", async () => {
+    const body =
+      "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}";
+    let asked = 0;
+    const server = await raw(await loopbackLeaf(identity), (socket) => {
+      asked += 1;
+      if (asked === 1) setTimeout(() => socket.end(body), 2_500);
+      else socket.end(body);
+    });
+    const patient = { ...limits, connectMs: 8_000 };
+    const address = { url: server.url, caPem: await caPem(identity) };
+    const post = () => postOperation(address, "session.check", "{}", "application/json", patient);
+    const slow = post();
+    while (asked === 0) await Bun.sleep(1);
+    await post();
+    await slow;
+    expect(server.connections()).toBe(2);
+  });
+
   test("where nothing listens, nothing was delivered; what a server says of itself is no such thing", async () => {
     const server = await serve(await loopbackLeaf(identity));
     const address = { url: server.url, caPem: await caPem(identity) };

@@ -1,7 +1,7 @@
 import { ADDRESS_KINDS, NETWORKS } from "../../protocol/addresskind.ts";
 import { FEDERATED_TYPES, SERVERS_MAX, SIGN_FORMS } from "../../protocol/federation/kinds.ts";
 import { bool, nullable, oneOf, text, u53, uint } from "../../wire/codec.ts";
-import { byKind, data, many, or, orNull, params, type Reader } from "../agentparams.ts";
+import { byKind, data, many, maybe, or, orNull, params, type Reader } from "../agentparams.ts";
 import { type Row, row } from "../agentrow.ts";
 import type { KeyringClient, SignatureItem, WorkspaceChange } from "../keyringapi.ts";
 
@@ -96,11 +96,16 @@ export const KEYRING_ROWS: { readonly [M in keyof KeyringClient]: Row<InputOf<M>
   ),
   changeKeyring: row(params<InputOf<"changeKeyring">>({ keyring: word, change: keyringChange }), () => "account"),
   requestKey: row(
-    params<InputOf<"requestKey">>({ workspace: word, keyring: word, type: oneOf(FEDERATED_TYPES) }),
+    params<InputOf<"requestKey">>({
+      workspace: word,
+      keyring: word,
+      type: oneOf(FEDERATED_TYPES),
+      feeMax: maybe(u53),
+    }),
     () => "account",
   ),
   requestSignatures: row(
-    params<InputOf<"requestSignatures">>({ items: many(signatureItem, 2 * ITEMS_MAX) }),
+    params<InputOf<"requestSignatures">>({ items: many(signatureItem, 2 * ITEMS_MAX), feeMax: maybe(u53) }),
     () => "account",
   ),
   keyringRequests: row(params<InputOf<"keyringRequests">>({ workspace: word, status: or(nullable(word), null) })),

@@ -34,6 +34,8 @@ interface Place {
   readonly workspaceId: WorkspaceId;
   readonly keyringId: KeyringId;
   readonly manifest: Manifest;
+  /** Credits that it may cost; null: whatever it costs. */
+  readonly feeMax: number | null;
 }
 
 /** A new item, signed with the owner key; `body` may depend on its nonce. */
@@ -88,7 +90,7 @@ const withoutDraft = (drafts: readonly KeyringDraft[], gone: KeyringDraft): Keyr
  * crash, or after a lost answer, sends the very same request.
  */
 async function submit(ground: Ground, place: Place, fresh: readonly SignedRequest[]): Promise<KnownRequest> {
-  const { workspaceId, keyringId } = place;
+  const { workspaceId, keyringId, feeMax } = place;
   const live = isLive(ground.now());
   const known = ground
     .held()
@@ -99,7 +101,7 @@ async function submit(ground: Ground, place: Place, fresh: readonly SignedReques
   }
   const drop = () => ground.change((held) => ({ ...held, keyringDrafts: withoutDraft(held.keyringDrafts, draft) }));
   try {
-    const view = await ground.call("keyring.request", { workspaceId, keyringId, items: draft.items });
+    const view = await ground.call("keyring.request", { workspaceId, keyringId, items: draft.items, feeMax });
     const ids = draft.items.map(({ request }) => requestIdOf(request));
     const request = answered(ground, keyringRequestIdOf(keyringId, workspaceId, ids), view);
     await drop();
@@ -143,7 +145,8 @@ export async function requestKey(
   const keyring = await findKeyring(ground, input.keyring);
   await registryInfo(ground);
   await pinKeyring(ground, keyring);
-  const place = { workspaceId, keyringId: keyring.view.keyringId, manifest: manifestOf(keyring) };
+  const { keyringId } = keyring.view;
+  const place = { workspaceId, keyringId, manifest: manifestOf(keyring), feeMax: input.feeMax ?? null };
   const item = await newItem(ground, place, () => ({
     kind: "generate",
     type,
@@ -199,7 +202,7 @@ async function useOf(
 /** Asks for signatures, all together. @throws Fault bad_input, not_found, ambiguous, denied, conflict, integrity */
 export async function requestSignatures(
   ground: Ground,
-  { items }: Parameters<KeyringClient["requestSignatures"]>[0],
+  { items, feeMax }: Parameters<KeyringClient["requestSignatures"]>[0],
 ): Promise<KeyringRequestInfo> {
   const looks = looksOf(ground);
   const keys = await keysOf(looks, items);
@@ -207,7 +210,12 @@ export async function requestSignatures(
   if (!first) throw new Fault("bad_input", "nothing is to be signed");
   const { workspaceId, keyringId } = first.view;
   const { sealing } = await registryInfo(ground);
-  const place = { workspaceId, keyringId, manifest: manifestOf(await looks.keyring(keyringId)) };
+  const place = {
+    workspaceId,
+    keyringId,
+    manifest: manifestOf(await looks.keyring(keyringId)),
+    feeMax: feeMax ?? null,
+  };
   const signed: SignedRequest[] = [];
   for (const [i, key] of keys.entries()) {
     const item = items[i];

@@ -102,7 +102,9 @@ function changed(
     case "ownerRemoved": {
       const { name } = change;
       if (head.approvers.every((one) => one.name !== name))
-        throw new Fault("not_found", `the workspace has no owner "${name}"`);
+        throw new Fault("not_found", `the workspace has no owner "${name}"`, {
+          hint: "keyhold workspace show WORKSPACE",
+        });
       checkRoom(head, name);
       return {
         ...next,
@@ -191,6 +193,14 @@ export function signersWords(document: PolicyDocument): string {
 
 const json = (value: unknown): string => JSON.stringify(value);
 
+/** Fields of a rule that differ, with what they were. */
+function fieldsBetween(before: object, after: object): readonly string[] {
+  const [was, is] = [new Map(Object.entries(before)), new Map(Object.entries(after))];
+  return [...new Set([...is.keys(), ...was.keys()])]
+    .filter((field) => json(was.get(field)) !== json(is.get(field)))
+    .map((field) => `${field} ${json(is.get(field) ?? null)} (was ${json(was.get(field) ?? null)})`);
+}
+
 /** What one link changes of the one before it, in words; what differs otherwise is named too. */
 export function changesBetween(before: PolicyDocument, after: PolicyDocument): readonly string[] {
   const said: string[] = [];
@@ -209,7 +219,7 @@ export function changesBetween(before: PolicyDocument, after: PolicyDocument): r
     const known = was?.rules.find(({ name }) => name === rule.name);
     if (!known) said.push(`adds the rule ${rule.name}: ${json(rule)}`);
     else if (json(known) !== json(rule))
-      said.push(`changes the rule ${rule.name}: ${json(rule)} (was: ${json(known)})`);
+      said.push(`changes the rule ${rule.name}: ${fieldsBetween(known, rule).join(", ")}`);
   }
   for (const { name } of was?.rules ?? []) {
     if (is?.rules.every((one) => one.name !== name)) said.push(`removes the rule ${name}`);

@@ -121,6 +121,14 @@ function sourcesAt(open: Open, { reach = connect }: Reaching): Ground["manifests
     });
 }
 
+/** Servers' faults come without a hint. */
+function sayNoRegistry(error: unknown): never {
+  if (!(error instanceof Fault) || error.code !== "unsupported") throw error;
+  const { requestId } = error;
+  const hint = "its operator starts it with: keyhold serve --registry";
+  throw new Fault("unsupported", error.message, { hint, ...(requestId && { requestId }) });
+}
+
 /**
  * The keyrings' part of the client API over an open vault: the registry is the server of the profile itself, in its
  * session (docs/client.md).
@@ -139,7 +147,10 @@ export function createKeyringClient(open: Open, url: string, reaching: Reaching 
         scope: registryScope(identity),
         url,
         userId,
-        call: async (operation, input) => (await session.call(operation, input)).output,
+        call: async (operation, input) => {
+          const { output } = await session.call(operation, input).catch(sayNoRegistry);
+          return output;
+        },
         ask: (operation) => session.ask(operation, {}),
         secret: () => secretIn(open),
         held: () => heldIn(open),

@@ -6,7 +6,7 @@ import { digestWords } from "../../protocol/federation/words.ts";
 import { verifyEvidence } from "../../protocol/keyring/evidence.ts";
 import { keyringIdOf } from "../../protocol/keyring/keyring.ts";
 import type { KeyringView, PartyView } from "../../wire/keyring/operations.ts";
-import { signedResponse } from "../../wire/keyring/records.ts";
+import { equivocationProof } from "../../wire/keyring/records.ts";
 import type { InputOf } from "../../wire/operations.ts";
 import type { HeldFederation } from "../federation/held.ts";
 import { newestOf } from "../federation/keeping.ts";
@@ -131,7 +131,7 @@ function stateOf(ground: Ground, one: PartyView): string {
   if (!one.enrolled) return "no connector has enrolled with its key";
   if (one.lastSeenAtMs === null) return "its connector was never seen";
   if (ground.now() - one.lastSeenAtMs > SEEN_MS) return `its connector is away since ${dated(one.lastSeenAtMs)}`;
-  return one.state || "ok";
+  return one.state === "" ? "ok" : one.state;
 }
 
 /** A keyring as the client tells of it. @throws Fault integrity for evidence that proves nothing */
@@ -174,12 +174,8 @@ export function keyringInfo(ground: Ground, known: KnownKeyring): KeyringInfo {
       return {
         party: view.parties.find(({ party }) => equalBytes(party.key, key))?.party.name ?? key.toHex(),
         at: new Date(atMs).toISOString(),
-        proof: {
-          keyring: view.keyringId,
-          party: key.toHex(),
-          first: signedResponse.encode(first),
-          second: signedResponse.encode(second),
-        },
+        // the form in which it is handed on (docs/protocol.md §9.4)
+        proof: equivocationProof.encode({ keyring: view.keyringId, party: key, first, second }),
       };
     }),
   };

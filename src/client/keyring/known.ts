@@ -80,7 +80,8 @@ export async function findRequest(ground: Ground, wanted: string): Promise<Known
     id: (one) => one.requestId,
     hint: "a request is named by its id or the first 4 or more digits of it",
   });
-  return knownRequest(ground, found);
+  // what it is now: a list tells what was stored last
+  return requestById(ground, found.requestId);
 }
 
 /** Requests of one workspace, newest first as the registry lists them; not verified yet. */

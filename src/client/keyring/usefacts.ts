@@ -58,11 +58,11 @@ export function factsOfMaking({ body, epoch }: FederatedRequest): UseFacts {
   if (body.kind !== "generate") return { lines: [], amount: null, recipients: [] };
   return {
     lines: [
-      { label: "new key of type", value: body.type },
+      { label: "type", value: body.type },
       { label: "custody", value: body.custody },
       { label: "control", value: body.control },
       { label: "policy", value: body.policy ?? "none" },
-      { label: "epoch of the federation", value: String(epoch) },
+      { label: "epoch", value: String(epoch) },
     ],
     amount: null,
     recipients: [],

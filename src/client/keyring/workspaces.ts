@@ -157,15 +157,18 @@ export async function createWorkspace(
   const workspaceId = policyIdOf(alone);
   await ground.call("workspace.create", { name, policy: link });
   const founded = await workspaceById(ground, workspaceId);
-  if (alone === wanted) return workspaceInfo(ground, founded);
+  const another = () =>
+    new Fault("exists", `this account has made another workspace "${name}"`, { hint: "take another name" });
+  if (alone === wanted) {
+    if (founded.known.chain.length > 1) throw another();
+    return workspaceInfo(ground, founded);
+  }
   const next: PolicyDocument = { ...wanted, version: 2, previous: policyHash(alone) };
   const second = founded.known.chain[1];
   if (second) {
     // the same call again, after it was cut short
     if (equalBytes(policyHash(second.document), policyHash(next))) return workspaceInfo(ground, founded);
-    throw new Fault("exists", `this account has made another workspace "${name}"`, {
-      hint: "take another name",
-    });
+    throw another();
   }
   await put(ground, next, []);
   return workspaceInfo(ground, await workspaceById(ground, workspaceId));
@@ -180,6 +183,10 @@ function draftNamed(workspace: KnownWorkspace, hashHex: string): SignedPolicy {
     hint: `keyhold workspace show ${workspace.view.name}`,
   }).link;
 }
+
+/** True for links that say the same, whatever their place in the chain. */
+const isSameBut = (head: PolicyDocument, next: PolicyDocument): boolean =>
+  JSON.stringify(policyDocumentJson(head)) === JSON.stringify(policyDocumentJson(next));
 
 /**
  * Makes the next link of a workspace's policy, or signs one that another owner began. It counts once enough admins have
@@ -202,6 +209,8 @@ export async function changeWorkspace(
   const document = draft?.document ?? (change.kind === "approve" ? head : nextDocument(head, change));
   if (document.name !== head.name)
     throw new Fault("bad_input", "a workspace keeps its name", { why: `it is called ${head.name}` });
+  // nothing to agree to
+  if (draft === null && isSameBut(head, document)) return { ...workspaceInfo(ground, workspace), complete: true };
   await put(ground, document, draft?.signatures ?? []);
   const after = await workspaceById(ground, policyId);
   const link = after.known.chain[document.version - 1];

@@ -18,7 +18,7 @@ function registryOf(text: string): Uint8Array {
 }
 
 const ACCOUNT = {
-  account: { type: "positional", description: "name of the connector's account", ask: "Account" },
+  account: { type: "positional", description: "name of the connector's account", ask: "Account of the connector" },
 } as const;
 const EXAMPLE_KEY = "5866666666666666666666666666666666666666666666666666666666666666";
 
@@ -40,7 +40,7 @@ export const connectorAllow = defineCommand({
     "and what the registry decides: nothing else, and no request of its own. Both servers' operators agree to it so.",
   examples: [
     [
-      `keyhold server connector allow connector-4f1c2a --registry ${EXAMPLE_KEY}`,
+      `keyhold server connector allow federated-0d961dd2237186a8c45df9f0b0b94363 --registry ${EXAMPLE_KEY}`,
       "as `keyhold connector init` says it",
     ],
   ],
@@ -85,7 +85,9 @@ export const connectorRevoke = defineCommand({
   details:
     "At once, also in the middle of a request. Its requests and keys stay: another account that is allowed for the " +
     "same registry goes on with them.",
-  examples: [["keyhold server connector revoke connector-4f1c2a", "it brings nothing any more"]],
+  examples: [
+    ["keyhold server connector revoke federated-0d961dd2237186a8c45df9f0b0b94363", "it brings nothing any more"],
+  ],
   run: async (args, ctx) => {
     const registry = args.registry === null ? null : registryOf(args.registry);
     const done = await askServing(ctx, args.dir, "connector.revoke", { account: args.account, registry });

@@ -17,10 +17,18 @@ function idOf<T extends WorkspaceId | KeyringId>(text: string, what: string): T 
   });
 }
 
+/** Says of what the registry does not know where it is to be seen. */
+const unknownTo =
+  (hint: string) =>
+  (error: unknown): never => {
+    if (!(error instanceof Fault) || error.code !== "not_found") throw error;
+    throw new Fault("not_found", error.message, { hint });
+  };
+
 export const workspaceCredit = defineCommand({
   args: {
-    workspace: { type: "positional", hint: "ID", description: "id of the workspace" },
-    amount: { type: "positional", hint: "CREDITS", description: "whole credits" },
+    workspace: { type: "positional", hint: "ID", description: "id of the workspace", ask: "Workspace (its whole id)" },
+    amount: { type: "positional", hint: "CREDITS", description: "whole credits", ask: "Credits" },
     ...NOTE,
     ...DIR,
   },
@@ -37,7 +45,9 @@ export const workspaceCredit = defineCommand({
     if (!(amount <= AMOUNT_MAX)) throw new Fault("usage", `an amount is a whole number from 1 to ${AMOUNT_MAX}`);
     const workspaceId = idOf<WorkspaceId>(args.workspace, "a workspace");
     const dir = await demandServer(ctx, args.dir);
-    const { balance } = await callControl(dir, "registry.credit", { workspaceId, amount, note: args.note });
+    const { balance } = await callControl(dir, "registry.credit", { workspaceId, amount, note: args.note }).catch(
+      unknownTo("its owner sees the id by: keyhold workspace show"),
+    );
     return result({ workspaceId, balance }, () => `balance ${balance} credits`);
   },
 });
@@ -85,9 +95,9 @@ export const keyringEvents = defineCommand({
 
 export const keyringPayout = defineCommand({
   args: {
-    keyring: { type: "positional", hint: "ID", description: "id of the keyring" },
-    party: { type: "positional", hint: "NAME", description: "name of the party" },
-    amount: { type: "positional", hint: "CREDITS", description: "whole credits" },
+    keyring: { type: "positional", hint: "ID", description: "id of the keyring", ask: "Keyring (its whole id)" },
+    party: { type: "positional", hint: "NAME", description: "name of the party", ask: "Party" },
+    amount: { type: "positional", hint: "CREDITS", description: "whole credits", ask: "Credits" },
     ...NOTE,
     ...DIR,
   },
@@ -105,7 +115,9 @@ export const keyringPayout = defineCommand({
     const keyringId = idOf<KeyringId>(args.keyring, "a keyring");
     const dir = await demandServer(ctx, args.dir);
     const { party, note } = args;
-    const { balance } = await callControl(dir, "registry.payout", { keyringId, party, amount, note });
+    const { balance } = await callControl(dir, "registry.payout", { keyringId, party, amount, note }).catch(
+      unknownTo("keyhold keyring balances"),
+    );
     return result({ keyringId, party, balance }, () => `${plain(party)} has ${balance} credits left`);
   },
 });

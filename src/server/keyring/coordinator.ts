@@ -115,11 +115,23 @@ async function abandon(scene: Scene, item: ItemScene): Promise<void> {
   if (decision !== null || done) return;
   const touched = await askedParties(scene, item);
   if (touched.length === 0) return;
-  const { identity } = scene.desk.site;
-  const word = { requestId: item.id, verdict: "cancel", attempt: 0, certificateHash: null } as const;
-  item.value = { ...item.value, decision: signDecision(identity, word) };
+  takeBack(scene, item);
   for (const index of touched) await putTask(scene, item, index, { do: "decide" });
   await clearSaid(scene, item);
+}
+
+function takeBack(scene: Scene, item: ItemScene): void {
+  const { identity } = scene.desk.site;
+  const word = { requestId: item.id, verdict: "cancel", attempt: 0, certificateHash: null } as const;
+  item.value = { ...item.value, decision: item.value.decision ?? signDecision(identity, word) };
+}
+
+/** Tells a server that a use has not taken that it is over: there it would be open until its time is. */
+export async function dismiss(scene: Scene, item: ItemScene, index: number): Promise<void> {
+  const { kind, stage, roster } = item.value.course;
+  if (kind === "make" || stage !== "settling" || roster.includes(index)) return;
+  takeBack(scene, item);
+  await putTask(scene, item, index, { do: "decide" });
 }
 
 /**

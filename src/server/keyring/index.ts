@@ -51,6 +51,8 @@ export function assembleRegistry(site: RegistrySite, rest: RegistryRest = create
 export function createRegistry(options: RegistryOptions): {
   readonly service: RegistryService;
   readonly control: RegistryControl;
+  /** Lets nobody wait for tasks any more, so that no request in flight does. */
+  readonly drain: () => void;
 } {
   const { ctx, keys, dir, version, log, sealingSeed } = options;
   const hook = hookOf(dir, log);
@@ -60,5 +62,6 @@ export function createRegistry(options: RegistryOptions): {
     await service.close();
     await hook.close();
   };
-  return { service: { ...service, close }, control: createRegistryControl(site) };
+  const drain = () => void service.close();
+  return { service: { ...service, close }, control: createRegistryControl(site), drain };
 }

@@ -58,7 +58,7 @@ async function save(tx: Tx, row: Stored<KeyringBody>, value: KeyringBody): Promi
 /**
  * Keeps two contradicting responses of a party and leaves it out of new snapshots, until an admin clears it.
  *
- * @returns false, and nothing changed, for a party that is no longer there or in quarantine already.
+ * @returns false, and nothing changed, for whoever never was a party of it or is in quarantine already.
  * @throws Fault integrity when the two prove nothing; not_found, unavailable
  */
 export async function quarantine(
@@ -74,7 +74,10 @@ export async function quarantine(
     throw new Fault("integrity", "this proof is about another party or keyring");
   const row = await readKeyring(tx, keyringId);
   const isIt = ({ party }: KeyringParty) => equalBytes(party.key, partyKey);
-  if (!row.value.parties.some((one) => isIt(one) && !one.quarantined)) return false;
+  const known = row.value.evidence.some((one) => equalBytes(one.first.response.key, partyKey));
+  // who has left meanwhile, and answers for a request of before, finds it on coming back
+  const left = !row.value.parties.some(isIt) && row.value.former.some(({ key }) => equalBytes(key, partyKey));
+  if (!row.value.parties.some((one) => isIt(one) && !one.quarantined) && (!left || known)) return false;
   const parties = row.value.parties.map((one) => (isIt(one) ? { ...one, quarantined: true } : one));
   const others = row.value.evidence.filter((one) => !equalBytes(one.first.response.key, partyKey));
   const evidence = [...others, { first, second, atMs: nowMs }].slice(-SERVERS_MAX);
@@ -130,9 +133,9 @@ async function viewOf(tx: Tx, row: Stored<KeyringBody>, userId: UserId, ask: Key
   const own = admins.includes(userId);
   return {
     ...{ keyringId, name, manifest, threshold, fees, active, parties, own, createdAtMs },
-    // accounts are each other's business only among admins
+    // accounts are each other's business only among admins; evidence names requests and keys of workspaces
     admins: own ? [...admins] : [],
-    evidence: [...evidence],
+    evidence: own ? [...evidence] : [],
   };
 }
 

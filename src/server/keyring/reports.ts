@@ -6,7 +6,7 @@ import type { Report } from "../../wire/keyring/operations.ts";
 import type { InputOf } from "../../wire/operations.ts";
 import { readStored } from "../documents.ts";
 import { messageName } from "./attempt.ts";
-import { exchangeOf, keepSaid, live, missed, steer } from "./coordinator.ts";
+import { dismiss, exchangeOf, keepSaid, live, missed, steer } from "./coordinator.ts";
 import { keepLateResponse, markReleased } from "./keykeeping.ts";
 import { partyHeard } from "./keyrings.ts";
 import { partyKeyOf } from "./people.ts";
@@ -55,6 +55,7 @@ async function respond(scene: Scene, item: ItemScene, key: Uint8Array, signed: S
   // what ends the request still is to be told
   const accepted = work === "decide" && item.value.decision?.decision.verdict === "accept";
   if (work === "respond" || accepted) await removeTask(scene, item, index);
+  if (work === "respond") await dismiss(scene, item, index);
 }
 
 /** Takes in what a server has said in the running attempt. */

@@ -116,6 +116,10 @@ export function createRequests(desk: Desk): Work {
     const kind = kindOfRequest(input.items);
     const items = await checkItems(tx, given, of);
     const { parties, threshold, fee } = snapshotOf(keyring.value, kind, items.length);
+    if (input.feeMax !== null && fee > input.feeMax)
+      throw new Fault("conflict", `this request costs ${fee} credits by now, more than the ${input.feeMax} agreed to`, {
+        hint: "look at the keyring's fees again: keyhold keyring show",
+      });
     const expiresAtMs = Math.min(...items.map(({ asked }) => asked.request.expiresAtMs));
     const keys = parties.map(({ key }) => key);
     const life = openLife({

@@ -5,7 +5,7 @@ import { createReports } from "./reports.ts";
 import { createRequests } from "./requests.ts";
 import { createDesk, type Desk, PATIENCE } from "./scene.ts";
 import type { RegistrySite } from "./service.ts";
-import { hasOpenRequest, sweepRequests } from "./sweeping.ts";
+import { hasOpenRequest, reruleOpen, sweepRequests } from "./sweeping.ts";
 import { backlogOf, createTasks } from "./tasks.ts";
 import { createVoting } from "./voting.ts";
 
@@ -20,6 +20,7 @@ export function createRest(site: RegistrySite, patience: Desk["patience"] = PATI
     ...createTasks(desk),
     ...createReports(desk),
     hasOpenRequest,
+    policyChanged: (workspaceId) => reruleOpen(desk, workspaceId),
     backlogOf,
     sweep: () => sweepRequests(desk),
     close: async () => desk.waiting.close(),

@@ -4,10 +4,20 @@ import type { FederatedRequestId, KeyringRequestId, WorkspaceId } from "../../id
 import { isOpenLife } from "../../protocol/keyring/requestlife.ts";
 import type { Tx } from "../../storage/store.ts";
 import { eachStored, listStored, putStored, readStored, removeStored } from "../documents.ts";
-import { steer } from "./coordinator.ts";
+import { reconsider, steer } from "./coordinator.ts";
 import { wakeAtMs } from "./course.ts";
 import { perform } from "./performing.ts";
-import { ALARM, DEADLINE, dueOwner, ITEM, laterOwner, OPEN_COUNT, TASK } from "./requestdocuments.ts";
+import {
+  ALARM,
+  DEADLINE,
+  dueOwner,
+  ITEM,
+  laterOwner,
+  OF_STATUS,
+  OPEN_COUNT,
+  statusOwner,
+  TASK,
+} from "./requestdocuments.ts";
 import { type Desk, itemOf } from "./scene.ts";
 
 /** Alarms and deadlines that one look takes care of. */
@@ -70,6 +80,29 @@ async function look(desk: Desk): Promise<boolean> {
 /** Ends requests whose time is over, and moves attempts that stand still (docs/protocol.md §9.6). */
 export async function sweepRequests(desk: Desk): Promise<void> {
   for (let looks = 0; looks < LOOKS_MAX; looks++) if (!(await runAlarms(desk))) return;
+}
+
+/** Open requests that a new link of a policy is brought to at once, of each status; others when they are looked at. */
+const RERULED = 64;
+
+/** Asks the newest link of a workspace's policy about its open requests, newest first: who must agree, and whether at all. */
+export async function reruleOpen(desk: Desk, workspaceId: WorkspaceId): Promise<void> {
+  const ids = await desk.site.ctx.store.transaction(async (tx) => {
+    const all: KeyringRequestId[] = [];
+    for (const status of ["pending", "partial"] as const) {
+      const rows = await listStored(tx, OF_STATUS, statusOwner(workspaceId, status), null, RERULED);
+      all.push(...rows.map(({ id }) => id.slice(status.length + 1) as KeyringRequestId));
+    }
+    return all;
+  });
+  for (const id of ids) {
+    try {
+      await perform(desk, id, reconsider);
+    } catch (error) {
+      // the link counts all the same: whoever looks at the request next finds out
+      if (!(error instanceof Fault)) throw error;
+    }
+  }
 }
 
 /** Tasks of a party that are looked through: those that it is given come first. */

@@ -41,17 +41,23 @@ function checkVote(scene: Scene, signed: SignedVote, head: WorkspaceHead, key: U
     throw new Fault("bad_input", "a rejection gives its reason");
 }
 
-/** Keeps the newest vote of a key on an item. @throws Fault conflict for one that was cast before another one */
-async function putVote(scene: Scene, signed: SignedVote): Promise<void> {
+/**
+ * Keeps the newest vote of a key on an item.
+ *
+ * @returns false for one that is there.
+ * @throws Fault conflict for one that was cast before another one
+ */
+async function putVote(scene: Scene, signed: SignedVote): Promise<boolean> {
   const { tx, nowMs } = scene;
   const { vote } = signed;
   const id = voteId(vote.requestId, vote.key, vote.policyHash);
   const before = await readStored(tx, VOTE, id);
   const known = before?.value.vote.vote;
-  if (known && equalBytes(voteBytes(known), voteBytes(vote))) return;
+  if (known && equalBytes(voteBytes(known), voteBytes(vote))) return false;
   if (known && known.castAtMs >= vote.castAtMs) throw new Fault("conflict", "a later vote of this key is there");
   const row = { id, owner: vote.requestId, place: nowMs, value: { vote: signed } };
   if (!(await putStored(tx, VOTE, row, before?.version ?? 0))) throw changedMeanwhile();
+  return true;
 }
 
 /** Votes and cancellations of owners (docs/protocol.md §9.6). */
@@ -65,7 +71,7 @@ export function createVoting(desk: Desk): Pick<RegistryService, "keyring.vote" |
       checkVote(scene, signed, head, key);
       const { vote: said } = signed;
       await itemOf(scene, said.requestId);
-      await putVote(scene, signed);
+      if (!(await putVote(scene, signed))) continue;
       const { workspaceId, life } = scene.value;
       const subject = { workspaceId, keyringId: life.keyringId, requestId: scene.requestId };
       await scene.tell({ event: "request.vote", ...subject, detail: said.verdict });

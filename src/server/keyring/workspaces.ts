@@ -214,6 +214,8 @@ async function setPolicy(
 export interface WorkspaceQuestions {
   /** Whether a party's key is in the snapshot of an open request of a workspace. */
   hasOpenRequest(tx: Tx, workspaceId: WorkspaceId, partyKey: Uint8Array): Promise<boolean>;
+  /** Asks the newest link about requests that are open. */
+  policyChanged(workspaceId: WorkspaceId): Promise<void>;
 }
 
 /** Workspaces: chains of policies whose approvers own them (docs/protocol.md §9.1). */
@@ -260,6 +262,9 @@ export function createWorkspaces(site: RegistrySite, questions: WorkspaceQuestio
       const { userId } = caller.account;
       const view = await recorded(site, (tx, tell) => setPolicy(site, tx, tell, userId, policy));
       caller.concerns(view.workspaceId);
+      // a link that is complete is the newest one now
+      if (equalBytes(policyHash(view.policy.document), policyHash(policy.document)))
+        await questions.policyChanged(view.workspaceId);
       return view;
     },
     "workspace.ledger": ({ account: { userId } }, { workspaceId, after }) =>

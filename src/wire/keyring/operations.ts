@@ -334,7 +334,13 @@ export const keyringOperations = {
   "keyring.request": op(
     "session",
     false,
-    struct({ workspaceId, keyringId, items: list(signedRequest, { min: 1, max: BATCH_MAX }) }),
+    struct({
+      workspaceId,
+      keyringId,
+      items: list(signedRequest, { min: 1, max: BATCH_MAX }),
+      /** What it may cost, in credits: fees may have changed since they were shown. Null: whatever it costs. */
+      feeMax: nullable(credits),
+    }),
     keyringRequestView,
   ),
   "keyring.request.get": op("session", false, struct({ requestId }), keyringRequestView),

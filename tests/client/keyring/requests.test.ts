@@ -102,6 +102,15 @@ test("a party that answers before the owners have agreed hides the request from 
   expect(await approve(bob, requestId)).toMatchObject({ approved: true });
 });
 
+test("what its owner agreed to pay goes with the request", async () => {
+  const { world, ada } = await two();
+  const wish = { workspace: "treasury", keyring: "vault", type: "ed25519" } as const;
+  await ada.client.requestKey({ ...wish, feeMax: 5 });
+  await ada.client.requestKey({ ...wish, type: "schnorr" });
+  const sent = world.calls.filter(({ name }) => name === "keyring.request");
+  expect(sent.map(({ input }) => (input as InputOf<"keyring.request">).feeMax)).toEqual([5, null]);
+});
+
 test("one owner who alone decides asks, and that is enough", async () => {
   const { ada } = await two(1);
   expect(await ask(ada)).toMatchObject({ approved: true });
@@ -363,7 +372,9 @@ test("a keyring shows its parties' health, and evidence only where it proves som
   };
   const shown = await ada.client.keyring({ keyring: "vault" });
   expect(shown.parties.map(({ state }) => state.split(" ")[0])).toEqual(["quarantined:", "its", "its"]);
-  expect(shown.evidence).toMatchObject([{ party: "p1", proof: { party: party.key.toHex() } }]);
+  expect(shown.evidence).toMatchObject([
+    { party: "p1", proof: { party: party.key.toBase64({ alphabet: "base64url", omitPadding: true }) } },
+  ]);
   world.put({ ...view, evidence: [{ first, second, atMs: 5 }], items: [{ ...item, responses: [first] }] });
   const said = await ada.client.keyringRequest({ requestId });
   expect(said.parties[0]).toEqual({ name: "p1", state: "quarantined" });

@@ -70,6 +70,10 @@ test("making the same workspace again goes on where it was cut short, and never 
   const again = { name: "treasury", owners, self: "ada", admin: 2, sign: 2 };
   expect(await ada.client.createWorkspace(again)).toEqual(made);
   await rejected(ada.client.createWorkspace({ ...again, sign: 1 }), "exists");
+  await rejected(
+    ada.client.createWorkspace({ name: "treasury", owners: [], self: "ada", admin: 1, sign: 1 }),
+    "exists",
+  );
   world.chains.clear();
   ada.held = { ...ada.held, workspacePins: [] };
   let cut = true;
@@ -79,6 +83,23 @@ test("making the same workspace again goes on where it was cut short, and never 
   await expect(ada.client.createWorkspace(again)).rejects.toThrow("killed");
   cut = false;
   expect(await ada.client.createWorkspace(again)).toEqual(made);
+});
+
+test("a change to what is so already is done at once, and leaves nothing to agree to", async () => {
+  const { ada, made } = await two();
+  const workspace = made.workspaceId;
+  const same = { kind: "quorums", admin: 2, sign: 2 } as const;
+  expect(await ada.client.changeWorkspace({ workspace, change: same })).toEqual({ ...made, complete: true });
+  const document = { kind: "document", document: made.document } as const;
+  expect(await ada.client.changeWorkspace({ workspace, change: document })).toMatchObject({
+    complete: true,
+    version: made.version,
+    drafts: [],
+  });
+  expect(await ada.client.changeWorkspace({ workspace, change: { ...same, sign: 1 } })).toMatchObject({
+    complete: false,
+    drafts: [{ changes: [expect.stringContaining('"atLeast":1')] }],
+  });
 });
 
 test("with one admin the first link says everything", async () => {

@@ -1,4 +1,5 @@
 import { afterEach, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { hpkeKeyPair } from "../../../src/crypto/hpke.ts";
 import { Fault } from "../../../src/errors.ts";
 import { certificateHash } from "../../../src/protocol/federation/certificate.ts";
 import type { SignedMessage } from "../../../src/protocol/federation/message.ts";
@@ -9,7 +10,7 @@ import { checkLedger } from "../../../src/server/keyring/balances.ts";
 import type { Store } from "../../../src/storage/store.ts";
 import type { KeyringRequestView, Report, Task } from "../../../src/wire/keyring/operations.ts";
 import { faultOf, type KeyringRun, keyringRun, type RunOptions, type RunParty } from "../../support/keyringrun.ts";
-import { HOUR } from "../../support/policies.ts";
+import { HOUR, seedOf } from "../../support/policies.ts";
 import { serverKey } from "../../support/registryworld.ts";
 import { seeded } from "../../support/seeded.ts";
 
@@ -277,6 +278,24 @@ describe("attempts", () => {
     expect(lies).toBe(1);
     expect(done.status).toBe("fulfilled");
     expect(itemOf(done)).toMatchObject({ attempt: 2 });
+  });
+
+  test("a server that a use did not take is told that it is over, once it has answered; the others are not", async () => {
+    for (const type of ["schnorr", "secp256k1"] as const) {
+      const r = await start();
+      const { certificate } = await r.key(type);
+      for (const { decisions } of r.parties) decisions.clear();
+      const client = (await hpkeKeyPair(seedOf("client"))).publicKey;
+      const first = await r.submit([r.use(certificate, "message", type === "schnorr" ? undefined : client)]);
+      await r.vote(first, r.ann);
+      await r.work();
+      const view = await r.view(first);
+      expect(itemOf(view).responses).toHaveLength(3);
+      expect(view.status).toBe(type === "schnorr" ? "fulfilled" : "partial");
+      expect(r.parties.map(({ decisions }) => [...decisions.values()])).toEqual([[], [], ["cancel "]]);
+      await r.close();
+      run = undefined;
+    }
   });
 
   test("a use that never succeeds ends after eight attempts, with its fee back", async () => {

@@ -140,7 +140,7 @@ async function request(all: Started, body: RequestBody, nonce: string): Promise<
     keyring: { registry: world.registry.publicKey, keyringId, workspaceId },
     body,
   });
-  const view = await world.call("keyring.request", { workspaceId, keyringId, items: [signed] }, ann);
+  const view = await world.call("keyring.request", { workspaceId, keyringId, items: [signed], feeMax: null }, ann);
   const { requestId, policyHash } = view;
   for (const who of [ann, ben]) {
     const votes = view.items.map(({ itemId }) =>

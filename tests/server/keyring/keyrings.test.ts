@@ -265,7 +265,11 @@ describe("quarantine", () => {
     const seen = await get(view, owner);
     expect(seen.parties.map(({ quarantined }) => quarantined)).toEqual([true, false, false]);
     const [first, second] = contradiction(view.keyringId, north);
-    expect(seen.evidence).toEqual([{ first, second, atMs: world.nowMs }]);
+    expect((await get(view)).evidence).toEqual([{ first, second, atMs: world.nowMs }]);
+    // it names requests, keys and reasons of workspaces: whose they are reads it in the request
+    expect(seen.evidence).toEqual([]);
+    const { items } = await world.call("keyring.list", { after: null }, owner);
+    expect(items.flatMap(({ evidence }) => evidence)).toEqual([]);
     expect(await snapshot(view, "signature")).toMatchObject({ parties: [partyOf(south, 2), partyOf(west, 3)] });
     expect(await codeOf(snapshot(view, "key"))).toBe("conflict");
     expect(await contradict(view, south)).toBe(true);
@@ -294,6 +298,16 @@ describe("quarantine", () => {
       ["south", false],
       ["far-west", true],
     ]);
+  });
+
+  test("nor by leaving first: who contradicts itself in a request of before comes back into it", async () => {
+    const view = await make();
+    await change(view, { set: "partyRemoved", name: "west" });
+    expect(await contradict(view, west)).toBe(true);
+    expect(await contradict(view, west)).toBe(false);
+    expect((await get(view)).evidence).toHaveLength(1);
+    const back = await change(view, { set: "partyAdded", party: { ...partyOf(west, 3), name: "far-west" } });
+    expect(back.parties.map(({ quarantined }) => quarantined)).toEqual([false, false, true]);
   });
 
   test("takes two contradicting responses of that party and keyring, and no less", async () => {

@@ -50,7 +50,7 @@ function ask(who: RegistryPerson, name = "request") {
       policy,
     },
   });
-  return world.call("keyring.request", { workspaceId: policy, keyringId, items: [request] }, who);
+  return world.call("keyring.request", { workspaceId: policy, keyringId, items: [request], feeMax: null }, who);
 }
 
 const get = (who: RegistryPerson, requestId: KeyringRequestId = open.requestId) =>

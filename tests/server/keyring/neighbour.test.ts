@@ -59,7 +59,7 @@ beforeEach(async () => {
   await world.control["registry.credit"]({ workspaceId, amount: 100, note: "" });
   request = keyRequest(workspaceId, ada, keyring.manifest.manifest.federationId);
   requestId = keyringRequestIdOf(keyringId, workspaceId, [requestIdOf(request.request)]);
-  await world.call("keyring.request", { workspaceId, keyringId, items: [request] }, ada);
+  await world.call("keyring.request", { workspaceId, keyringId, items: [request], feeMax: null }, ada);
   others = [await world.stranger("sam"), bob, admin, await world.connector("east")];
 });
 afterEach(() => world.close());
@@ -109,6 +109,7 @@ const ASKS: Asks = {
     workspaceId: id,
     keyringId,
     items: [keyRequest(id, who, request.request.federationId)],
+    feeMax: null,
   }),
   "keyring.request.get": ({ requestId: id }) => ({ requestId: id }),
   "keyring.requests": ({ workspaceId: id }) => ({ workspaceId: id, status: null, after: null }),

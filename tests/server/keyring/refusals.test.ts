@@ -41,7 +41,7 @@ const useWith = (change: object, certificate = ed, recipient = r.sealing): Reque
 async function refused(items: () => readonly SignedRequest[], who: RegistryPerson = r.ann, change: object = {}) {
   const before = await r.balance();
   const { workspaceId, keyringId } = r;
-  const input = { workspaceId, keyringId, items: [...items()], ...change } as InputOf<"keyring.request">;
+  const input = { workspaceId, keyringId, items: [...items()], feeMax: null, ...change } as InputOf<"keyring.request">;
   const said = await faultOf(r.world.call("keyring.request", input, who));
   expect(await r.balance()).toEqual(before);
   return said;

@@ -199,6 +199,14 @@ test("a request that the policy denies is rejected at once, with its fee back", 
   expect(await r.party(1).tasks()).toEqual([]);
 });
 
+test("a vote that comes again is no second event", async () => {
+  const r = await start(twoOfTwo);
+  const first = await r.submit([r.generate()]);
+  for (let times = 0; times < 3; times++) await r.vote(first, r.ann);
+  const { items } = await r.world.call("workspace.events", { workspaceId: r.workspaceId, after: 0 }, r.ann);
+  expect(items.filter(({ event }) => event === "request.vote")).toHaveLength(1);
+});
+
 test("a rejection that makes approval impossible ends the request with its fee back", async () => {
   const r = await start(twoOfTwo);
   const first = await r.submit([r.generate()]);
@@ -225,6 +233,25 @@ test("an owner who was removed in the middle asks for nothing any more: the newe
   expect(await faultOf(r.view(first, r.ann))).toStartWith("not_found");
   expect(await faultOf(r.submit([r.generate()], r.ann))).toStartWith("not_found");
   expect((await r.world.call("workspace.get", { workspaceId: r.workspaceId }, ben)).balance).toBe(1_000);
+});
+
+test("a new link is asked about open requests at once: they end, or wait for votes again, without anybody's look", async () => {
+  const r = await start({ owners: 3, ...twoOfTwo });
+  const [open, approved] = [await r.submit([r.generate()]), await r.submit([r.generate("schnorr", r.ben)], r.ben)];
+  for (const owner of [r.ann, r.ben]) await r.vote(approved, owner);
+  expect((await r.view(approved)).approved).toBe(true);
+  const space = await r.world.call("workspace.get", { workspaceId: r.workspaceId }, r.ben);
+  const [, ben, cid] = r.owners;
+  if (!ben || !cid) throw new Error("no owners");
+  const approvers = [ben, cid].map(approver);
+  const change = { approvers, groups: [{ name: "owners", members: ["ben", "cid"] }], admins: both };
+  await r.world.call("workspace.policy.set", { policy: nextLink(space, change, r.owners) }, ben);
+  const listed = await r.world.call("keyring.requests", { workspaceId: r.workspaceId, status: null, after: null }, ben);
+  const states = new Map(listed.items.map((one) => [one.requestId, [one.status, one.approved]]));
+  expect(states.get(open.requestId)).toEqual(["rejected", false]);
+  expect(states.get(approved.requestId)).toEqual(["pending", false]);
+  const inbox = await r.world.call("workspace.inbox", { after: null }, cid);
+  expect(inbox.items.map(({ requestId }) => requestId)).toEqual([approved.requestId]);
 });
 
 test("votes under an older head count no more: the approval is gone until the owners vote again", async () => {
@@ -259,6 +286,20 @@ test("parties, threshold and fees of a request are those of its creation", async
   await r.work(30);
   expect(await r.view(first)).toMatchObject({ status: "fulfilled", threshold: 2, fee: 30 });
   expect(await faultOf(r.submit([r.generate()]))).toStartWith("conflict");
+});
+
+test("a fee that was raised after it was shown is not held: the request is refused", async () => {
+  const r = await start();
+  const { workspaceId, keyringId } = r;
+  const items = [r.generate()];
+  const ask = (feeMax: number) => r.world.call("keyring.request", { workspaceId, keyringId, items, feeMax }, r.ann);
+  const fees = { key: 1_000, signature: 3 };
+  await r.world.call("keyring.change", { keyringId, change: { set: "fees", fees } }, r.admin);
+  expect(await faultOf(ask(30))).toBe("conflict: this request costs 1000 credits by now, more than the 30 agreed to");
+  expect(await r.balance()).toEqual({ balance: 1_000, escrowed: 0 });
+  expect((await ask(1_000)).fee).toBe(1_000);
+  // what is there is there, whatever is asked again
+  expect((await ask(0)).fee).toBe(1_000);
 });
 
 test("an expired request is expired for whoever looks, without any sweep, and its fee is back", async () => {
