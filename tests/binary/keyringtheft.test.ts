@@ -25,7 +25,6 @@ import {
   steal,
 } from "./federationloot.ts";
 import {
-  approve,
   asked,
   forKey,
   fulfilled,
