@@ -141,7 +141,7 @@ const OPERATIONS = [
 
 export async function keyringRun(options: RunOptions = {}): Promise<KeyringRun> {
   const { n = 3, threshold = 2, keyringThreshold = threshold, credits = 1_000 } = options;
-  const patience = { ...PATIENCE, ...options.patience };
+  const patience = { ...PATIENCE, graceMs: 2_000, ...options.patience };
   const random = seeded(n * 100 + threshold);
   const draw = (length: number) => random.bytes(length);
   let rest: RegistryRest | undefined;

@@ -39,7 +39,7 @@ import type { RegistrySite } from "./service.ts";
 import { createWaiting, type Waiting } from "./waiting.ts";
 
 /** How long the coordination waits unless told otherwise: for stragglers, for one step, before it asks once more. */
-export const PATIENCE: Patience & { readonly laterMs: number } = { graceMs: 2_000, stepMs: 30_000, laterMs: 2_000 };
+export const PATIENCE: Patience & { readonly laterMs: number } = { graceMs: 20_000, stepMs: 30_000, laterMs: 2_000 };
 
 /** Attempts of which this process remembers what was verified. */
 const REMEMBERED = 1_024;
