@@ -55,6 +55,15 @@ function itemLines(item: KeyringRequestInfo["items"][number]): readonly Line[] {
   return [...head, ...facts, ...(signatureHex === null ? [] : [["signature", signatureHex] as const])];
 }
 
+/** Shares that were let out go to the client of who asked, and to no other device before it is linked. */
+function waitsForClient(
+  { kind, status, finishable, threshold, requester }: KeyringRequestInfo,
+  answers: number,
+): Line[] {
+  if (kind !== "signature" || status !== "partial" || finishable || answers < threshold) return [];
+  return [["waits for", `the client of ${requester}, which finishes it: keyhold request watch`]];
+}
+
 /** A request to a keyring for people: facts, parties, votes. */
 export function keyringRequestLines(info: KeyringRequestInfo): string {
   const parties = aligned(info.parties.map(({ name, state }) => [name, state]));
@@ -69,6 +78,7 @@ export function keyringRequestLines(info: KeyringRequestInfo): string {
     ["keyring", `${info.keyring}: ${answers} answered, ${info.threshold} needed`],
     ["fee", `${info.fee} ${info.fee === 1 ? "credit" : "credits"}`],
     ["expires", info.expiresAt],
+    ...waitsForClient(info, answers),
   ];
   const [only, another] = info.items;
   const facts =
