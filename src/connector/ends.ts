@@ -1,3 +1,4 @@
+import { isAbsent } from "../client/federation/answers.ts";
 import type { FleetInput, FleetOperation, FleetOutput } from "../client/federation/ground.ts";
 import type { MemberPlace, Membership } from "../client/federation/membership.ts";
 import type { RandomSource } from "../crypto/bytes.ts";
@@ -33,23 +34,9 @@ export interface SessionEnd {
   end(): Promise<void>;
 }
 
-/** Failures that say nothing about what was asked: whoever was asked is away, or let nobody in. */
-const AWAY: ReadonlySet<string> = new Set([
-  "unreachable",
-  "timed_out",
-  "unavailable",
-  "outcome_unknown",
-  "rate_limited",
-  "tls_refused",
-  "pin_mismatch",
-  "session_invalid",
-  "not_logged_in",
-  "login_failed",
-  "replayed",
-  "storage",
-]);
-
-export const isAway = (error: unknown): boolean => error instanceof Fault && AWAY.has(error.code);
+/** True for failures that say nothing about what was asked: whoever was asked is away, lets nobody in, or cannot write. */
+export const isAway = (error: unknown): boolean =>
+  error instanceof Fault && (isAbsent(error) || error.code === "replayed" || error.code === "storage");
 
 /** So long a fallback is used before the preferred place is tried again, in milliseconds. */
 export const BACK_MS = 60_000;
