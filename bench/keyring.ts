@@ -16,7 +16,7 @@ import { signPolicy } from "../src/protocol/federation/policychain.ts";
 import { registryScope, requestIdOf, signRequest } from "../src/protocol/federation/request.ts";
 import { signVote } from "../src/protocol/federation/votes.ts";
 import { keyringEnrolmentBytes, type Party } from "../src/protocol/keyring/keyring.ts";
-import type { KeyringEvent } from "../src/wire/keyring/operations.ts";
+import type { KeyringEvent } from "../src/wire/keyring/views.ts";
 import { type Federation, startFederation } from "./federation.ts";
 import { keyhold } from "./harness.ts";
 import { cleanEnvironment, firstLine, run, type Served, startServe, type World } from "./processes.ts";

@@ -8,7 +8,7 @@ import type { SignedDecision, SignedOrder } from "../protocol/federation/request
 import { signResponse } from "../protocol/keyring/response.ts";
 import type { KeyView, Outcome, RequestView } from "../wire/federation/operations.ts";
 import { portions } from "../wire/federation/portions.ts";
-import type { Report, Task } from "../wire/keyring/operations.ts";
+import type { Report, Task } from "../wire/keyring/views.ts";
 import { isAway, type OwnServer, type RegistryEnd } from "./ends.ts";
 import {
   demandPossession,

@@ -26,7 +26,7 @@ import {
 } from "../protocol/federation/request.ts";
 import { belongsTo } from "../protocol/federation/transcript.ts";
 import { verifyVote } from "../protocol/federation/votes.ts";
-import type { Task } from "../wire/keyring/operations.ts";
+import type { Task } from "../wire/keyring/views.ts";
 
 /** What a connector holds tasks against: all of it is pinned in its own directory. */
 export interface Grounds {

@@ -98,25 +98,32 @@ export interface Entering {
   keep(change: (config: ConnectorConfig) => ConnectorConfig): void;
 }
 
-/** Opens a session at the registry, whose account the party key is tied to. @throws Fault as openMembership */
-export async function enterRegistry(
+/** Opens a session with one of the two accounts, and keeps what it taught. @throws Fault as openMembership */
+async function entered(
   { secret, around, reach, config, keep }: Entering,
-  place: MemberPlace,
+  end: "registry" | "server",
+  input: Pick<Parameters<typeof openMembership<MemberPlace>>[0], "federationId" | "server" | "invite" | "enrol">,
+): Promise<Membership<MemberPlace>> {
+  const { held } = config()[end];
+  const membership = await openMembership({ ...input, secret, held, reach, around });
+  const now = membership.held;
+  if (JSON.stringify(now) !== JSON.stringify(held))
+    keep((before) => ({ ...before, [end]: { ...before[end], held: now } }));
+  return membership;
+}
+
+/** Opens a session at the registry, whose account the party key is tied to. @throws Fault as openMembership */
+export function enterRegistry(
+  entering: Entering,
+  server: MemberPlace,
   invite: string | null,
 ): Promise<Membership<MemberPlace>> {
-  const { registry } = config();
-  const identity = identityOf(config());
-  const party = partySigner(secret, identity);
-  const { held } = registry;
-  const federationId = registryScope(identity);
-  const membership = await openMembership({
-    secret,
-    federationId,
-    server: place,
-    held,
+  const identity = identityOf(entering.config());
+  const party = partySigner(entering.secret, identity);
+  return entered(entering, "registry", {
+    federationId: registryScope(identity),
+    server,
     invite,
-    reach,
-    around,
     enrol: async (session, userId) => {
       const proof = party.sign(
         keyringEnrolmentBytes({ registry: identity, userId, role: "party", key: party.publicKey }),
@@ -124,35 +131,17 @@ export async function enterRegistry(
       await session.call("keyring.enrol", { role: "party", key: party.publicKey, proof });
     },
   });
-  const now = membership.held;
-  if (JSON.stringify(now) !== JSON.stringify(held))
-    keep((before) => ({ ...before, registry: { ...before.registry, held: now } }));
-  return membership;
 }
 
 /** Opens a session at the own server. @throws Fault as openMembership */
-export async function enterServer(
-  { secret, around, reach, config, keep }: Entering,
-  place: MemberPlace,
+export function enterServer(
+  entering: Entering,
+  server: MemberPlace,
   invite: string | null,
 ): Promise<Membership<MemberPlace>> {
-  const { federationId } = newestManifest(config()).manifest;
-  const { held } = config().server;
-  const membership = await openMembership({
-    secret,
-    federationId,
-    server: place,
-    held,
-    invite,
-    reach,
-    around,
-    // it joins no federation: its operator allows the account
-    enrol: async () => undefined,
-  });
-  const now = membership.held;
-  if (JSON.stringify(now) !== JSON.stringify(held))
-    keep((before) => ({ ...before, server: { ...before.server, held: now } }));
-  return membership;
+  const { federationId } = newestManifest(entering.config()).manifest;
+  // it joins no federation: its operator allows the account
+  return entered(entering, "server", { federationId, server, invite, enrol: async () => undefined });
 }
 
 /** The federation that the own server is to serve keyrings of. @throws Fault not_found, ambiguous */
@@ -259,12 +248,13 @@ export async function initConnector(input: InitInput): Promise<ConnectorFacts> {
       config = change(config);
       writeConfig(dir, config);
     };
-    keep((now) => ({
-      ...now,
-      registry: { ...now.registry, urls: input.registry.map(({ url }) => url) },
-      server: { ...now.server, url: input.server.url },
-    }));
-    const met = await metRegistry(config, around, reach);
+    const wanted: ConnectorConfig = {
+      ...config,
+      registry: { ...config.registry, urls: input.registry.map(({ url }) => url) },
+      server: { ...config.server, url: input.server.url },
+    };
+    const met = await metRegistry(wanted, around, reach);
+    // both ends have shown that they are what their pins say
     keep(() => met.config);
     const entering: Entering = { secret, around, reach, config: () => config, keep };
     const at = { url: met.url, pin: config.registry.pin, index: 0 };

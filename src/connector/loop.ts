@@ -1,7 +1,8 @@
 import { Fault } from "../errors.ts";
 import type { FederatedRequestId } from "../ids.ts";
 import { encodeJson, type Of } from "../wire/codec.ts";
-import { type keyringOperations, type Report, report as reportCodec, type Task } from "../wire/keyring/operations.ts";
+import type { keyringOperations } from "../wire/keyring/operations.ts";
+import { type Report, report as reportCodec, type Task } from "../wire/keyring/views.ts";
 import { type Desk, type Done, perform, reasonOf } from "./duties.ts";
 import { isAway, type RegistryEnd } from "./ends.ts";
 import type { Figures } from "./figures.ts";

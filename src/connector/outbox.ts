@@ -7,8 +7,8 @@ import { sqliteFault } from "../storage/sqlite/faults.ts";
 import { openDatabase } from "../storage/sqlite/open.ts";
 import { decodeJson, encodeJson } from "../wire/codec.ts";
 import { signedDecision, signedOrder } from "../wire/federation/records.ts";
-import { type Task, task as taskCodec } from "../wire/keyring/operations.ts";
 import { signedResponse } from "../wire/keyring/records.ts";
+import { type Task, task as taskCodec } from "../wire/keyring/views.ts";
 
 /** Where an item stands at this connector. */
 export type ItemState = "open" | "answered" | "over" | "dead";

@@ -19,8 +19,8 @@ import {
   uint,
 } from "./codec.ts";
 import { manifest, policyDocument, signedPolicy } from "./federation/records.ts";
-import { eventView } from "./keyring/operations.ts";
 import { credits, keyringName } from "./keyring/records.ts";
+import { eventView } from "./keyring/views.ts";
 import { hash32 } from "./records.ts";
 
 function op<I, O>(input: Codec<I>, output: Codec<O>): { readonly input: Codec<I>; readonly output: Codec<O> } {

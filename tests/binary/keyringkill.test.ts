@@ -50,7 +50,7 @@ async function whole(...ids: readonly string[]): Promise<void> {
     for (const { responses, value } of life.items) {
       expect(new Set(responses.map(({ response }) => response.key.toHex())).size).toBe(INDICES.length);
       expect(responses.map(({ response }) => response.verdict)).toEqual(["fulfilled", "fulfilled", "fulfilled"]);
-      expect(value).not.toBeNull();
+      expect(value).toHaveLength(32);
       const keyIds = new Set(responses.map(({ response }) => response.keyId));
       expect(keyIds.size).toBe(1);
       if (life.kind === "key") made.set(id, String([...keyIds][0]));

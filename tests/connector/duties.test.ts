@@ -7,7 +7,7 @@ import { certificateHash, type SignedCertificate } from "../../src/protocol/fede
 import { requestIdOf, signDecision, signOrder, signRequest } from "../../src/protocol/federation/request.ts";
 import { responseBytes, signResponse, verifyResponse } from "../../src/protocol/keyring/response.ts";
 import { eachStored, KEY } from "../../src/server/federation/documents.ts";
-import type { Task } from "../../src/wire/keyring/operations.ts";
+import type { Task } from "../../src/wire/keyring/views.ts";
 import { keyringVote, makeWorkspacePolicy } from "../support/keyringrequests.ts";
 import { denial, signerOf } from "../support/policies.ts";
 import { type ConnectorWorld, connectorWorld, type TestConnector, work } from "./world.ts";

@@ -7,7 +7,7 @@ import { signerFromSeed } from "../../src/crypto/identity.ts";
 import { asHashId, type FederatedRequestId } from "../../src/ids.ts";
 import { requestIdOf, signDecision, signOrder } from "../../src/protocol/federation/request.ts";
 import { signResponse } from "../../src/protocol/keyring/response.ts";
-import type { Task } from "../../src/wire/keyring/operations.ts";
+import type { Task } from "../../src/wire/keyring/views.ts";
 import { KEYRING, keyringGenerateBody, makeKeyringRequest, makeWorkspacePolicy } from "../support/keyringrequests.ts";
 import { FEDERATION, NOON } from "../support/policies.ts";
 

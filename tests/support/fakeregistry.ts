@@ -21,7 +21,7 @@ import type { Party } from "../../src/protocol/keyring/keyring.ts";
 import { responseBytes, type SignedResponse, verifyResponse } from "../../src/protocol/keyring/response.ts";
 import { decodeJson, encodeJson } from "../../src/wire/codec.ts";
 import { type Exchange, startExchange } from "../../src/wire/federation/exchange.ts";
-import type { Report, Task } from "../../src/wire/keyring/operations.ts";
+import type { Report, Task } from "../../src/wire/keyring/views.ts";
 import { type InputOf, operations } from "../../src/wire/operations.ts";
 import { random } from "./harness.ts";
 import { KEYRING, type TestWorkspace } from "./keyringrequests.ts";

@@ -29,7 +29,7 @@ import type { RegistryRest } from "../../src/server/keyring/index.ts";
 import { createRest } from "../../src/server/keyring/rest.ts";
 import { type Desk, PATIENCE } from "../../src/server/keyring/scene.ts";
 import type { Outcome } from "../../src/wire/federation/operations.ts";
-import type { KeyringRequestView, Report, Task } from "../../src/wire/keyring/operations.ts";
+import type { KeyringRequestView, Report, Task } from "../../src/wire/keyring/views.ts";
 import { keyringUseBody } from "./keyringrequests.ts";
 import { HOUR, seedOf } from "./policies.ts";
 import {

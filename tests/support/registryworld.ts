@@ -24,7 +24,7 @@ import type { RegistryService, RegistrySite } from "../../src/server/keyring/ser
 import { openSqlite } from "../../src/storage/sqlite.ts";
 import type { Store } from "../../src/storage/store.ts";
 import { decodeJson, encodeJson } from "../../src/wire/codec.ts";
-import type { KeyringView, WorkspaceView } from "../../src/wire/keyring/operations.ts";
+import type { KeyringView, WorkspaceView } from "../../src/wire/keyring/views.ts";
 import { type InputOf, type OutputOf, operations } from "../../src/wire/operations.ts";
 import { account, userId } from "../storage/rows.ts";
 import { rule, seedOf, signerOf } from "./policies.ts";

@@ -1,6 +1,6 @@
 import type { WorkspaceId } from "../../ids.ts";
 import { isBalanced, workspaceAccount } from "../../protocol/keyring/ledger.ts";
-import type { KeyringEvent, LedgerEntry } from "../../wire/keyring/operations.ts";
+import type { KeyringEvent, LedgerEntry } from "../../wire/keyring/views.ts";
 import type { KeyringClient } from "../keyringapi.ts";
 import { everyPage, type Ground, lie } from "./ground.ts";
 import { findWorkspace } from "./workspaces.ts";

@@ -5,7 +5,7 @@ import { combineRelease } from "../../protocol/federation/release.ts";
 import { verifyOrder } from "../../protocol/federation/request.ts";
 import { signatureHolds } from "../../protocol/federation/signing.ts";
 import { type OpenedPartial, openPartial, type Use } from "../../protocol/federation/use.ts";
-import type { KeyringItemView } from "../../wire/keyring/operations.ts";
+import type { KeyringItemView } from "../../wire/keyring/views.ts";
 import type { KeyringClient, KeyringRequestInfo } from "../keyringapi.ts";
 import { checked, type Ground, lie } from "./ground.ts";
 import { epochOf } from "./keyrings.ts";

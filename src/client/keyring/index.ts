@@ -3,7 +3,7 @@ import { sha256 } from "../../crypto/kdf.ts";
 import { Fault } from "../../errors.ts";
 import { registryScope } from "../../protocol/federation/request.ts";
 import { KEYRING_STATUSES } from "../../protocol/keyring/requestlife.ts";
-import type { KeyringRequestView } from "../../wire/keyring/operations.ts";
+import type { KeyringRequestView } from "../../wire/keyring/views.ts";
 import { drawSecret } from "../federation/joining.ts";
 import { changeHeld, heldIn, secretIn } from "../federation/keeping.ts";
 import type { ManifestSource } from "../federation/manifests.ts";

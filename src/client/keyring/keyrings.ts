@@ -5,8 +5,8 @@ import { type Manifest, manifestBytes, manifestHash, type SignedManifest } from 
 import { digestWords } from "../../protocol/federation/words.ts";
 import { verifyEvidence } from "../../protocol/keyring/evidence.ts";
 import { keyringIdOf } from "../../protocol/keyring/keyring.ts";
-import type { KeyringView, PartyView } from "../../wire/keyring/operations.ts";
 import { equivocationProof } from "../../wire/keyring/records.ts";
+import type { KeyringView, PartyView } from "../../wire/keyring/views.ts";
 import type { InputOf } from "../../wire/operations.ts";
 import type { HeldFederation } from "../federation/held.ts";
 import { newestOf } from "../federation/keeping.ts";

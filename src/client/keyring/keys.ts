@@ -4,7 +4,7 @@ import { ADDRESS_RULES, type AddressInput, type AddressKey, addressOf } from "..
 import { asHashId, type FederatedKeyId, isHashId } from "../../ids.ts";
 import { type Certificate, certificateHash } from "../../protocol/federation/certificate.ts";
 import { verifyFulfilment } from "../../protocol/keyring/fulfilment.ts";
-import type { KeyringKeyView } from "../../wire/keyring/operations.ts";
+import type { KeyringKeyView } from "../../wire/keyring/views.ts";
 import { shownPublicKey } from "../federation/making.ts";
 import type { KeyringClient, KeyringKeyInfo } from "../keyringapi.ts";
 import { ownerName } from "./chains.ts";

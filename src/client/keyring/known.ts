@@ -3,7 +3,7 @@ import { Fault } from "../../errors.ts";
 import { asHashId, isHashId, type KeyringRequestId } from "../../ids.ts";
 import { type FederatedRequest, verifyRequest } from "../../protocol/federation/request.ts";
 import { keyringRequestIdOf } from "../../protocol/keyring/keyring.ts";
-import type { KeyringItemView, KeyringRequestView } from "../../wire/keyring/operations.ts";
+import type { KeyringItemView, KeyringRequestView } from "../../wire/keyring/views.ts";
 import { checked, everyPage, type Ground, lie, oneOf } from "./ground.ts";
 import { allWorkspaces } from "./workspaces.ts";
 

@@ -6,7 +6,7 @@ import { digestWords } from "../../protocol/federation/words.ts";
 import { confirmedBy, fulfilledValue } from "../../protocol/keyring/fulfilment.ts";
 import type { Party } from "../../protocol/keyring/keyring.ts";
 import { isResponseEquivocation, type SignedResponse, verifyResponse } from "../../protocol/keyring/response.ts";
-import type { KeyringItemView } from "../../wire/keyring/operations.ts";
+import type { KeyringItemView } from "../../wire/keyring/views.ts";
 import { shownPublicKey } from "../federation/making.ts";
 import { schemeOf } from "../federation/use.ts";
 import type { KeyringItemInfo, KeyringRequestInfo } from "../keyringapi.ts";

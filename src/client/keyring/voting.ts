@@ -3,7 +3,7 @@ import { Fault } from "../../errors.ts";
 import type { SignedVote, Vote } from "../../protocol/federation/policy.ts";
 import { signVote } from "../../protocol/federation/votes.ts";
 import { isOpenLife } from "../../protocol/keyring/requestlife.ts";
-import type { KeyringItemView, KeyringRequestView } from "../../wire/keyring/operations.ts";
+import type { KeyringItemView, KeyringRequestView } from "../../wire/keyring/views.ts";
 import type { KeyringClient, KeyringRequestInfo } from "../keyringapi.ts";
 import { isOwner } from "./chains.ts";
 import { checked, everyPage, type Ground } from "./ground.ts";

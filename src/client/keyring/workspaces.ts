@@ -4,7 +4,7 @@ import { asHashId, isHashId, type WorkspaceId } from "../../ids.ts";
 import { type PolicyDocument, policyHash, policyIdOf, type SignedPolicy } from "../../protocol/federation/policy.ts";
 import { adminsAgree, signersOf, signPolicy, verifyLink } from "../../protocol/federation/policychain.ts";
 import { policyDocumentJson } from "../../wire/federation/policyfile.ts";
-import type { WorkspaceView } from "../../wire/keyring/operations.ts";
+import type { WorkspaceView } from "../../wire/keyring/views.ts";
 import type { KeyringClient, WorkspaceChange, WorkspaceInfo } from "../keyringapi.ts";
 import { type KnownChain, loadChain } from "./chains.ts";
 import { changesBetween, firstDocument, keyOf, nextDocument, signersWords, treeWords } from "./documents.ts";

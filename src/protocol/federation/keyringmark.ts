@@ -29,8 +29,8 @@ export function keyringRefusal(request: FederatedRequest, certificate: Certifica
     if (body.custody !== "delegated" || body.owner !== null) return "a keyring's keys are in delegated custody";
     if (body.control !== "shared" || body.policy !== keyring.workspaceId)
       return "the policy of a keyring's key is that of its workspace";
-    if (![...SIGNED, ...RELEASED].includes(body.type) || body.length !== 32)
-      return `a keyring makes no keys of type ${body.type}`;
+    if (![...SIGNED, ...RELEASED].includes(body.type)) return `a keyring makes no keys of type ${body.type}`;
+    if (body.length !== 32) return "a keyring's keys have 32 bytes";
     return null;
   }
   if (certificate === null || !isOfWorkspace(keyring, certificate)) return "this key is not the workspace's";

@@ -16,7 +16,7 @@ import {
   workspaceAccount,
 } from "../../protocol/keyring/ledger.ts";
 import type { Tx } from "../../storage/store.ts";
-import type { LedgerEntry } from "../../wire/keyring/operations.ts";
+import type { LedgerEntry } from "../../wire/keyring/views.ts";
 import { eachStored, listStored, putStored, readStored, removeStored, type Stored } from "../documents.ts";
 import { changedMeanwhile } from "../federation/life.ts";
 import { BALANCE, type BalanceBody, ENTRY, KEYRING, LEDGER_HEAD, WORKSPACE } from "./documents.ts";

@@ -5,6 +5,7 @@ import { policyHash } from "../../protocol/federation/policy.ts";
 import type { Fees, Party } from "../../protocol/keyring/keyring.ts";
 import { bool, hashIdOf, id, list, nullable, oneOf, struct, text, u53, uint } from "../../wire/codec.ts";
 import { signedManifest, signedPolicy } from "../../wire/federation/records.ts";
+import { credits, fees, keyringName, party } from "../../wire/keyring/records.ts";
 import {
   type Equivocation,
   equivocation,
@@ -12,8 +13,7 @@ import {
   type KeyringEvent,
   type LedgerEntry,
   ledgerEntry,
-} from "../../wire/keyring/operations.ts";
-import { credits, fees, keyringName, party } from "../../wire/keyring/records.ts";
+} from "../../wire/keyring/views.ts";
 import { hash32 } from "../../wire/records.ts";
 import { type DocumentKind, kindOf } from "../documents.ts";
 import { CHAIN_MAX } from "../federation/documents.ts";

@@ -1,6 +1,6 @@
 import type { WorkspaceId } from "../../ids.ts";
 import type { Tx } from "../../storage/store.ts";
-import type { KeyringEvent } from "../../wire/keyring/operations.ts";
+import type { KeyringEvent } from "../../wire/keyring/views.ts";
 import { listStored, putStored, readStored } from "../documents.ts";
 import { changedMeanwhile } from "../federation/life.ts";
 import { EVENT, EVENT_COUNT, type EventSubject } from "./documents.ts";

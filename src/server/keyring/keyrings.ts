@@ -8,7 +8,7 @@ import { keyringIdOf, type Party } from "../../protocol/keyring/keyring.ts";
 import type { SignedResponse } from "../../protocol/keyring/response.ts";
 import type { Tx } from "../../storage/store.ts";
 import { encodeJson } from "../../wire/codec.ts";
-import type { KeyringView, PartyView } from "../../wire/keyring/operations.ts";
+import type { KeyringView, PartyView } from "../../wire/keyring/views.ts";
 import type { InputOf } from "../../wire/operations.ts";
 import { listStored, putStored, readStored, type Stored } from "../documents.ts";
 import { changedMeanwhile } from "../federation/life.ts";

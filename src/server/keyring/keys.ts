@@ -1,7 +1,7 @@
 import { Fault } from "../../errors.ts";
 import type { FederatedKeyId, KeyringId, UserId, WorkspaceId } from "../../ids.ts";
 import type { Tx } from "../../storage/store.ts";
-import type { KeyringKeyView } from "../../wire/keyring/operations.ts";
+import type { KeyringKeyView } from "../../wire/keyring/views.ts";
 import { listStored } from "../documents.ts";
 import { readKey } from "./keykeeping.ts";
 import { KEY_OF, keysOwner } from "./requestdocuments.ts";

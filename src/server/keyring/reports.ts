@@ -2,7 +2,7 @@ import { equalBytes } from "../../crypto/bytes.ts";
 import { Fault } from "../../errors.ts";
 import type { FederatedRequestId, KeyringRequestId } from "../../ids.ts";
 import { type SignedResponse, verifyResponse } from "../../protocol/keyring/response.ts";
-import type { Report } from "../../wire/keyring/operations.ts";
+import type { Report } from "../../wire/keyring/views.ts";
 import type { InputOf } from "../../wire/operations.ts";
 import { readStored } from "../documents.ts";
 import { messageName } from "./attempt.ts";

@@ -42,8 +42,8 @@ import {
   signedRequest,
   signedVote,
 } from "../../wire/federation/records.ts";
-import { type Equivocation, equivocation } from "../../wire/keyring/operations.ts";
 import { credits, parties, signedResponse } from "../../wire/keyring/records.ts";
+import { type Equivocation, equivocation } from "../../wire/keyring/views.ts";
 import { hash32 } from "../../wire/records.ts";
 import { type DocumentKind, kindOf } from "../documents.ts";
 import { COURSE_KINDS, type Course, STAGES, STANDS } from "./course.ts";

@@ -6,7 +6,7 @@ import { verifyRequest } from "../../protocol/federation/request.ts";
 import { keyringRequestIdOf } from "../../protocol/keyring/keyring.ts";
 import { openLife } from "../../protocol/keyring/requestlife.ts";
 import type { Tx } from "../../storage/store.ts";
-import type { KeyringRequestView } from "../../wire/keyring/operations.ts";
+import type { KeyringRequestView } from "../../wire/keyring/views.ts";
 import type { InputOf } from "../../wire/operations.ts";
 import { listStored, putStored, readStored, type Stored } from "../documents.ts";
 import { escrow } from "./balances.ts";

@@ -3,7 +3,7 @@ import type { FederatedRequestId, KeyringId, WorkspaceId } from "../../ids.ts";
 import type { Tx } from "../../storage/store.ts";
 import { encodeJson } from "../../wire/codec.ts";
 import { POLICY_MAX } from "../../wire/federation/records.ts";
-import { type Task, task as taskCodec } from "../../wire/keyring/operations.ts";
+import { type Task, task as taskCodec } from "../../wire/keyring/views.ts";
 import { eachStored, listStored, putStored, readStored, type Stored } from "../documents.ts";
 import { partyHeard } from "./keyrings.ts";
 import { partyKeyOf } from "./people.ts";

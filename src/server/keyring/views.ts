@@ -2,7 +2,7 @@ import { equalBytes } from "../../crypto/bytes.ts";
 import type { UserId } from "../../ids.ts";
 import type { Tx } from "../../storage/store.ts";
 import { POLICY_MAX } from "../../wire/federation/records.ts";
-import type { KeyringItemView, KeyringKeyView, KeyringRequestView } from "../../wire/keyring/operations.ts";
+import type { KeyringItemView, KeyringKeyView, KeyringRequestView } from "../../wire/keyring/views.ts";
 import { eachStored, readStored, type Stored } from "../documents.ts";
 import { ITEM, type KeyRow, type RequestRow, VOTE } from "./requestdocuments.ts";
 import { askedOf, noSuchRequest } from "./scene.ts";

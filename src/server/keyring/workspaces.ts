@@ -13,7 +13,7 @@ import {
 import { checkDocument, signersOf } from "../../protocol/federation/policychain.ts";
 import { registryScope } from "../../protocol/federation/request.ts";
 import type { Tx } from "../../storage/store.ts";
-import type { WorkspaceView } from "../../wire/keyring/operations.ts";
+import type { WorkspaceView } from "../../wire/keyring/views.ts";
 import { listStored, putStored, readStored, removeStored } from "../documents.ts";
 import { changedMeanwhile } from "../federation/life.ts";
 import { addLink, gather, pageOf, policyChain } from "../federation/policies.ts";

@@ -5,7 +5,7 @@ import { certificateHash, signCertificate } from "../../../src/protocol/federati
 import { type SignedManifest, signManifest } from "../../../src/protocol/federation/manifest.ts";
 import { requestIdOf, signDecision, signRequest } from "../../../src/protocol/federation/request.ts";
 import { signResponse } from "../../../src/protocol/keyring/response.ts";
-import type { KeyringKeyView, KeyringRequestView } from "../../../src/wire/keyring/operations.ts";
+import type { KeyringKeyView, KeyringRequestView } from "../../../src/wire/keyring/views.ts";
 import type { InputOf } from "../../../src/wire/operations.ts";
 import { rejected } from "../../support/hostile.ts";
 import { seedOf, signerOf } from "../../support/policies.ts";

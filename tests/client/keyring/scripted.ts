@@ -42,7 +42,7 @@ import type {
   KeyringRequestView,
   KeyringView,
   WorkspaceView,
-} from "../../../src/wire/keyring/operations.ts";
+} from "../../../src/wire/keyring/views.ts";
 import { type InputOf, type OutputOf, operations } from "../../../src/wire/operations.ts";
 import { type KeyWorld, keyWorld, serverOf, signWith } from "../../protocol/federation/keyworld.ts";
 import { seedOf, signerOf } from "../../support/policies.ts";

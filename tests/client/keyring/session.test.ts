@@ -56,7 +56,7 @@ describe("over a real session", () => {
     expect(made).toMatchObject({ version: 2, balance: 0, owners: [{ own: true }, { own: false }] });
     expect(await bob.client.workspace(W)).toMatchObject({ workspaceId: made.workspaceId });
     const { held } = ada.open.box.model;
-    expect(held.federationSecret).not.toBeNull();
+    expect(held.federationSecret).toHaveLength(32);
     expect(held.workspacePins).toMatchObject([{ workspaceId: made.workspaceId, version: 2 }]);
     const again = decodeModel(encodeModel(ada.open.box.model));
     expect(again.held.workspacePins).toEqual(held.workspacePins);

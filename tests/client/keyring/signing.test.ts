@@ -4,7 +4,7 @@ import type { SignatureItem } from "../../../src/client/keyringapi.ts";
 import { addressOf } from "../../../src/formats/address.ts";
 import { signatureHolds } from "../../../src/protocol/federation/signing.ts";
 import { signableOf } from "../../../src/protocol/transaction/index.ts";
-import type { KeyringRequestView } from "../../../src/wire/keyring/operations.ts";
+import type { KeyringRequestView } from "../../../src/wire/keyring/views.ts";
 import { rejected } from "../../support/hostile.ts";
 import { type Person, REGISTRY_URL, type Scripted, scripted } from "./scripted.ts";
 

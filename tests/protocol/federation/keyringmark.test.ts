@@ -82,14 +82,14 @@ describe("what a keyring serves", () => {
 
   const generate = keyringGenerateBody(space.workspaceId);
   test.each([
-    ["another custody", { custody: "self" }],
-    ["an owner's part", { owner: { point: new Uint8Array(32), proof: new Uint8Array(64) } }],
-    ["unilateral control", { control: "unilateral", policy: null }],
-    ["shared control without a policy", { policy: null }],
-    ["another workspace's policy", { policy: other.workspaceId }],
-    ["another length", { length: 16 }],
-  ] as const)("no key with %s", (_, change) => {
-    expect(refusal({ ...generate, ...change })).not.toBeNull();
+    ["another custody", { custody: "self" }, "custody"],
+    ["an owner's part", { owner: { point: new Uint8Array(32), proof: new Uint8Array(64) } }, "custody"],
+    ["unilateral control", { control: "unilateral", policy: null }, "policy"],
+    ["shared control without a policy", { policy: null }, "policy"],
+    ["another workspace's policy", { policy: other.workspaceId }, "policy"],
+    ["another length", { length: 16 }, "32 bytes"],
+  ] as const)("no key with %s", (_, change, why) => {
+    expect(refusal({ ...generate, ...change })).toContain(why);
   });
 
   test("signatures by the servers, or by released shares, as the type demands", () => {

@@ -8,7 +8,7 @@ import { verifyEvidence } from "../../../src/protocol/keyring/evidence.ts";
 import { signResponse } from "../../../src/protocol/keyring/response.ts";
 import { checkLedger } from "../../../src/server/keyring/balances.ts";
 import type { Store } from "../../../src/storage/store.ts";
-import type { KeyringRequestView, Report, Task } from "../../../src/wire/keyring/operations.ts";
+import type { KeyringRequestView, Report, Task } from "../../../src/wire/keyring/views.ts";
 import { faultOf, type KeyringRun, keyringRun, type RunOptions, type RunParty } from "../../support/keyringrun.ts";
 import { HOUR, seedOf } from "../../support/policies.ts";
 import { serverKey } from "../../support/registryworld.ts";

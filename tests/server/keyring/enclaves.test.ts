@@ -6,7 +6,7 @@ import { type RequestBody, signRequest } from "../../../src/protocol/federation/
 import { signatureHolds } from "../../../src/protocol/federation/signing.ts";
 import { signVote } from "../../../src/protocol/federation/votes.ts";
 import { signResponse } from "../../../src/protocol/keyring/response.ts";
-import type { KeyringRequestView, Report, Task, WorkspaceView } from "../../../src/wire/keyring/operations.ts";
+import type { KeyringRequestView, Report, Task, WorkspaceView } from "../../../src/wire/keyring/views.ts";
 import { keyringGenerateBody, keyringUseBody } from "../../support/keyringrequests.ts";
 import { HOUR, rule, seedOf } from "../../support/policies.ts";
 import { partyOf, type RegistryPerson, type RegistryWorld, registryWorld } from "../../support/registryworld.ts";

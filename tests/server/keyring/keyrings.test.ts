@@ -3,7 +3,7 @@ import type { FederatedRequestId, KeyringId } from "../../../src/ids.ts";
 import { keyringIdOf } from "../../../src/protocol/keyring/keyring.ts";
 import { signResponse } from "../../../src/protocol/keyring/response.ts";
 import { partyHeard, quarantine, readKeyring, snapshotOf } from "../../../src/server/keyring/keyrings.ts";
-import type { KeyringView } from "../../../src/wire/keyring/operations.ts";
+import type { KeyringView } from "../../../src/wire/keyring/views.ts";
 import type { InputOf } from "../../../src/wire/operations.ts";
 import { seedOf } from "../../support/policies.ts";
 import {

@@ -2,7 +2,7 @@ import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import type { FederationId, KeyringRequestId, WorkspaceId } from "../../../src/ids.ts";
 import { requestIdOf, signRequest } from "../../../src/protocol/federation/request.ts";
 import { signVote } from "../../../src/protocol/federation/votes.ts";
-import type { KeyringRequestView, KeyringView, WorkspaceView } from "../../../src/wire/keyring/operations.ts";
+import type { KeyringRequestView, KeyringView, WorkspaceView } from "../../../src/wire/keyring/views.ts";
 import { rule, seedOf } from "../../support/policies.ts";
 import {
   approver,

@@ -8,7 +8,7 @@ import { signatureHolds } from "../../../src/protocol/federation/signing.ts";
 import { openPartial } from "../../../src/protocol/federation/use.ts";
 import { verifyFulfilment } from "../../../src/protocol/keyring/fulfilment.ts";
 import { checkLedger } from "../../../src/server/keyring/balances.ts";
-import type { KeyringRequestView } from "../../../src/wire/keyring/operations.ts";
+import type { KeyringRequestView } from "../../../src/wire/keyring/views.ts";
 import type { InputOf } from "../../../src/wire/operations.ts";
 import { faultOf, type KeyringRun, keyringRun, type RunOptions } from "../../support/keyringrun.ts";
 import { HOUR, rule, seedOf } from "../../support/policies.ts";

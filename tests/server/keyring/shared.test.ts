@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect } from "bun:test";
 import { checkLedger } from "../../../src/server/keyring/balances.ts";
 import { openPostgres } from "../../../src/storage/postgres.ts";
-import type { KeyringRequestView } from "../../../src/wire/keyring/operations.ts";
+import type { KeyringRequestView } from "../../../src/wire/keyring/views.ts";
 import { keyringRun } from "../../support/keyringrun.ts";
 import {
   hasPostgres,

@@ -2,7 +2,7 @@ import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import type { WorkspaceId } from "../../../src/ids.ts";
 import { tokenHash, tokenText } from "../../../src/protocol/keyring/token.ts";
 import { createDispatcher, type Dispatcher, type Reply } from "../../../src/server/dispatch.ts";
-import type { WorkspaceView } from "../../../src/wire/keyring/operations.ts";
+import type { WorkspaceView } from "../../../src/wire/keyring/views.ts";
 import type { TokenOperation } from "../../../src/wire/operations.ts";
 import {
   codeOf,

@@ -3,7 +3,7 @@ import type { WorkspaceId } from "../../../src/ids.ts";
 import { policyHash, policyIdOf } from "../../../src/protocol/federation/policy.ts";
 import { verifyChain } from "../../../src/protocol/federation/policychain.ts";
 import { demandOwner, headOf } from "../../../src/server/keyring/workspaces.ts";
-import type { WorkspaceView } from "../../../src/wire/keyring/operations.ts";
+import type { WorkspaceView } from "../../../src/wire/keyring/views.ts";
 import { FEDERATION, rule, signerOf } from "../../support/policies.ts";
 import {
   approver,
