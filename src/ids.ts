@@ -60,7 +60,23 @@ export type KeyringId = Branded<"KeyringId">;
 /** Hash over the items of a request that goes through a keyring. */
 export type KeyringRequestId = Branded<"KeyringRequestId">;
 
-export type AnyHashId = FederationId | FederatedRequestId | FederatedKeyId | PolicyId | KeyringId | KeyringRequestId;
+/** Hash of a ceremony's manifest (docs/protocol.md §10.2). */
+export type CeremonyId = Branded<"CeremonyId">;
+/** A key in the key store; its versions share it. */
+export type StoredKeyId = Branded<"StoredKeyId">;
+/** What one requester asked of the distribution server. */
+export type OtpAskId = Branded<"OtpAskId">;
+
+export type AnyHashId =
+  | FederationId
+  | FederatedRequestId
+  | FederatedKeyId
+  | PolicyId
+  | KeyringId
+  | KeyringRequestId
+  | CeremonyId
+  | StoredKeyId
+  | OtpAskId;
 
 const HASH_TEXT = /^[0-9a-f]{64}$/;
 

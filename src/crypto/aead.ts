@@ -8,6 +8,7 @@ import type {
   KeyId,
   RequestId,
   SessionId,
+  StoredKeyId,
   UserId,
 } from "../ids.ts";
 import { concat, type RandomSource } from "./bytes.ts";
@@ -63,7 +64,15 @@ export type AadContext =
     }
   | { kind: "federation-label"; federationId: FederationId; requestId: FederatedRequestId }
   /** Imported `bytes`: request key and nonce of the request that brings them, 32 bytes each. */
-  | { kind: "federated-value"; federationId: FederationId; requester: Uint8Array; nonce: Uint8Array };
+  | { kind: "federated-value"; federationId: FederationId; requester: Uint8Array; nonce: Uint8Array }
+  /** Private halves of an enclave's key pair for ceremonies. */
+  | { kind: "ceremony-key"; server: Uint8Array; number: number; statementHash: Uint8Array }
+  /** Seed of a ceremony that its server has committed to. */
+  | { kind: "ceremony-seed"; server: Uint8Array; seedHash: Uint8Array }
+  /** Value of the key store under one version of its record. */
+  | { kind: "stored-key"; server: Uint8Array; keyId: StoredKeyId; version: number; recordHash: Uint8Array }
+  /** Key of an account's second factor, sealed by its server. */
+  | { kind: "second-factor"; userId: UserId };
 
 /** First byte of each sealed value: which suite made it. 0x01 is XAES-256-GCM. */
 export const SUITE_XAES = 0x01;
@@ -121,6 +130,14 @@ function fields(c: AadContext): CanonValue[] {
       return [c.federationId, c.requestId];
     case "federated-value":
       return [c.federationId, c.requester, c.nonce];
+    case "ceremony-key":
+      return [c.server, c.number, c.statementHash];
+    case "ceremony-seed":
+      return [c.server, c.seedHash];
+    case "stored-key":
+      return [c.server, c.keyId, c.version, c.recordHash];
+    case "second-factor":
+      return [c.userId];
   }
 }
 

@@ -1,7 +1,22 @@
-import type { FederatedRequestId, PolicyId } from "../ids.ts";
+import type { FederatedRequestId, OtpAskId, PolicyId } from "../ids.ts";
 import { SERVERS_MAX } from "../protocol/federation/kinds.ts";
 
-import { bytes, hashIdOf, list, nullable, struct, text, uint } from "../wire/codec.ts";
+import {
+  ceremonyDraft,
+  ceremonyKey as ceremonyKeyStatement,
+  ENTRIES_MAX,
+  releaseApproval,
+  sealedOpening,
+  sealedOut,
+  signedCeremonyJoin,
+  signedCeremonyKey,
+  signedCeremonyManifest,
+  signedCeremonyReveal,
+  signedEntry,
+  signedRelease,
+  storedKeyRecord,
+} from "../wire/ceremony/records.ts";
+import { bytes, hashIdOf, list, nullable, oneOf, struct, tagged, text, u53, uint } from "../wire/codec.ts";
 import { explanation, outcome } from "../wire/federation/operations.ts";
 import {
   erasure,
@@ -16,7 +31,8 @@ import {
   signedRequest,
   signedVote,
 } from "../wire/federation/records.ts";
-import { hash32 } from "../wire/records.ts";
+import { parcel } from "../wire/otp/operations.ts";
+import { hash32, signature } from "../wire/records.ts";
 
 /** A share as the enclave seals it: opaque to everyone else (docs/protocol.md §8.8). */
 export const sealedShare = bytes({ min: 64, max: 1_024 });
@@ -52,6 +68,39 @@ const waiting = struct({
   approvers: list(hash32, { max: POLICY_MAX.approvers }),
   engines: list(text({ min: 1, max: 64 }), { max: POLICY_MAX.remotes }),
 });
+
+/** Private halves of a key pair for ceremonies, and a ceremony's seed, as the enclave seals them. */
+const sealedCeremonyKey = bytes({ min: 64, max: 4_096 });
+const sealedSeed = bytes({ min: 64, max: 256 });
+/** A value of the key store as the enclave seals it. */
+export const sealedStored = bytes({ min: 42, max: 8_192 });
+
+/** A key pair for ceremonies with its private halves. */
+const keyInUse = struct({ statement: signedCeremonyKey, sealed: sealedCeremonyKey });
+
+const transcript = struct({
+  manifest: signedCeremonyManifest,
+  entries: list(signedEntry, { max: ENTRIES_MAX }),
+});
+
+/** What happens next in a ceremony (docs/protocol.md §10.4). */
+export const ceremonyStep = tagged("kind", {
+  seat: struct({ index: uint(256, 1), invite: hash32 }),
+  join: struct({ join: signedCeremonyJoin }),
+  freeze: struct({ seed: sealedSeed }),
+  reveal: struct({ reveal: signedCeremonyReveal, sealed: sealedOpening, key: keyInUse }),
+  /** Openings in the order of the transcript's reveals. */
+  combine: struct({
+    openings: list(struct({ sealed: sealedOpening, key: keyInUse }), { min: 2, max: 256 }),
+    /** Key of the store and its version: another one's next, or the first of its own. */
+    version: uint(0xffff_ffff, 1),
+  }),
+  /** What time or the organiser ends; the enclave finds for itself who is to blame. */
+  abort: struct({ reason: oneOf(["absent", "withheld", "closed", "failed"]) }),
+});
+
+const stored = struct({ record: storedKeyRecord, sealed: sealedStored });
+const askFor = struct({ askId: hashIdOf<OtpAskId>(), recipient: hash32 });
 
 /** The whole message set between a key server and its enclave: length-prefixed JSON over a pipe. */
 export const enclaveOperations = {
@@ -90,6 +139,74 @@ export const enclaveOperations = {
   },
   /** Drops an attempt and its secrets. */
   forget: { input: struct({ requestId: hashIdOf<FederatedRequestId>() }), output: struct({}) },
+
+  /** Makes a key pair for ceremonies; the server's identity signs its statement, too. */
+  "ceremony.key": {
+    input: struct({ server: hash32, number: uint(0xffff_ffff, 1) }),
+    output: struct({ key: ceremonyKeyStatement, enclaveSignature: signature, sealed: sealedCeremonyKey }),
+  },
+  /** Checks a draft, draws the seed s0, and signs the manifest that commits to it. */
+  "ceremony.open": {
+    input: struct({ draft: ceremonyDraft, signature }),
+    output: struct({ manifest: signedCeremonyManifest, seed: sealedSeed }),
+  },
+  /**
+   * Verifies the whole transcript and what is to happen, and signs the next entry: one only for each place that
+   * matters, marked in the journal. A lie is answered by an entry that aborts.
+   */
+  "ceremony.append": {
+    input: struct({ transcript, step: ceremonyStep }),
+    output: struct({
+      entry: signedEntry,
+      /** Of a result. */
+      stored: nullable(stored),
+      /** Of a multisig wallet: each participant's secret part, sealed to it. */
+      parts: list(struct({ index: uint(256, 1), sealed: sealedOut }), { max: 256 }),
+    }),
+  },
+  /** Seals a value to who may have it by the manifest's policy and by enough signatures of participants. */
+  "stored.release": {
+    input: struct({
+      stored,
+      transcript,
+      release: signedRelease,
+      approvals: list(releaseApproval, { max: 256 }),
+    }),
+    output: struct({ sealed: sealedOut }),
+  },
+  /** A one-time password without a ceremony: drawn here, or sealed to this enclave by its owner. */
+  "stored.create": {
+    input: struct({
+      record: storedKeyRecord,
+      value: nullable(struct({ sealed: sealedOut, key: keyInUse, nonce: hash32 })),
+    }),
+    output: struct({ stored }),
+  },
+  /** The code of a counter (of a `totp`: of a step), sealed to the ask; its tag finds the hand-out again. */
+  "stored.code": {
+    input: struct({ stored, counter: u53, ask: askFor }),
+    output: struct({ sealed: sealedOut, tag: bytes({ length: 16 }) }),
+  },
+  /** The otpauth:// URI, sealed to the ask. */
+  "stored.provision": {
+    input: struct({ stored, counter: u53, ask: askFor }),
+    output: struct({ sealed: sealedOut }),
+  },
+  /** The tag of a code, and which counter from `from` on, `span` of them, has it; null for none. */
+  "stored.match": {
+    input: struct({ stored, code: text({ min: 6, max: 10, pattern: /^[0-9]+$/ }), from: u53, span: uint(1_024) }),
+    output: struct({ tag: bytes({ length: 16 }), counter: nullable(u53) }),
+  },
+  /** Seals a value to another server's key for ceremonies. */
+  "stored.send": {
+    input: struct({ stored, to: signedCeremonyKey, counter: u53 }),
+    output: struct({ sealed: sealedOut, signature }),
+  },
+  /** Opens a parcel and seals its value anew under this enclave's own record. */
+  "stored.receive": {
+    input: struct({ parcel, key: keyInUse }),
+    output: struct({ stored }),
+  },
 } as const;
 
 export type EnclaveOperation = keyof typeof enclaveOperations;

@@ -1,17 +1,26 @@
 import { type Codec, decodeJson, encodeJson } from "../wire/codec.ts";
 import type { TokenOperation } from "../wire/operations.ts";
 import { type OperationName, operations, type SessionOperation } from "../wire/operations.ts";
+import { type KeyStoreAnonymousWork, type KeyStoreService, noKeyStore, type RelyingWork } from "./ceremony/service.ts";
 import type {
   AnonymousHandler,
   AnonymousOperation,
   FederatedAnonymousOperation,
+  KeyStoreAnonymousOperation,
+  KeyStoreTokenOperation,
   RegistryAnonymousOperation,
   Remote,
   ServerContext,
 } from "./context.ts";
 import { type FederatedAnonymousWork, type FederationService, noRole } from "./federation/service.ts";
-import { anonymousHandlers, isFederated, isRegistry, needsToken } from "./handlers/index.ts";
-import { noRegistry, type RegistryAnonymousWork, type RegistryService, type TokenWork } from "./keyring/service.ts";
+import { anonymousHandlers, isFederated, isKeyStore, isRegistry, needsToken } from "./handlers/index.ts";
+import {
+  noRegistry,
+  type RegistryAnonymousWork,
+  type RegistryService,
+  type RegistryTokenOperation,
+  type TokenWork,
+} from "./keyring/service.ts";
 
 /** What goes back over HTTP. */
 export interface Reply {
@@ -31,9 +40,10 @@ export function createClear(
   ctx: ServerContext,
   federation: FederationService | null,
   registry: RegistryService | null,
+  keyStore: KeyStoreService | null,
 ): (name: ClearOperation, body: Uint8Array, remote: Remote) => Promise<Reply> {
   async function anonymous(
-    name: AnonymousOperation | FederatedAnonymousOperation | RegistryAnonymousOperation,
+    name: AnonymousOperation | FederatedAnonymousOperation | RegistryAnonymousOperation | KeyStoreAnonymousOperation,
     input: unknown,
     remote: Remote,
   ): Promise<unknown> {
@@ -45,15 +55,25 @@ export function createClear(
       if (!registry) throw noRegistry();
       return (registry[name] as RegistryAnonymousWork<RegistryAnonymousOperation>)(remote, input as never);
     }
+    if (isKeyStore(name)) {
+      if (!keyStore) throw noKeyStore();
+      return (keyStore[name] as KeyStoreAnonymousWork<KeyStoreAnonymousOperation>)(remote, input as never);
+    }
     return (anonymousHandlers[name] as unknown as AnonymousHandler<AnonymousOperation>)(ctx, remote, input as never);
   }
 
   /** The token first: who has none learns nothing of the input's form. */
   async function withToken(name: TokenOperation, body: Uint8Array, remote: Remote): Promise<unknown> {
+    if (isKeyStore(name)) {
+      if (!keyStore) throw noKeyStore();
+      const relying = await keyStore.admitToken(name, remote);
+      const asked = decodeJson(operations[name].input as Codec<unknown>, body);
+      return (keyStore[name] as RelyingWork<KeyStoreTokenOperation>)(relying, asked as never);
+    }
     if (!registry) throw noRegistry();
     const caller = await registry.admitToken(name, remote);
     const input = decodeJson(operations[name].input as Codec<unknown>, body);
-    return (registry[name] as TokenWork<TokenOperation>)(caller, input as never);
+    return (registry[name] as TokenWork<RegistryTokenOperation>)(caller, input as never);
   }
 
   return async (name, body, remote) => {

@@ -65,6 +65,9 @@ export type RegistryOperation = Extract<
   `keyring.${string}` | `workspace.${string}` | `party.${string}`
 >;
 
+/** Operations of the key store: ceremonies and one-time passwords; likewise (docs/protocol.md §10). */
+export type KeyStoreOperation = Extract<SessionOperation, `ceremony.${string}` | `otp.${string}`>;
+
 /** Where a request came from. */
 export interface Remote {
   readonly address: string;
@@ -114,12 +117,21 @@ export interface HandlerResult<O> {
 }
 
 /** Session operations that run in one transaction. */
-export type HouseOperation = Exclude<SessionOperation, FederatedOperation | RegistryOperation>;
+export type HouseOperation = Exclude<SessionOperation, FederatedOperation | RegistryOperation | KeyStoreOperation>;
 export type FederatedAnonymousOperation = Extract<Exclude<OperationName, SessionOperation>, `federation.${string}`>;
 export type RegistryAnonymousOperation = Extract<Exclude<OperationName, SessionOperation>, `keyring.${string}`>;
+export type KeyStoreTokenOperation = Extract<TokenOperation, `otp.${string}`>;
+export type KeyStoreAnonymousOperation = Extract<
+  Exclude<OperationName, SessionOperation | TokenOperation>,
+  `ceremony.${string}` | `otp.${string}`
+>;
 export type AnonymousOperation = Exclude<
   OperationName,
-  SessionOperation | TokenOperation | FederatedAnonymousOperation | RegistryAnonymousOperation
+  | SessionOperation
+  | TokenOperation
+  | FederatedAnonymousOperation
+  | RegistryAnonymousOperation
+  | KeyStoreAnonymousOperation
 >;
 
 /** Work of one operation without a session: brings its own transactions and audit entries. */

@@ -25,12 +25,15 @@ import {
 } from "../wire/operations.ts";
 import { openSessionKey } from "./accounts.ts";
 import { appendEvent } from "./audit.ts";
+import { namedByKeyStore } from "./ceremony/named.ts";
+import { type KeyStoreService, type KeyStoreWork, noKeyStore } from "./ceremony/service.ts";
 import { createClear, type Reply } from "./clear.ts";
 import type {
   Caller,
   FederatedOperation,
   HandlerResult,
   HouseOperation,
+  KeyStoreOperation,
   RegistryOperation,
   Remote,
   ServerContext,
@@ -38,7 +41,7 @@ import type {
 } from "./context.ts";
 import { namedBy, shortId } from "./federation/named.ts";
 import { type FederatedWork, type FederationService, noRole } from "./federation/service.ts";
-import { isFederated, isRegistry, needsSession, sessionHandlers } from "./handlers/index.ts";
+import { isFederated, isKeyStore, isRegistry, needsSession, sessionHandlers } from "./handlers/index.ts";
 import { sessionAlive } from "./handlers/session.ts";
 import { namedByRegistry } from "./keyring/named.ts";
 import { noRegistry, type RegistryService, type RegistryWork } from "./keyring/service.ts";
@@ -97,6 +100,15 @@ const UNNOTED: ReadonlySet<string> = new Set<SessionOperation>(["party.tasks"]);
 const CACHE_MAX = 10_000;
 const SETTINGS_MAX = 1_024;
 
+/** Operations of the server's roles: each brings its own transactions. */
+type RoleOperation = FederatedOperation | RegistryOperation | KeyStoreOperation;
+
+/** What an operation of a role is about, by its input. */
+function namedByRole(name: RoleOperation, input: unknown): AnyHashId | undefined {
+  if (isFederated(name)) return namedBy(name, input as never);
+  return isKeyStore(name) ? namedByKeyStore(name, input as never) : namedByRegistry(name, input as never);
+}
+
 /** True for the input of a mutation, which brings the account's next state. */
 function carriesState(input: unknown): input is { readonly state: SignedState } {
   return typeof input === "object" && input !== null && "state" in input;
@@ -107,14 +119,16 @@ function carriesState(input: unknown): input is { readonly state: SignedState } 
  *
  * @param federation The server's role in federations; null where it can have none.
  * @param registry Its role as a registry; null where it is none.
+ * @param keyStore Its ceremonies and stored keys; null where it has no enclave of its own.
  */
 export function createDispatcher(
   ctx: ServerContext,
   onFault: (error: unknown) => void,
   federation: FederationService | null = null,
   registry: RegistryService | null = null,
+  keyStore: KeyStoreService | null = null,
 ): Dispatcher {
-  const inClear = createClear(ctx, federation, registry);
+  const inClear = createClear(ctx, federation, registry, keyStore);
   /** Keys only: whether a session lives is asked of the store every time. */
   const cache = new Map<SessionId, Cached>();
   /** A guess which keys the next state will be signed with: what is verified ahead by it counts for nothing else. */
@@ -226,17 +240,21 @@ export function createDispatcher(
     }, userId);
   }
 
-  function roleWork(name: FederatedOperation | RegistryOperation): FederatedWork<FederatedOperation> {
+  function roleWork(name: RoleOperation): FederatedWork<FederatedOperation> {
     if (isFederated(name)) {
       if (!federation) throw noRole();
       return federation[name] as FederatedWork<FederatedOperation>;
+    }
+    if (isKeyStore(name)) {
+      if (!keyStore) throw noKeyStore();
+      return keyStore[name] as KeyStoreWork<KeyStoreOperation> as FederatedWork<FederatedOperation>;
     }
     if (!registry) throw noRegistry();
     return registry[name] as RegistryWork<RegistryOperation> as FederatedWork<FederatedOperation>;
   }
 
   /** Like {@link attempt} for work outside a transaction: one admits the caller, another one records what came of it. */
-  async function outside<N extends FederatedOperation | RegistryOperation>(
+  async function outside<N extends RoleOperation>(
     name: N,
     head: FrameHead,
     userId: UserId,
@@ -245,9 +263,7 @@ export function createDispatcher(
     address: string,
   ): Promise<Done> {
     const account = await ctx.store.transaction((tx) => enter(tx, head, userId), userId);
-    let named: AnyHashId | undefined = isFederated(name)
-      ? namedBy(name, input as never)
-      : namedByRegistry(name, input as never);
+    let named = namedByRole(name, input);
     const caller = {
       account,
       sessionId: head.sessionId,
@@ -329,7 +345,7 @@ export function createDispatcher(
       const expected = lastSettings.get(userId);
       if (expected && carriesState(input)) await verifyStateAhead(input.state, expected);
       const run =
-        isFederated(name) || isRegistry(name)
+        isFederated(name) || isRegistry(name) || isKeyStore(name)
           ? outside(name, head, userId, input, hash, address)
           : attempt(name, head, userId, input, hash, address);
       done = await run;

@@ -25,12 +25,13 @@ import {
   type ServerKeys,
 } from "./directory.ts";
 import { createDispatcher, type Dispatcher, faultReply } from "./dispatch.ts";
-import type { EnclaveFigures } from "./enclave.ts";
-import { createFederation } from "./federation/index.ts";
+import { type EnclaveFigures, startEnclave } from "./enclave.ts";
+import { createFederation, hookOf } from "./federation/index.ts";
 import { sweepFloods } from "./floodnotes.ts";
 import { sweepLogins } from "./handlers/login.ts";
 import { claimKeys, claimRegistryKey, hasKeys, hasRegistryKey, keysFit } from "./keycheck.ts";
 import { createRegistry } from "./keyring/index.ts";
+import { createKeyStore } from "./keystore.ts";
 import { faultFields, type ServerLog } from "./log.ts";
 import { type Logbook, openLogbook } from "./logbook.ts";
 import type { Meter } from "./meter.ts";
@@ -266,15 +267,18 @@ async function assemble(
   const pin = pinOf(keys.identity.publicKey);
   const { enclaveCommand } = options;
   // shares are used by one process alone
-  const federation =
-    lock && enclaveCommand
-      ? createFederation({ ctx, keys, dir: options.dir, version: options.version, pin, log, command: enclaveCommand })
-      : null;
+  const { dir, version } = options;
+  // starts with the first question to it
+  const enclave = lock && enclaveCommand ? startEnclave({ dir, command: enclaveCommand, log }) : null;
+  const hook = hookOf(dir, log);
+  const federation = enclave && createFederation({ ctx, keys, version, pin, enclave, hook });
+  const keyStore = enclave && createKeyStore({ ctx, identity: keys.identity, enclave, notify: hook.notify });
   const registry = options.registry ? await registryOf(options, ctx, keys) : null;
   const timers = [
     setInterval(() => void probe().catch(onFault), PROBE_MS),
     setInterval(() => void sweep(ctx).catch(onFault), SWEEP_MS),
-    setInterval(() => void federation?.service.sweep().catch(onFault), SWEEP_MS),
+    setInterval(() => void federation?.sweep().catch(onFault), SWEEP_MS),
+    setInterval(() => void keyStore?.sweep().catch(onFault), SWEEP_MS),
     setInterval(() => void registry?.service.sweep().catch(onFault), SWEEP_MS),
     setInterval(() => void follow().catch(onFault), FOLLOW_MS),
     setInterval(() => {
@@ -283,7 +287,7 @@ async function assemble(
   ];
   for (const timer of timers) timer.unref();
   let closing: Promise<void> | undefined;
-  const dispatcher = createDispatcher(ctx, onFault, federation?.service ?? null, registry?.service ?? null);
+  const dispatcher = createDispatcher(ctx, onFault, federation, registry?.service ?? null, keyStore);
   let rotating: Promise<unknown> = Promise.resolve();
   return {
     holdsDirectory: lock !== undefined,
@@ -295,7 +299,7 @@ async function assemble(
     },
     logbook,
     ready: () => closing === undefined && !outdated() && ready(),
-    enclave: () => federation?.figures(),
+    enclave: () => enclave?.figures(),
     counts: () => store.transaction((tx) => tx.counts(now(), now() - DEFAULTS.sessionIdleMs)),
     administration: (listening) =>
       administration(
@@ -312,7 +316,7 @@ async function assemble(
           },
           ...listening,
         },
-        federation?.service ?? null,
+        federation,
         registry?.control,
       ),
     drain: () => registry?.drain(),
@@ -321,7 +325,10 @@ async function assemble(
         for (const timer of timers) clearInterval(timer);
         await rotating;
         await registry?.service.close();
-        await federation?.service.close();
+        await keyStore?.close();
+        await federation?.close();
+        await enclave?.close();
+        await hook.close();
         await logbook.stop();
         pool.close();
         await store.close();

@@ -19,11 +19,13 @@ const PURPOSE: { readonly [N in Described]: string } = {
   "integrator.keys": "keys of the workspace, by keyring and type",
   "integrator.key": "one key",
   "integrator.address": "address of a key in a chain's format",
+  "otp.verify": "accepts a one-time code, once",
 };
 
 const TAGS = [
   { name: "integrator", description: "What a program reads of one workspace with its token." },
   { name: "keyring", description: "The registry of workspaces and keyrings." },
+  { name: "otp", description: "One-time codes of one key, for relying services with its token." },
   { name: "server", description: "The server itself." },
   { name: "log", description: "The server-wide log." },
   { name: "federation", description: "The server as a member of federations." },

@@ -2,11 +2,13 @@ import type { IncarnationId, KeyId, RequestId, SessionId, UserId } from "../ids.
 import { DEFAULTS } from "../protocol/defaults.ts";
 import { bodyHash } from "../protocol/state.ts";
 import { accountName } from "./accountname.ts";
+import { ceremonyOperations } from "./ceremony/operations.ts";
 import { bool, bytes, type Codec, id, type Json, list, nullable, oneOf, struct, text, u53, uint } from "./codec.ts";
 import { federationOperations } from "./federation/operations.ts";
 import { integratorOperations } from "./keyring/integrator.ts";
 import { keyringOperations } from "./keyring/operations.ts";
 import { type OperationShape, op } from "./operation.ts";
+import { otpOperations } from "./otp/operations.ts";
 import {
   hash32,
   headSummary,
@@ -298,6 +300,8 @@ export const operations = {
   ...federationOperations,
   ...keyringOperations,
   ...integratorOperations,
+  ...ceremonyOperations,
+  ...otpOperations,
 } as const satisfies Record<string, OperationShape>;
 
 export type OperationName = keyof typeof operations;

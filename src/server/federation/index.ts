@@ -2,7 +2,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import type { ServerContext } from "../context.ts";
 import type { ServerKeys } from "../directory.ts";
-import { type EnclaveClient, type EnclaveFigures, startEnclave } from "../enclave.ts";
+import type { EnclaveClient } from "../enclave.ts";
 import { faultFields, type ServerLog } from "../log.ts";
 import { createAttempts } from "./attempts.ts";
 import { createDecisions } from "./decisions.ts";
@@ -22,13 +22,10 @@ import { createVoting } from "./voting.ts";
 export interface FederationOptions {
   readonly ctx: ServerContext;
   readonly keys: Pick<ServerKeys, "identity">;
-  /** The server's directory. */
-  readonly dir: string;
   readonly version: string;
   readonly pin: string;
-  readonly log: ServerLog;
-  /** The command line that runs the enclave. */
-  readonly command: readonly [string, ...string[]];
+  readonly enclave: EnclaveClient;
+  readonly hook: Hook;
 }
 
 /** The parts of the role over one site; for tests without a process of its own. */
@@ -76,14 +73,8 @@ export function hookOf(dir: string, log: ServerLog): Hook {
   };
 }
 
-/** A running server's role in federations. Its enclave starts with the first question to it. */
-export function createFederation(options: FederationOptions): {
-  readonly service: FederationService;
-  figures(): EnclaveFigures;
-} {
-  const { ctx, keys, dir, version, pin, log, command } = options;
-  const enclave: EnclaveClient = startEnclave({ dir, command, log });
-  const hook = hookOf(dir, log);
+/** A running server's role in federations. */
+export function createFederation({ ctx, keys, version, pin, enclave, hook }: FederationOptions): FederationService {
   const site: FederationSite = {
     ctx,
     version,
@@ -92,9 +83,5 @@ export function createFederation(options: FederationOptions): {
     enclave,
     notify: hook.notify,
   };
-  const end = async () => {
-    await enclave.close();
-    await hook.close();
-  };
-  return { service: assembleFederation(site, end), figures: () => enclave.figures() };
+  return assembleFederation(site, async () => undefined);
 }

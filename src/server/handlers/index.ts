@@ -5,6 +5,9 @@ import type {
   FederatedAnonymousOperation,
   FederatedOperation,
   HouseOperation,
+  KeyStoreAnonymousOperation,
+  KeyStoreOperation,
+  KeyStoreTokenOperation,
   RegistryAnonymousOperation,
   RegistryOperation,
   SessionHandler,
@@ -90,6 +93,13 @@ export function needsToken(name: OperationName): name is TokenOperation {
 /** True for an operation of the server's role in federations. */
 export function isFederated(name: OperationName): name is FederatedOperation | FederatedAnonymousOperation {
   return name.startsWith("federation.");
+}
+
+/** True for an operation of ceremonies or of the distribution server. */
+export function isKeyStore(
+  name: OperationName,
+): name is KeyStoreOperation | KeyStoreAnonymousOperation | KeyStoreTokenOperation {
+  return /^(ceremony|otp)\./.test(name);
 }
 
 /** True for an operation of the registry of workspaces and keyrings. */

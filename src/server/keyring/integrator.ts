@@ -7,7 +7,7 @@ import type { Party } from "../../protocol/keyring/keyring.ts";
 import { isOpenLife, type KeyringStatus } from "../../protocol/keyring/requestlife.ts";
 import type { Tx } from "../../storage/store.ts";
 import { INTEGRATOR_PAGE, type PARTY_STANDS } from "../../wire/keyring/integrator.ts";
-import type { OutputOf, TokenOperation } from "../../wire/operations.ts";
+import type { OutputOf } from "../../wire/operations.ts";
 import { listStored, readStored, type Stored } from "../documents.ts";
 import { workspaceCredits } from "./balances.ts";
 import { WORKSPACE } from "./documents.ts";
@@ -25,7 +25,7 @@ import {
   statusEntryId,
   statusOwner,
 } from "./requestdocuments.ts";
-import type { RegistryService, RegistrySite } from "./service.ts";
+import type { RegistryService, RegistrySite, RegistryTokenOperation } from "./service.ts";
 import { headOf, noSuchWorkspace } from "./workspaces.ts";
 
 type RequestShown = OutputOf<"integrator.request">;
@@ -153,7 +153,7 @@ function addressInput(
 export function createIntegrator(
   { ctx }: Pick<RegistrySite, "ctx">,
   sweep: () => Promise<void>,
-): Pick<RegistryService, TokenOperation> {
+): Pick<RegistryService, RegistryTokenOperation> {
   const { store } = ctx;
 
   /** No request is shown as open after its time. */

@@ -43,17 +43,23 @@ export interface TokenCaller {
   readonly userId: UserId;
 }
 
+/** Operations of programs with the token of a workspace. */
+export type RegistryTokenOperation = Extract<TokenOperation, `integrator.${string}`>;
+
 /** The same for a program with a token. */
-export type TokenWork<N extends TokenOperation> = (caller: TokenCaller, input: InputOf<N>) => Promise<OutputOf<N>>;
+export type TokenWork<N extends RegistryTokenOperation> = (
+  caller: TokenCaller,
+  input: InputOf<N>,
+) => Promise<OutputOf<N>>;
 
 /** All work of a server that is a registry. */
 export type RegistryService = { readonly [N in RegistryOperation]: RegistryWork<N> } & {
   readonly [N in RegistryAnonymousOperation]: RegistryAnonymousWork<N>;
 } & {
-  readonly [N in TokenOperation]: TokenWork<N>;
+  readonly [N in RegistryTokenOperation]: TokenWork<N>;
 } & {
   /** Whom the token of a request speaks for. @throws Fault session_invalid, one for every reason; rate_limited */
-  admitToken(name: TokenOperation, remote: Remote): Promise<TokenCaller>;
+  admitToken(name: RegistryTokenOperation, remote: Remote): Promise<TokenCaller>;
   /** What time alone ends, and attempts that stand still. */
   sweep(): Promise<void>;
   /** Ends what waits. */

@@ -5,7 +5,6 @@ import { TOKEN_BYTES, tokenHash, tokenText } from "../../protocol/keyring/token.
 import type { Tx } from "../../storage/store.ts";
 import { hashIdOf, id, struct, u53 } from "../../wire/codec.ts";
 import { keyringName } from "../../wire/keyring/records.ts";
-import type { TokenOperation } from "../../wire/operations.ts";
 import { hash32 } from "../../wire/records.ts";
 import { appendEvent } from "../audit.ts";
 import {
@@ -23,7 +22,7 @@ import { addressBucket, spend } from "../limits.ts";
 import { OWNERSHIP, ownershipId } from "./documents.ts";
 import { recorded } from "./events.ts";
 import { keyOf } from "./people.ts";
-import type { RegistryService, RegistrySite, TokenCaller } from "./service.ts";
+import type { RegistryService, RegistrySite, RegistryTokenOperation, TokenCaller } from "./service.ts";
 import { demandOwner } from "./workspaces.ts";
 
 type Tokens = Pick<
@@ -84,7 +83,7 @@ export function createTokens(site: RegistrySite): Tokens {
   }
 
   /** Reads are audited too: by the first one of an hour. */
-  async function note(tx: Tx, row: Stored<TokenBody>, action: TokenOperation): Promise<void> {
+  async function note(tx: Tx, row: Stored<TokenBody>, action: RegistryTokenOperation): Promise<void> {
     const nowMs = ctx.now();
     const { userId, workspaceId, notedAtMs } = row.value;
     if (nowMs - notedAtMs < NOTE_MS && notedAtMs <= nowMs) return;
@@ -93,7 +92,7 @@ export function createTokens(site: RegistrySite): Tokens {
     await appendEvent(ctx, tx, { userId, action, status: "ok", keyId: shortId(workspaceId) });
   }
 
-  async function holder(tx: Tx, hash: Uint8Array, name: TokenOperation): Promise<TokenCaller | undefined> {
+  async function holder(tx: Tx, hash: Uint8Array, name: RegistryTokenOperation): Promise<TokenCaller | undefined> {
     const row = await readStored(tx, TOKEN, hash.toHex());
     if (!row || !equalBytes(row.value.hash, hash) || isOver(row.value) || !(await speaks(tx, row.value)))
       return undefined;
