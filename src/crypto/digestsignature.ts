@@ -1,9 +1,9 @@
 import { constants, createHash, createPrivateKey, type KeyObject, privateEncrypt } from "node:crypto";
-import { p256, p384 } from "@noble/curves/nist.js";
-import { secp256k1 } from "@noble/curves/secp256k1.js";
 import { Fault } from "../errors.ts";
 import { concat, wipe } from "./bytes.ts";
-import { hashOfScheme, type SignatureScheme } from "./schemes.ts";
+import { type Hedge, withHedge } from "./hedge.ts";
+import { curveOf, hashOfScheme, isEcdsa, type SignatureScheme } from "./schemes.ts";
+import { ECDSA_CURVES } from "./signature.ts";
 
 /** Bytes of each hash. */
 const HASH_BYTES = { sha256: 32, sha384: 48, sha512: 64 } as const;
@@ -23,9 +23,17 @@ export const PSS_SALT_BYTES = 32;
  * @param key As for `signMessage`. Not retained.
  * @param digest By the hash of the scheme: 32, 48 or 64 bytes.
  * @param salt 32 random bytes, used by RSASSA-PSS alone.
+ * @param hedge As for `signMessage`.
  * @throws Fault bad_input for a digest of another length, a key that cannot be used, and Ed25519, which needs the message
  */
-export function signDigest(scheme: SignatureScheme, key: Uint8Array, digest: Uint8Array, salt: Uint8Array): Uint8Array {
+export function signDigest(
+  scheme: SignatureScheme,
+  key: Uint8Array,
+  digest: Uint8Array,
+  salt: Uint8Array,
+  hedge: Hedge | null = null,
+): Uint8Array {
+  if (hedge !== null && !isEcdsa(scheme)) throw new Fault("bad_input", "a hedge goes with ECDSA alone");
   const hash = hashOfScheme(scheme);
   if (scheme === "ed25519" || hash === null) {
     throw new Fault("bad_input", "Ed25519 signs whole messages, not their hash");
@@ -36,11 +44,20 @@ export function signDigest(scheme: SignatureScheme, key: Uint8Array, digest: Uin
   try {
     switch (scheme) {
       case "ecdsa-p256-sha256":
-        return p256.sign(digest, key, { prehash: false, format: "compact", lowS: false });
       case "ecdsa-p384-sha384":
-        return p384.sign(digest, key, { prehash: false, format: "compact", lowS: false });
       case "ecdsa-secp256k1-sha256":
-        return secp256k1.sign(digest, key, { prehash: false, format: "compact", lowS: true });
+        return withHedge(
+          hedge,
+          curveOf(scheme),
+          () => digest,
+          (extraEntropy) =>
+            ECDSA_CURVES[scheme].sign(digest, key, {
+              prehash: false,
+              format: "compact",
+              lowS: scheme === "ecdsa-secp256k1-sha256",
+              extraEntropy,
+            }),
+        );
       case "rsa-pkcs1-sha256":
         return withRsa(key, (rsa) => privateEncrypt(padded(rsa), concat(DIGEST_INFO.sha256, digest)));
       case "rsa-pkcs1-sha512":

@@ -1,13 +1,17 @@
 import { createPrivateKey, createPublicKey, diffieHellman } from "node:crypto";
 import { Aes256Gcm, CipherSuite, DhkemX25519HkdfSha256, HkdfSha256 } from "@hpke/core";
 import { Fault } from "../errors.ts";
-import { concat, type RandomSource } from "./bytes.ts";
+import { concat, type RandomSource, wipe } from "./bytes.ts";
+import { sealBase } from "./hpkeseal.ts";
 
 /** Size of an X25519 public key and of an encapsulated key, in bytes. */
 export const HPKE_KEY_BYTES = 32;
 
 /** Bytes that sealing adds: encapsulated key (32) and tag (16). */
 export const HPKE_OVERHEAD = HPKE_KEY_BYTES + 16;
+
+/** Randomness of one sealing. */
+const EKM_BYTES = 32;
 
 const suite = new CipherSuite({
   kem: new DhkemX25519HkdfSha256(),
@@ -63,13 +67,13 @@ export async function hpkeSeal(
   plaintext: Uint8Array,
   random: RandomSource,
 ): Promise<Uint8Array> {
+  const ekm = random(EKM_BYTES);
   try {
-    const recipientPublicKey = await suite.kem.deserializePublicKey(plain(publicKey).buffer);
-    const ekm = plain(random(32)).buffer;
-    const sender = await suite.createSenderContext({ recipientPublicKey, info: plain(info).buffer, ekm });
-    return concat(new Uint8Array(sender.enc), new Uint8Array(await sender.seal(plain(plaintext).buffer)));
+    return sealBase(publicKey, info, plaintext, ekm);
   } catch {
     throw new Fault("bad_input", "cannot seal to this public key");
+  } finally {
+    wipe(ekm);
   }
 }
 

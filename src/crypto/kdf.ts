@@ -36,6 +36,17 @@ export function deriveKey(
   return new Uint8Array(hkdfSync("sha512", ikm, salt, canon(label, ...parts), length));
 }
 
+/** The same with HKDF-SHA-256. @param length Bytes wanted, at most 8,160. */
+export function deriveKeySha256(
+  ikm: Uint8Array,
+  length: number,
+  salt: Uint8Array,
+  label: string,
+  ...parts: readonly CanonValue[]
+): Uint8Array {
+  return new Uint8Array(hkdfSync("sha256", ikm, salt, canon(label, ...parts), length));
+}
+
 /** Argon2id costs (RFC 9106): memory in KiB, passes, lanes. */
 export interface Argon2Cost {
   readonly memoryKib: number;

@@ -28,7 +28,7 @@ function op<I, O>(input: Codec<I>, output: Codec<O>): { readonly input: Codec<I>
 }
 
 /** What `server rotate` replaces. */
-export const ROTATIONS = ["tls", "sealing", "audit-key", "opaque", "opaque-finish"] as const;
+export const ROTATIONS = ["tls", "sealing", "audit-key", "opaque", "opaque-finish", "ceremony"] as const;
 
 /**
  * TLS for calls to one remote policy engine: names of files on the server's machine. Engines of others' policies are
@@ -91,7 +91,10 @@ export const controls = {
   ),
   /** Copies the database, as of one moment, into a new file of the server's user. */
   backup: op(struct({ path: text({ min: 1, max: 4_096 }) }), struct({ bytes: u53, accounts: u53 })),
-  /** Replaces a key; `remaining` are the accounts that still need the OPAQUE set-up before. */
+  /**
+   * Replaces a key; `remaining` are the accounts that still need the OPAQUE set-up before; of `ceremony` the key pairs
+   * before that are still kept.
+   */
   rotate: op(
     struct({ key: oneOf(ROTATIONS), force: bool }),
     struct({ key: oneOf(ROTATIONS), restart: bool, remaining: u53 }),
@@ -227,6 +230,8 @@ export const controls = {
   "user.disable": op(byAccount, changed),
   "user.enable": op(byAccount, changed),
   "user.remove": op(byAccount, changed),
+  /** Takes an account's second factor off, for an owner who has lost it with the recovery codes. */
+  "user.factor-reset": op(byAccount, changed),
 } as const satisfies Record<string, { input: Codec<never> | Codec<unknown>; output: Codec<never> | Codec<unknown> }>;
 
 export type ControlName = keyof typeof controls;

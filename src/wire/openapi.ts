@@ -4,7 +4,13 @@ import { JSON_TYPE, OPERATION_PATH } from "./http.ts";
 import { errorBody, operations, type TokenOperation } from "./operations.ts";
 
 /** Operations that any HTTP client can make sense of: facts about a server, and what a token reads. */
-type Described = "server.statement" | "log.checkpoint" | "federation.info" | "keyring.info" | TokenOperation;
+type Described =
+  | "server.statement"
+  | "log.checkpoint"
+  | "federation.info"
+  | "keyring.info"
+  | "ceremony.keys"
+  | TokenOperation;
 
 /** What each is for: the words of docs/protocol.md §1.5. */
 const PURPOSE: { readonly [N in Described]: string } = {
@@ -19,22 +25,30 @@ const PURPOSE: { readonly [N in Described]: string } = {
   "integrator.keys": "keys of the workspace, by keyring and type",
   "integrator.key": "one key",
   "integrator.address": "address of a key in a chain's format",
+  "ceremony.keys": "key pairs of the server for ceremonies (§10.1)",
   "otp.verify": "accepts a one-time code, once",
 };
 
 const TAGS = [
   { name: "integrator", description: "What a program reads of one workspace with its token." },
   { name: "keyring", description: "The registry of workspaces and keyrings." },
+  { name: "ceremony", description: "Keys that several people make together." },
   { name: "otp", description: "One-time codes of one key, for relying services with its token." },
   { name: "server", description: "The server itself." },
   { name: "log", description: "The server-wide log." },
   { name: "federation", description: "The server as a member of federations." },
 ];
 
-const SCHEME = "workspaceToken";
-/** One code for each status: what every operation may answer, and what those with a token may beside it. */
+/** Names of the security schemes: what a token opens. */
+const SCHEMES = { integrator: "workspaceToken", otp: "otpToken" } as const;
+const schemeOf = (name: TokenOperation): string => (name === "otp.verify" ? SCHEMES.otp : SCHEMES.integrator);
+/**
+ * One code for each status: what every operation may answer, and what those with a token may beside it. A relying
+ * service is told of nothing that is not there: its code is not accepted.
+ */
 const ERRORS = ["bad_input", "too_large", "unsupported", "rate_limited", "internal", "unavailable", "storage"] as const;
 const TOKEN_ERRORS = ["session_invalid", "not_found"] as const;
+const RELYING_ERRORS = ["session_invalid"] as const;
 type Shown = (typeof ERRORS)[number] | (typeof TOKEN_ERRORS)[number];
 
 const MEANING: { readonly [C in Shown]: string } = {
@@ -46,7 +60,7 @@ const MEANING: { readonly [C in Shown]: string } = {
   unavailable: "The server is busy or stopping: try again after Retry-After.",
   storage: "The server cannot write.",
   session_invalid:
-    "The token is unknown, expired or revoked, or its maker owns the workspace no more: one answer for all.",
+    "The token is unknown, expired or revoked, or what it is for is no longer its maker's: one answer for all.",
   not_found: "The workspace has no such request or key.",
 };
 
@@ -78,16 +92,17 @@ function errorResponses(codes: readonly Shown[]): Readonly<Record<string, Json>>
 
 function operationOf(name: Described): Json {
   const { auth, input, output } = operations[name];
-  const token = auth === "token";
+  const token = auth === "token" ? (name as TokenOperation) : null;
+  const more = name === "otp.verify" ? RELYING_ERRORS : token ? TOKEN_ERRORS : [];
   return {
     operationId: idOf(name),
     summary: PURPOSE[name],
     tags: [name.split(".", 1)[0] ?? ""],
-    security: token ? [{ [SCHEME]: [] }] : [],
+    security: token ? [{ [schemeOf(token)]: [] }] : [],
     requestBody: { required: true, content: jsonOf(input as Codec<unknown>) },
     responses: {
       "200": { description: "Done.", content: jsonOf(output as Codec<unknown>) },
-      ...errorResponses(token ? [...ERRORS, ...TOKEN_ERRORS] : ERRORS),
+      ...errorResponses([...ERRORS, ...more]),
     },
   };
 }
@@ -129,11 +144,17 @@ export function openApi(): { readonly [key: string]: Json } {
     ),
     components: {
       securitySchemes: {
-        [SCHEME]: {
+        [SCHEMES.integrator]: {
           type: "http",
           scheme: "bearer",
           bearerFormat: "kht_ and 43 characters",
           description: "A token of one workspace that reads, made by: keyhold workspace token create",
+        },
+        [SCHEMES.otp]: {
+          type: "http",
+          scheme: "bearer",
+          bearerFormat: "kho_ and 43 characters",
+          description: "A token of one key whose one-time codes it verifies, made by: keyhold otp token create",
         },
       },
       schemas: { error: plain(schemaOf(errorBody)) },

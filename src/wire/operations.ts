@@ -4,6 +4,7 @@ import { bodyHash } from "../protocol/state.ts";
 import { accountName } from "./accountname.ts";
 import { ceremonyOperations } from "./ceremony/operations.ts";
 import { bool, bytes, type Codec, id, type Json, list, nullable, oneOf, struct, text, u53, uint } from "./codec.ts";
+import { factorOperations } from "./factor.ts";
 import { federationOperations } from "./federation/operations.ts";
 import { integratorOperations } from "./keyring/integrator.ts";
 import { keyringOperations } from "./keyring/operations.ts";
@@ -297,6 +298,7 @@ export const operations = {
   "audit.list": op("session", false, auditInput, auditOutput),
   "audit.verify": op("session", false, auditInput, auditOutput),
   "audit.export": op("session", false, auditInput, auditOutput),
+  ...factorOperations,
   ...federationOperations,
   ...keyringOperations,
   ...integratorOperations,
@@ -338,15 +340,7 @@ export const recoverReply = struct({
   auditLink: hash32,
 });
 
-/** What the reply to `session.login` holds under its seal. */
-export const loginReply = struct({
-  userId: id<UserId>(),
-  expiresAtMs: u53,
-  settings,
-  head: signedState,
-  auditSeq: u53,
-  auditLink: hash32,
-});
+export { loginReply } from "./factor.ts";
 
 export const errorBody = struct({
   code: text({ max: 64 }),

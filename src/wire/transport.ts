@@ -30,6 +30,8 @@ export interface RequestLimits {
   readonly maxReplyBytes: number;
   /** For the connection alone (default `connectTimeoutMs`). */
   readonly connectMs?: number;
+  /** Of an operation for tokens: goes into the header `Authorization`. */
+  readonly token?: string;
 }
 
 /** A reply as it came; status and body are still unchecked. */
@@ -221,7 +223,13 @@ async function exchange(
     const response = await fetch(`${server.origin}${OPERATION_PATH}${name}`, {
       method: "POST",
       body,
-      headers: { "content-type": contentType, accept: "*/*", "accept-encoding": "identity", "user-agent": "keyhold" },
+      headers: {
+        "content-type": contentType,
+        accept: "*/*",
+        "accept-encoding": "identity",
+        "user-agent": "keyhold",
+        ...(limits.token !== undefined && { authorization: `Bearer ${limits.token}` }),
+      },
       redirect: "manual",
       decompress: false,
       verbose: false,

@@ -1,11 +1,13 @@
 import { describe, expect, test } from "bun:test";
 import { createDecipheriv } from "node:crypto";
+import { Aes256Gcm, CipherSuite, DhkemX25519HkdfSha256, HkdfSha256 } from "@hpke/core";
 import { x25519 } from "@noble/curves/ed25519.js";
 import { expand, extract } from "@noble/hashes/hkdf.js";
 import { sha256 } from "@noble/hashes/sha2.js";
 import fc from "fast-check";
 import { concat } from "../../src/crypto/bytes.ts";
 import { canSealTo, HPKE_OVERHEAD, hpkeKeyPair, hpkeOpen, hpkeSeal } from "../../src/crypto/hpke.ts";
+import { sealBase } from "../../src/crypto/hpkeseal.ts";
 import { bent, bytesOf } from "../support/arbitraries.ts";
 
 const random = (length: number) => crypto.getRandomValues(new Uint8Array(length));
@@ -86,6 +88,31 @@ describe("HPKE", () => {
         },
       ),
       { numRuns: 20 },
+    );
+  });
+
+  test("sealing gives the very bytes that the library gives for the same randomness", async () => {
+    const suite = new CipherSuite({
+      kem: new DhkemX25519HkdfSha256(),
+      kdf: new HkdfSha256(),
+      aead: new Aes256Gcm(),
+    });
+    const buffer = (bytes: Uint8Array) => new Uint8Array(bytes).buffer;
+    await fc.assert(
+      fc.asyncProperty(
+        bytesOf(32),
+        bytesOf(32),
+        fc.uint8Array({ maxLength: 200 }),
+        fc.uint8Array({ maxLength: 500 }),
+        async (seed, ekm, info, text) => {
+          const { publicKey } = await hpkeKeyPair(seed);
+          const recipientPublicKey = await suite.kem.deserializePublicKey(buffer(publicKey));
+          const sender = await suite.createSenderContext({ recipientPublicKey, info: buffer(info), ekm: buffer(ekm) });
+          const expected = concat(new Uint8Array(sender.enc), new Uint8Array(await sender.seal(buffer(text))));
+          expect(sealBase(publicKey, info, text, ekm)).toEqual(expected);
+        },
+      ),
+      { numRuns: 30 },
     );
   });
 

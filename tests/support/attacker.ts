@@ -20,11 +20,11 @@ import {
 } from "../../src/protocol/state.ts";
 import type { Reply } from "../../src/server/dispatch.ts";
 import { type Codec, decodeJson, encodeJson, type Of } from "../../src/wire/codec.ts";
+import { loginAnswer } from "../../src/wire/factor.ts";
 import {
   type CommitName,
   errorBody,
   type InputOf,
-  loginReply,
   type OperationName,
   type OutputOf,
   operations,
@@ -138,7 +138,7 @@ export async function logInRaw(
   if (!started.fitting) throw new Error("wrong password");
   const { sessionKey } = started.fitting;
   const key = loginReplyKey(sessionKey, server.ctx.keys.identity, started.sessionId);
-  const reply = decodeJson(loginReply, openSealed(key, { kind: "login-reply", sessionId: started.sessionId }, sealed));
+  const reply = decodeJson(loginAnswer, openSealed(key, { kind: "login-reply", sessionId: started.sessionId }, sealed));
   const { userId } = reply;
   const keys = channelKeys(sessionKey, server.ctx.keys.identity, userId, started.sessionId);
   return { sessionId: started.sessionId, userId, sessionKey, keys, sequence: 0 };

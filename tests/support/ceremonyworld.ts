@@ -24,7 +24,10 @@ import {
 import { shareSecret } from "../../src/protocol/federation/sharing.ts";
 import { type Seeded, seeded } from "./seeded.ts";
 
-/** A whole federation in one process, for tests of the ceremony alone: no enclave, no policy, no wire. */
+/**
+ * A whole federation in one process, for tests of the ceremony alone: no enclave, no policy, no wire. Entropy ceremonies
+ * are in entropyworld.ts.
+ */
 export interface CeremonyWorld {
   readonly manifest: Manifest;
   readonly signers: ReadonlyMap<number, Signer>;

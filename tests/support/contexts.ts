@@ -8,6 +8,7 @@ import type {
   KeyId,
   RequestId,
   SessionId,
+  StoredKeyId,
   UserId,
 } from "../../src/ids.ts";
 import { bentFields } from "./arbitraries.ts";
@@ -76,6 +77,16 @@ export const EXAMPLES: { readonly [K in AadContext["kind"]]: AadContext & { kind
     requester: blob,
     nonce: blob,
   },
+  "ceremony-key": { kind: "ceremony-key", server: blob, number: 1, statementHash: blob },
+  "ceremony-seed": { kind: "ceremony-seed", server: blob, seedHash: blob },
+  "stored-key": {
+    kind: "stored-key",
+    server: blob,
+    keyId: digit(10).repeat(2) as StoredKeyId,
+    version: 1,
+    recordHash: blob,
+  },
+  "second-factor": { kind: "second-factor", userId },
 };
 
 function withoutKind(context: AadContext): Record<string, unknown> {

@@ -18,6 +18,7 @@ import { type IncarnationId, newId } from "../../src/ids.ts";
 import { DEFAULTS, KDF } from "../../src/protocol/defaults.ts";
 import { logOrigin } from "../../src/protocol/log.ts";
 import { createVault } from "../../src/protocol/vault.ts";
+import type { KeyStoreService } from "../../src/server/ceremony/service.ts";
 import type { Limits, ServerContext } from "../../src/server/context.ts";
 import { createDispatcher, type Dispatcher, type Reply } from "../../src/server/dispatch.ts";
 import type { FederationService } from "../../src/server/federation/service.ts";
@@ -67,6 +68,7 @@ export async function startTestServer(
   options: {
     limits?: Partial<Limits>;
     registration?: ServerContext["registration"];
+    secondFactor?: "optional" | "required";
     path?: string;
     keys?: ServerContext["keys"];
     /** Another process of this server, which it may have been before: its keys, identity and incarnation. */
@@ -78,6 +80,8 @@ export async function startTestServer(
     federation?: (ctx: ServerContext) => FederationService;
     /** Its role as a registry; none without it. */
     registry?: (ctx: ServerContext, identity: Signer) => RegistryService;
+    /** Its key store; none without it. */
+    keyStore?: (ctx: ServerContext, identity: Signer) => KeyStoreService;
   } = {},
 ): Promise<TestServer> {
   await opaqueReady();
@@ -108,6 +112,7 @@ export async function startTestServer(
     limits: { ...DEFAULTS, ...options.limits },
     ksf: KDF.opaque,
     registration: options.registration ?? "open",
+    secondFactor: options.secondFactor ?? "optional",
     incarnation,
     log: { origin: logOrigin(keys.identity, incarnation), signers: [identity] },
     statement: () =>
@@ -123,7 +128,8 @@ export async function startTestServer(
   };
   const role = options.federation?.(ctx) ?? null;
   const registry = options.registry?.(ctx, identity) ?? null;
-  const honest = createDispatcher(ctx, (fault) => faults.push(fault), role, registry);
+  const keyStore = options.keyStore?.(ctx, identity) ?? null;
+  const honest = createDispatcher(ctx, (fault) => faults.push(fault), role, registry, keyStore);
   const dispatcher: Dispatcher = {
     async handle(name, ...rest) {
       if (name === "log.proof" && (options.promptLog ?? true)) await logbook.flush();
@@ -151,8 +157,9 @@ export async function startTestServer(
         statementNumber: 1,
         statement: ctx.statement(),
         opaqueKeys: opaqueKeysOf(ctx),
-        async post(operation, contentType, body) {
-          const forward = (name: string, bytes: Uint8Array) => dispatcher.handle(name, contentType, bytes, { address });
+        async post(operation, contentType, body, token) {
+          const remote = { address, authorization: token === undefined ? null : `Bearer ${token}` };
+          const forward = (name: string, bytes: Uint8Array) => dispatcher.handle(name, contentType, bytes, remote);
           const reply = middle
             ? await middle(operation, bytesOf(body), forward)
             : await forward(operation, bytesOf(body));

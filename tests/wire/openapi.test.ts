@@ -55,11 +55,14 @@ describe("the OpenAPI description", () => {
   }
 
   test("asks for a token exactly where the table does, and names the challenge's status", () => {
-    expect(document.components.securitySchemes).toMatchObject({ workspaceToken: { type: "http", scheme: "bearer" } });
+    const bearer = { type: "http", scheme: "bearer" };
+    expect(document.components.securitySchemes).toMatchObject({ workspaceToken: bearer, otpToken: bearer });
     for (const { name, security, responses } of described) {
       const token = operations[name as keyof typeof operations].auth === "token";
-      expect([name, security]).toEqual([name, token ? [{ workspaceToken: [] }] : []]);
-      expect([name, "401" in responses, "404" in responses]).toEqual([name, token, token]);
+      // what opens a workspace opens no key's codes
+      const relying = name === "otp.verify";
+      expect([name, security]).toEqual([name, token ? [relying ? { otpToken: [] } : { workspaceToken: [] }] : []]);
+      expect([name, "401" in responses, "404" in responses]).toEqual([name, token, token && !relying]);
       expect(Object.keys(responses)).toEqual(expect.arrayContaining(["200", "400", "429", "default"]));
     }
   });

@@ -430,6 +430,24 @@ describe("the limit of a connection", () => {
     expect(server.connections()).toBe(2);
   });
 
+  test("a token goes into its header, and into no other request", async () => {
+    const seen: (string | null)[] = [];
+    const server = Bun.serve({
+      port: 0,
+      hostname: "127.0.0.1",
+      fetch(request) {
+        seen.push(request.headers.get("authorization"));
+        return new Response("{}", { headers: { "content-type": "application/json" } });
+      },
+    });
+    closers.push(() => void server.stop(true));
+    const address = { url: `http://127.0.0.1:${server.port}`, caPem: null };
+    const body = '{"code":"123456"}';
+    await postOperation(address, "otp.verify", body, "application/json", { ...limits, token: "kht_abc" });
+    await postOperation(address, "otp.verify", body, "application/json", limits);
+    expect(seen).toEqual(["Bearer kht_abc", null]);
+  });
+
   test("while it answers others, nobody looks whether a server is there", async () => {
     const body =
       "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}";

@@ -183,7 +183,7 @@ export interface CeremonyReveal {
   readonly ceremonyId: CeremonyId;
   readonly index: number;
   readonly t1: Uint8Array;
-  /** Which of the server's keys, and how. */
+  /** The manifest's key, by its number, and how. */
   readonly keyNumber: number;
   readonly suite: "hpke" | "rsa-oaep";
   /** SHA-256 of the sealed opening. */

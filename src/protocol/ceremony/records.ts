@@ -138,14 +138,6 @@ export function signJoin(participant: Signer, invite: Signer, join: CeremonyJoin
   return { join, invitation: invite.sign(bytes.invitation), signature: participant.sign(bytes.own) };
 }
 
-/** @param invite Key of the seat, 32 bytes. @throws Fault integrity */
-export function verifyJoin({ join, invitation, signature }: SignedCeremonyJoin, invite: Uint8Array): CeremonyJoin {
-  const bytes = joinBytes(join);
-  if (!verifySignature(invite, bytes.invitation, invitation)) throw broken("the invitation");
-  if (!verifySignature(join.key, bytes.own, signature)) throw broken("the commitment");
-  return join;
-}
-
 function revealParts(r: CeremonyReveal): CanonValue[] {
   return [r.ceremonyId, r.index, r.t1, r.keyNumber, r.suite, r.sealedHash];
 }
@@ -232,9 +224,24 @@ export function storedKeyHash(r: StoredKeyRecord): Uint8Array {
   );
 }
 
-/** The id of a key in the store of an enclave: of what made it (the ceremony's id, or 32 random bytes). */
-export function storedKeyIdOf(enclave: Uint8Array, origin: Uint8Array): StoredKeyId {
-  return hashId(hashCanon("keyhold/v1/stored-key-id", enclave, origin));
+/** The id that a key has in the store of the enclave whose ceremony made it. @param ceremony Its id, 32 bytes. */
+export function storedKeyIdOf(enclave: Uint8Array, ceremony: Uint8Array): StoredKeyId {
+  return hashId(hashCanon("keyhold/v1/stored-key-id", enclave, ceremony));
+}
+
+/** The id of a key without a ceremony: no choice of a nonce gives that of another origin. @param nonce 32 bytes. */
+export function createdKeyIdOf(enclave: Uint8Array, nonce: Uint8Array): StoredKeyId {
+  return hashId(hashCanon("keyhold/v1/stored-key-id", enclave, "nonce", nonce));
+}
+
+/** The id of a key that came from another store: of its whole record there, which that store's enclave has signed. */
+export function movedKeyIdOf(enclave: Uint8Array, record: StoredKeyRecord): StoredKeyId {
+  return hashId(hashCanon("keyhold/v1/stored-key-id", enclave, "parcel", storedKeyHash(record)));
+}
+
+/** HPKE info of a one-time password that its owner brings to the store (docs/protocol.md §10.7). @param nonce 32 bytes. */
+export function broughtInfo(key: CeremonyKey, name: string, output: OutputSpec, nonce: Uint8Array): Uint8Array {
+  return canon("keyhold/v1/stored-key-brought", ceremonyKeyHash(key), name, outputParts(output), nonce);
 }
 
 function releaseParts(r: Release): CanonValue[] {

@@ -26,7 +26,8 @@ export const WANTS = ["code", "provision"] as const;
 export const VERDICTS = ["accepted", "used", "expired", "revoked", "unknown"] as const;
 export const HANDOUT_STATES = ["open", "used", "expired", "revoked", "provisioned"] as const;
 
-const otpAsk = struct({
+/** What one requester asks. */
+export const otpAsk = struct({
   server: hash32,
   keyId: storedKeyId,
   want: oneOf(WANTS),
