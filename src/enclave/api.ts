@@ -70,13 +70,13 @@ const waiting = struct({
 });
 
 /** Private halves of a key pair for ceremonies, and a ceremony's seed, as the enclave seals them. */
-const sealedCeremonyKey = bytes({ min: 64, max: 4_096 });
-const sealedSeed = bytes({ min: 64, max: 256 });
+export const sealedCeremonyKey = bytes({ min: 64, max: 4_096 });
+export const sealedSeed = bytes({ min: 64, max: 256 });
 /** A value of the key store as the enclave seals it. */
 export const sealedStored = bytes({ min: 42, max: 8_192 });
 
 /** A key pair for ceremonies with its private halves. */
-const keyInUse = struct({ statement: signedCeremonyKey, sealed: sealedCeremonyKey });
+export const keyInUse = struct({ statement: signedCeremonyKey, sealed: sealedCeremonyKey });
 
 const transcript = struct({
   manifest: signedCeremonyManifest,

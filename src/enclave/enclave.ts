@@ -1,4 +1,4 @@
-import { equalBytes, type RandomSource, wipe } from "../crypto/bytes.ts";
+import { equalBytes, wipe } from "../crypto/bytes.ts";
 import { hpkeOpen } from "../crypto/hpke.ts";
 import { Fault } from "../errors.ts";
 import type { FederatedRequestId } from "../ids.ts";
@@ -18,6 +18,8 @@ import { actionOf } from "../protocol/federation/policyaction.ts";
 import { type AttemptOrder, contributionInfo, orderHash } from "../protocol/federation/request.ts";
 import type { EnclaveOperation } from "./api.ts";
 import { createAttempts, type Step } from "./attempts.ts";
+import { createCeremonyHandlers } from "./ceremonies.ts";
+import { createCeremonyKeys } from "./ceremonykeys.ts";
 import {
   demandCurrent,
   demandUnexpired,
@@ -27,19 +29,12 @@ import {
   verifyRoster,
 } from "./evidence.ts";
 import type { EnclaveInput, EnclaveOutput } from "./frames.ts";
-import type { Journal } from "./journal.ts";
-import type { EnclaveKeys } from "./keys.ts";
 import { beginMachine } from "./machines.ts";
+import type { EnclaveParts, Handlers } from "./parts.ts";
 import { demandApproval, evaluatePolicies } from "./policies.ts";
 import { openLive, openPending, sealLive } from "./sealedshare.ts";
-
-/** Everything an enclave depends on. */
-export interface EnclaveParts {
-  readonly keys: EnclaveKeys;
-  readonly journal: Journal;
-  readonly now: () => number;
-  readonly random: RandomSource;
-}
+import { createStoredHandlers } from "./storedkeys.ts";
+import { turns } from "./turns.ts";
 
 /** The only holder of a server's sealing key and of opened shares (docs/protocol.md §8.8). */
 export interface Enclave {
@@ -49,16 +44,16 @@ export interface Enclave {
   close(): void;
 }
 
-type Handlers = { readonly [O in EnclaveOperation]: (input: EnclaveInput<O>) => Promise<EnclaveOutput<O>> };
-
 const restarted = () =>
   new Fault("unavailable", "the enclave restarted: order a new attempt", { hint: "give the same command again" });
 
 /** Makes an enclave of its parts. It belongs to no process: tests run several side by side. */
-export function createEnclave({ keys, journal, now, random }: EnclaveParts): Enclave {
+export function createEnclave(parts: EnclaveParts): Enclave {
+  const { keys, journal, now, random } = parts;
   const identity = keys.signer.publicKey;
   const attempts = createAttempts();
   const inTurn = turns();
+  const ceremonyKeys = createCeremonyKeys(parts);
 
   async function begin({ evidence, order: signed, share }: EnclaveInput<"begin">): Promise<Step> {
     const verified = verifyEvidence(evidence, identity, journal, now());
@@ -225,6 +220,8 @@ export function createEnclave({ keys, journal, now, random }: EnclaveParts): Enc
       attempts.forget(requestId);
       return {};
     },
+    ...createCeremonyHandlers(parts, ceremonyKeys),
+    ...createStoredHandlers(parts, ceremonyKeys),
   };
 
   /** A pending share; or, where the answer to an earlier confirmation was lost, the live one. */
@@ -268,6 +265,7 @@ export function createEnclave({ keys, journal, now, random }: EnclaveParts): Enc
     },
     close() {
       attempts.clear();
+      ceremonyKeys.clear();
       journal.close();
     },
   };
@@ -278,22 +276,4 @@ function requestOf(operation: EnclaveOperation, input: EnclaveInput<EnclaveOpera
   if (operation === "begin" && "order" in input) return input.order.order.requestId;
   if (operation === "confirm" && "sealed" in input) return input.certificate.certificate.requestId;
   return "requestId" in input ? input.requestId : null;
-}
-
-/** Runs the works of one name one after the other. */
-function turns(): <T>(name: string, work: () => Promise<T>) => Promise<T> {
-  const last = new Map<string, Promise<unknown>>();
-  return async (name, work) => {
-    const mine = (last.get(name) ?? Promise.resolve()).then(work, work);
-    const settled = mine.then(
-      () => undefined,
-      () => undefined,
-    );
-    last.set(name, settled);
-    try {
-      return await mine;
-    } finally {
-      if (last.get(name) === settled) last.delete(name);
-    }
-  };
 }

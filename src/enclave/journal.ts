@@ -36,8 +36,11 @@ export interface Attempted {
   readonly atMs: number;
 }
 
-/** What only goes up: a federation's epoch, a key's generation, a policy's version; and a request's accepted attempt. */
-const MARK_SCOPES = ["federation", "key", "policy", "request"] as const;
+/**
+ * What only goes up: a federation's epoch, a key's generation, a policy's version, a request's accepted attempt; and
+ * how far a ceremony is (docs/protocol.md §10.4).
+ */
+const MARK_SCOPES = ["federation", "key", "policy", "request", "ceremony"] as const;
 export type MarkScope = (typeof MARK_SCOPES)[number];
 
 export interface Mark {

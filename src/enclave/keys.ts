@@ -14,11 +14,19 @@ export interface EnclaveKeys {
   readonly shareKey: Uint8Array;
   /** Authenticates the journal, 32 bytes. */
   readonly journalKey: Uint8Array;
+  /** Seals values of the key store, 32 bytes. */
+  readonly storeKey: Uint8Array;
+  /** Seals the private halves of keys for ceremonies, and ceremonies' seeds, 32 bytes. */
+  readonly ceremonyKey: Uint8Array;
+  /** Authenticates one-time codes, so that a hand-out is found by its code, 32 bytes. */
+  readonly tagKey: Uint8Array;
 }
+
+type Purpose = "identity" | "sealing" | "share" | "journal" | "store" | "ceremony" | "tag";
 
 const NO_SALT = new Uint8Array(0);
 
-function derive(sealingKey: Uint8Array, purpose: "identity" | "sealing" | "share" | "journal"): Uint8Array {
+function derive(sealingKey: Uint8Array, purpose: Purpose): Uint8Array {
   return deriveKey(sealingKey, 32, NO_SALT, "keyhold/v1/enclave-key", purpose);
 }
 
@@ -32,6 +40,9 @@ export async function enclaveKeys(sealingKey: Uint8Array): Promise<EnclaveKeys> 
       hpke: await hpkeKeyPair(sealing),
       shareKey: lockKey(derive(sealingKey, "share")),
       journalKey: lockKey(derive(sealingKey, "journal")),
+      storeKey: lockKey(derive(sealingKey, "store")),
+      ceremonyKey: lockKey(derive(sealingKey, "ceremony")),
+      tagKey: lockKey(derive(sealingKey, "tag")),
     };
   } finally {
     wipe(identity, sealing);
