@@ -5,9 +5,12 @@ import type { AccountRow, InviteRow, Tx } from "../storage/store.ts";
 import type { ControlInput, ControlOutput } from "../wire/control.ts";
 import { credentialIdOf, openAccountName } from "./accounts.ts";
 import { appendEvent } from "./audit.ts";
+import { eraseCeremonies } from "./ceremony/erasing.ts";
 import { checkServer } from "./check.ts";
 import type { ServerContext } from "./context.ts";
 import type { ControlHandlers } from "./control.ts";
+import { removeStored } from "./documents.ts";
+import { SECOND_FACTOR } from "./factor.ts";
 import { eraseFederated } from "./federation/erasing.ts";
 import { type FederationService, noRole } from "./federation/service.ts";
 import { inviteHash } from "./handlers/register.ts";
@@ -180,11 +183,22 @@ export function administration(
     },
     "user.disable": ({ account }) => setDisabled(ctx, account, true),
     "user.enable": ({ account }) => setDisabled(ctx, account, false),
+    async "user.factor-reset"({ account }) {
+      return ctx.store.transaction(async (tx) => {
+        const row = await named(ctx, tx, account.normalize("NFC"));
+        if (!(await removeStored(tx, SECOND_FACTOR, row.userId))) {
+          throw new Fault("not_found", "the account has no second factor");
+        }
+        await appendEvent(ctx, tx, { userId: row.userId, action: "server.user.factor-reset", status: "ok" });
+        return { account: openAccountName(ctx, row), userId: row.userId };
+      });
+    },
     async "user.remove"({ account }) {
       return ctx.store.transaction(async (tx) => {
         const row = await named(ctx, tx, account.normalize("NFC"));
         const name = openAccountName(ctx, row);
         await eraseFederated(tx, row.userId);
+        await eraseCeremonies(ctx, tx, row.userId);
         await tx.removeAccount(row.userId);
         return { account: name, userId: row.userId };
       });

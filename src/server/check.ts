@@ -1,6 +1,7 @@
 import { Fault } from "../errors.ts";
 import type { UserId } from "../ids.ts";
 import type { AccountRow, AuditHeadRow } from "../storage/store.ts";
+import { checkCeremonies, checkCeremonyKeys } from "./ceremony/checking.ts";
 import { checkAccount } from "./checkaccount.ts";
 import { checkLog } from "./checklog.ts";
 import type { ServerContext } from "./context.ts";
@@ -22,8 +23,8 @@ const NAMED = 1_000;
  * Verifies the whole database: its structure, and every account's signed state, secrets, log and bound rows
  * (docs/operations.md). One transaction an account, so that the server goes on meanwhile.
  *
- * @returns `checks`: how many things were checked; `items`: database, server-wide log, of a registry its ledger, and
- * the accounts (the first 1,000) in which something is wrong.
+ * @returns `checks`: how many things were checked; `items`: database, server-wide log, of a registry its ledger,
+ * keys for ceremonies, and the accounts (the first 1,000) in which something is wrong.
  */
 export async function checkServer(
   ctx: ServerContext,
@@ -34,6 +35,9 @@ export async function checkServer(
   const log = await checkLog(ctx);
   items.push({ name: "server-wide log", ok: log.length === 0, detail: log.join("; ").slice(0, 1_000) || null });
   if (await hasRegistryKey(ctx.store)) items.push(await ledgerFinding(ctx));
+  const keys = await orCorrupt(checkCeremonyKeys(ctx));
+  if (keys)
+    items.push({ name: "ceremony keys", ok: keys.length === 0, detail: keys.join("; ").slice(0, 1_000) || null });
   let checks = items.length;
   for await (const userId of owners(ctx)) {
     checks += 1;
@@ -51,17 +55,20 @@ async function ledgerFinding({ store }: ServerContext): Promise<Finding> {
   return { name: "ledger", ok: problems.length === 0, detail: problems.join("; ").slice(0, 1_000) || null };
 }
 
+/** A row that cannot even be read is a finding like any other. */
+async function orCorrupt<T>(found: Promise<T>): Promise<T | readonly string[]> {
+  return found.catch((error: unknown) => {
+    if (error instanceof Fault && error.code === "corrupt") return [error.message];
+    throw error;
+  });
+}
+
 async function accountFinding(ctx: ServerContext, userId: UserId): Promise<Finding> {
-  const wrong = await ctx.store
-    .transaction(async (tx) => {
-      const row = await tx.account(userId);
-      return row ? checkAccount(ctx, tx, row) : [];
-    })
-    .catch((error: unknown) => {
-      // a row that cannot even be read is a finding like any other
-      if (error instanceof Fault && error.code === "corrupt") return [error.message];
-      throw error;
-    });
+  const own = ctx.store.transaction(async (tx) => {
+    const row = await tx.account(userId);
+    return row ? checkAccount(ctx, tx, row) : [];
+  });
+  const wrong = [...(await orCorrupt(own)), ...(await orCorrupt(checkCeremonies(ctx, userId)))];
   const detail = wrong.length === 0 ? null : wrong.join("; ").slice(0, 1_000);
   return { name: `account:${userId}`, ok: detail === null, detail };
 }

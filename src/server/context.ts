@@ -1,6 +1,7 @@
 import type { RandomSource } from "../crypto/bytes.ts";
 import type { Signer } from "../crypto/identity.ts";
 import type { Argon2Cost } from "../crypto/kdf.ts";
+import type { Fault } from "../errors.ts";
 import type { AnyHashId, IncarnationId, KeyId, RequestId, SessionId } from "../ids.ts";
 import type { DEFAULTS } from "../protocol/defaults.ts";
 import type { AccountRow, Store, Tx } from "../storage/store.ts";
@@ -50,6 +51,8 @@ export interface ServerContext {
   readonly limits: Limits;
   readonly ksf: Argon2Cost;
   readonly registration: "open" | "invite" | "closed";
+  /** `required`: a session of an account without a second factor can do nothing but enrol one. Left out: optional. */
+  readonly secondFactor?: "optional" | "required";
   readonly incarnation: IncarnationId;
   readonly log: LogKeys;
   /** The signed statement of this moment. */
@@ -103,7 +106,12 @@ export type SessionHandler<N extends HouseOperation> = (
   tx: Tx,
   caller: Caller,
   input: InputOf<N>,
-) => Promise<HandlerResult<OutputOf<N>>>;
+) => Promise<HandlerResult<OutputOf<N>> | Refusal>;
+
+/** A refusal whose writes stay, such as the count of a wrong code. */
+export interface Refusal {
+  readonly refused: Fault;
+}
 
 /** A handler's answer. */
 export interface HandlerResult<O> {

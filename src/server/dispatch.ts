@@ -1,7 +1,6 @@
 import { equalBytes } from "../crypto/bytes.ts";
 import { type ErrorCode, Fault } from "../errors.ts";
 import type { AnyHashId, KeyId, SessionId, UserId } from "../ids.ts";
-import { auditPseudonym } from "../protocol/audit.ts";
 import {
   type ChannelKeys,
   channelKeys,
@@ -11,18 +10,10 @@ import {
   sealReply,
   useSequence,
 } from "../protocol/channel.ts";
-import { signPromise } from "../protocol/log.ts";
 import { type Settings, type SignedState, verifyStateAhead } from "../protocol/state.ts";
 import type { AccountRow, AuditPosition, Tx } from "../storage/store.ts";
 import { type Codec, decodeJson, encodeJson } from "../wire/codec.ts";
-import {
-  errorBody,
-  isOperation,
-  operations,
-  replyHead,
-  requestHash,
-  type SessionOperation,
-} from "../wire/operations.ts";
+import { isOperation, operations, replyHead, requestHash, type SessionOperation } from "../wire/operations.ts";
 import { openSessionKey } from "./accounts.ts";
 import { appendEvent } from "./audit.ts";
 import { namedByKeyStore } from "./ceremony/named.ts";
@@ -34,11 +25,14 @@ import type {
   HandlerResult,
   HouseOperation,
   KeyStoreOperation,
+  Refusal,
   RegistryOperation,
   Remote,
   ServerContext,
   SessionHandler,
 } from "./context.ts";
+import { demandFactor } from "./factor.ts";
+import { asFault, faultReply } from "./faultreply.ts";
 import { namedBy, shortId } from "./federation/named.ts";
 import { type FederatedWork, type FederationService, noRole } from "./federation/service.ts";
 import { isFederated, isKeyStore, isRegistry, needsSession, sessionHandlers } from "./handlers/index.ts";
@@ -46,26 +40,11 @@ import { sessionAlive } from "./handlers/session.ts";
 import { namedByRegistry } from "./keyring/named.ts";
 import { noRegistry, type RegistryService, type RegistryWork } from "./keyring/service.ts";
 import { namedKeys } from "./namedkeys.ts";
+import { promiseOf } from "./promise.ts";
 
 export type { Reply };
 
 const encoder = new TextEncoder();
-
-/** Any failure as a Fault; what is not one of ours says nothing of itself. */
-function asFault(error: unknown): Fault {
-  return error instanceof Fault ? error : new Fault("internal", "the server failed");
-}
-
-/** A typed error in clear. */
-export function faultReply(fault: Fault): Reply {
-  const body = encodeJson(errorBody, {
-    code: fault.code,
-    message: fault.message,
-    retryAfterMs: fault.retryAfterMs === undefined ? null : Math.ceil(fault.retryAfterMs),
-  });
-  const base = { status: fault.http, contentType: "application/json", body, outcome: fault.code } as const;
-  return fault.retryAfterMs === undefined ? base : { ...base, retryAfterMs: fault.retryAfterMs };
-}
 
 const SESSION_OVER = () => new Fault("session_invalid", "the session is over or was never open");
 
@@ -147,13 +126,18 @@ export function createDispatcher(
     return made;
   }
 
-  /** Session, replay window and account in the caller's transaction: nothing happens without them. */
-  async function enter(tx: Tx, head: FrameHead, userId: UserId): Promise<AccountRow> {
+  /**
+   * Session, replay window and account in the caller's transaction: nothing happens without them.
+   *
+   * @param name What is to be done, which a restricted session may refuse; null: the refusal is noted.
+   */
+  async function enter(tx: Tx, head: FrameHead, userId: UserId, name: SessionOperation | null): Promise<AccountRow> {
     const row = await tx.session(head.sessionId);
     // the keys that opened the frame are of this account: a row that was moved meanwhile serves no other
     if (!row || row.userId !== userId || !sessionAlive(ctx, row)) throw SESSION_OVER();
     const used = useSequence(row, head.sequence);
     if (!used) throw new Fault("replayed", "this frame was used before");
+    if (name !== null) demandFactor(row.factor, name);
     await tx.touchSession(head.sessionId, { lastUsedMs: ctx.now(), ...used });
     const account = await tx.account(userId);
     if (!account || account.disabled) throw SESSION_OVER();
@@ -201,7 +185,7 @@ export function createDispatcher(
     address: string,
   ): Promise<Done> {
     return ctx.store.transaction(async (tx) => {
-      const account = await enter(tx, head, userId);
+      const account = await enter(tx, head, userId, name);
       const caller: Caller = { account, sessionId: head.sessionId, requestId: head.requestId, address, bodyHash: hash };
       const { mutation, output } = operations[name] as { mutation: boolean; output: Codec<unknown> };
       if (mutation) {
@@ -218,7 +202,12 @@ export function createDispatcher(
         }
       }
       const run = sessionHandlers[name] as unknown as SessionHandler<HouseOperation>;
-      const result = (await run(ctx, tx, caller, input as never)) as HandlerResult<unknown>;
+      const result = (await run(ctx, tx, caller, input as never)) as HandlerResult<unknown> | Refusal;
+      if ("refused" in result) {
+        const { refused: fault } = result;
+        const audit = await record(tx, caller, name, fault.code, [], null);
+        return { position: positionOf(account), audit, ok: false, body: String(faultReply(fault).body), fault };
+      }
       const body = encodeJson(output, result.output);
       if (mutation) {
         await tx.putRequest({
@@ -262,7 +251,7 @@ export function createDispatcher(
     hash: Uint8Array,
     address: string,
   ): Promise<Done> {
-    const account = await ctx.store.transaction((tx) => enter(tx, head, userId), userId);
+    const account = await ctx.store.transaction((tx) => enter(tx, head, userId, name), userId);
     let named = namedByRole(name, input);
     const caller = {
       account,
@@ -309,7 +298,7 @@ export function createDispatcher(
   ): Promise<Done> {
     const body = String(faultReply(fault).body);
     return ctx.store.transaction(async (tx) => {
-      const account = await enter(tx, head, userId);
+      const account = await enter(tx, head, userId, null);
       const caller = { account, sessionId: head.sessionId, requestId: head.requestId, address, bodyHash: hash };
       if (fault.code === "stale") {
         await tx.putRequest({
@@ -389,13 +378,4 @@ export function createDispatcher(
       }
     },
   };
-}
-
-/** The log's promise to hold a position, or a later one, in time (docs/protocol.md §6.3). */
-function promiseOf(ctx: ServerContext, userId: UserId, { seq, link, logSalt: salt }: AuditPosition) {
-  if (salt === null) return null;
-  const { origin, signers } = ctx.log;
-  const atMs = ctx.now();
-  const promised = { origin, pseudonym: auditPseudonym(userId, salt), seq, link, atMs };
-  return { salt, atMs, signature: signPromise(signers[0], promised) };
 }

@@ -14,6 +14,7 @@ import { replacePrivateFile } from "../wire/keyfiles.ts";
 import { pinOf } from "../wire/pin.ts";
 import { type Statement, signStatement } from "../wire/statement.ts";
 import { administration } from "./administration.ts";
+import { noKeyStore } from "./ceremony/service.ts";
 import type { ServerContext } from "./context.ts";
 import type { ControlHandlers } from "./control.ts";
 import {
@@ -24,8 +25,9 @@ import {
   openServerDirectory,
   type ServerKeys,
 } from "./directory.ts";
-import { createDispatcher, type Dispatcher, faultReply } from "./dispatch.ts";
+import { createDispatcher, type Dispatcher } from "./dispatch.ts";
 import { type EnclaveFigures, startEnclave } from "./enclave.ts";
+import { faultReply } from "./faultreply.ts";
 import { createFederation, hookOf } from "./federation/index.ts";
 import { sweepFloods } from "./floodnotes.ts";
 import { sweepLogins } from "./handlers/login.ts";
@@ -46,6 +48,8 @@ export interface KeyServerOptions {
   /** `sqlite:PATH` or `postgres://…`, or null for `DIR/keyhold.db`. */
   readonly database: string | null;
   readonly registration: "open" | "invite" | "closed";
+  /** Whether every account needs a second factor; default optional. */
+  readonly secondFactor?: "optional" | "required";
   readonly version: string;
   readonly log: ServerLog;
   readonly opaqueWorkers: number;
@@ -223,6 +227,7 @@ async function assemble(
     limits: DEFAULTS,
     ksf: KDF.opaque,
     registration,
+    secondFactor: options.secondFactor ?? "optional",
     incarnation,
     log: {
       origin: logOrigin(keys.identity.publicKey, incarnation),
@@ -248,6 +253,10 @@ async function assemble(
       serving = next;
       handling = handlerKeys(next);
       await renew();
+    },
+    async rotateCeremonyKey() {
+      if (!keyStore) throw noKeyStore();
+      return (await keyStore.rotate()).kept;
     },
   };
   await completeRotations(site);

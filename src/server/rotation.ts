@@ -10,6 +10,7 @@ import { syncDirectory } from "../wire/keyfiles.ts";
 import { renewAccountName } from "./accounts.ts";
 import type { ServerContext } from "./context.ts";
 import { directoryPaths, finishRotation, prepareRotation, type RotatedKey, type ServerKeys } from "./directory.ts";
+import { renewFactor } from "./factor.ts";
 import { announceKeys, claimKeys } from "./keycheck.ts";
 import type { Logbook } from "./logbook.ts";
 
@@ -22,6 +23,8 @@ export interface RotationSite {
   readonly keys: () => ServerKeys;
   /** Serves under other keys from now on, and says so in the statement. */
   readonly apply: (keys: ServerKeys) => Promise<void>;
+  /** Makes the next key pair for ceremonies; says how many before it are kept. @throws Fault conflict, unsupported */
+  readonly rotateCeremonyKey: () => Promise<number>;
 }
 
 const PAGE = 200;
@@ -48,7 +51,7 @@ async function endSessions({ store }: ServerContext): Promise<void> {
 /** Seals everything under the key of now, then forgets the one before. */
 async function completeSealing({ dir, ctx, random, keys, apply }: RotationSite): Promise<void> {
   // until a pass finds none: an account may have been made meanwhile, under the key before
-  while ((await renewNames(ctx)) > 0);
+  while ((await renewRows(ctx)) > 0);
   await endSessions(ctx);
   await finishRotation(dir, "sealing", keys(), random);
   const { previousSealing } = keys();
@@ -56,13 +59,15 @@ async function completeSealing({ dir, ctx, random, keys, apply }: RotationSite):
   wipe(previousSealing ?? undefined);
 }
 
-async function renewNames(ctx: ServerContext): Promise<number> {
+/** Names and second factors. */
+async function renewRows(ctx: ServerContext): Promise<number> {
   let count = 0;
   for await (const account of allAccounts(ctx)) {
+    const { userId } = account;
     const sealed = renewAccountName(ctx, account);
-    if (!sealed) continue;
-    await ctx.store.transaction((tx) => tx.putSealedName(account.userId, sealed));
-    count += 1;
+    if (sealed) await ctx.store.transaction((tx) => tx.putSealedName(userId, sealed));
+    const factor = await ctx.store.transaction((tx) => renewFactor(ctx, tx, userId), userId);
+    if (sealed || factor) count += 1;
   }
   return count;
 }
@@ -124,6 +129,8 @@ export async function rotateKey(site: RotationSite, input: ControlInput<"rotate"
       await replaceKey(site, "log");
       await completeLog(site);
       return done;
+    case "ceremony":
+      return { ...done, remaining: await site.rotateCeremonyKey() };
     case "opaque": {
       await replaceKey(site, "opaque");
       const { previous } = keys().opaque;

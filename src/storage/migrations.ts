@@ -3,9 +3,11 @@ import { Fault } from "../errors.ts";
 import house from "./migrations/0001-house.sql" with { type: "text" };
 import serverLog from "./migrations/0002-log.sql" with { type: "text" };
 import documents from "./migrations/0003-documents.sql" with { type: "text" };
+import factor from "./migrations/0004-factor.sql" with { type: "text" };
 import postgresHouse from "./migrations/postgres-0001-house.sql" with { type: "text" };
 import postgresLog from "./migrations/postgres-0002-log.sql" with { type: "text" };
 import postgresDocuments from "./migrations/postgres-0003-documents.sql" with { type: "text" };
+import postgresFactor from "./migrations/postgres-0004-factor.sql" with { type: "text" };
 
 /** One step of the schema; `name` begins with its number, from 0001 without a gap. */
 export interface Migration {
@@ -25,6 +27,7 @@ export const SQLITE_MIGRATIONS: readonly Migration[] = [
   { name: "0001-house", sql: house },
   { name: "0002-log", sql: serverLog },
   { name: "0003-documents", sql: documents },
+  { name: "0004-factor", sql: factor },
 ];
 
 /** The same for PostgreSQL. */
@@ -32,6 +35,7 @@ export const POSTGRES_MIGRATIONS: readonly Migration[] = [
   { name: "0001-house", sql: postgresHouse },
   { name: "0002-log", sql: postgresLog },
   { name: "0003-documents", sql: postgresDocuments },
+  { name: "0004-factor", sql: postgresFactor },
 ];
 
 /** SHA-256 of a step's SQL in UTF-8, 64 hexadecimal digits. */

@@ -10,6 +10,7 @@ import type {
   LoginStateRow,
   RequestRow,
   ReservationRow,
+  SessionFactor,
   SessionRow,
   UnloggedHead,
 } from "./store.ts";
@@ -97,6 +98,7 @@ export interface SessionColumns {
   readonly expires_at_ms: number;
   readonly high: number;
   readonly seen: Uint8Array;
+  readonly factor: string;
 }
 
 /** A half login of its row. */
@@ -124,6 +126,7 @@ export function sessionOf(row: SessionColumns): SessionRow {
     expiresAtMs: row.expires_at_ms,
     high: row.high,
     window: row.seen,
+    factor: row.factor as SessionFactor,
   };
 }
 

@@ -43,6 +43,14 @@ export interface LoginStateRow {
   readonly addressBucket: string;
 }
 
+/**
+ * How a session stands towards the second factor (docs/protocol.md §10.9): `none` was asked for; a code is `needed`, of
+ * one that showed a listed `device` counted apart; the account is to `enrol` one; `proven` by a code. In the three in
+ * the middle the session is restricted.
+ */
+export type SessionFactor = "none" | "needed" | "device" | "enrol" | "proven";
+
+/** An open session. */
 export interface SessionRow {
   readonly sessionId: SessionId;
   readonly userId: UserId;
@@ -54,6 +62,7 @@ export interface SessionRow {
   readonly high: number;
   /** Bitmap of the last 1,024 sequences below and at `high`, bit 0 of byte 0 is `high` itself: 128 bytes. */
   readonly window: Uint8Array;
+  readonly factor: SessionFactor;
 }
 
 /** A rate-limit bucket. */
@@ -236,6 +245,8 @@ export interface Tx {
   session(sessionId: SessionId): Promise<SessionRow | undefined>;
   /** Records use: last used, window and high. */
   touchSession(sessionId: SessionId, use: { lastUsedMs: number; high: number; window: Uint8Array }): Promise<void>;
+  /** Says how it stands towards the second factor from now on, and when it is over. */
+  putSessionFactor(sessionId: SessionId, factor: SessionFactor, expiresAtMs: number): Promise<void>;
   sessionsOf(userId: UserId): Promise<readonly SessionRow[]>;
   /** True if it was there. */
   closeSession(sessionId: SessionId): Promise<boolean>;

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { Fault } from "../../src/errors.ts";
-import { type KeyId, newId, type RequestId } from "../../src/ids.ts";
+import { type KeyId, newId, type RequestId, type StoredKeyId } from "../../src/ids.ts";
 import { auditLink, continueAudit, type SaltedEntry } from "../../src/protocol/audit.ts";
 import type { Codec } from "../../src/wire/codec.ts";
 import { type InputOf, operations, type SessionOperation } from "../../src/wire/operations.ts";
@@ -136,6 +136,10 @@ async function inputFor(operation: SessionOperation, requestId: RequestId): Prom
       return {};
     case "account.parcel.put":
       return { sealed: random(100) };
+    case "otp.revoke":
+      return { keyId: "ab".repeat(32) as StoredKeyId, grantId: null, askId: null };
+    case "otp.check":
+      return { keyId: "ab".repeat(32) as StoredKeyId, code: "123456", next: null };
     default: {
       // there is no federation: what names one or something of one is refused, by the handler itself
       const { input } = operations[operation];
@@ -158,7 +162,7 @@ describe("exactly one entry", () => {
     expect(entries[0]).toMatchObject({ action: operation, status: answer.code, session: session.sessionId, count: 1 });
     if (operation.startsWith("federation."))
       expect(["bad_input", "integrity", "denied", "not_found", "ok"]).toContain(answer.code);
-    else if (/^(workspace|keyring|party)\./.test(operation)) expect(answer.code).toBe("unsupported");
+    else if (/^(workspace|keyring|party|ceremony|otp)\./.test(operation)) expect(answer.code).toBe("unsupported");
     else if (!operation.startsWith("account.")) expect(answer.code).toBe("ok");
     const signed = answer.code === "ok" && operations[operation].mutation;
     expect(entries[0]?.stateHash !== null).toBe(signed);

@@ -51,6 +51,7 @@ function handlers(more: Partial<ControlHandlers> = {}): ControlHandlers {
     "user.disable": changed,
     "user.enable": changed,
     "user.remove": changed,
+    "user.factor-reset": changed,
     ...more,
   };
 }
@@ -78,7 +79,7 @@ describe("control socket", () => {
     expect((await callControl(dir, "invite.list", {})).items).toHaveLength(1);
     expect(await callControl(dir, "invite.revoke", { code: "ABCD" })).toEqual({ revoked: 1 });
     expect(await callControl(dir, "user.list", { after: null })).toEqual({ items: [], next: null });
-    for (const name of ["user.disable", "user.enable", "user.remove"] as const) {
+    for (const name of ["user.disable", "user.enable", "user.remove", "user.factor-reset"] as const) {
       expect(await callControl(dir, name, { account: "zoë" })).toEqual({ account: "zoë", userId });
     }
   });

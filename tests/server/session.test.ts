@@ -96,6 +96,7 @@ describe("a session's row", () => {
         expiresAtMs: server.ctx.now() + HOUR,
         high: 0,
         window: new Uint8Array(128),
+        factor: "none",
       } satisfies SessionRow),
     );
     expect((await check({ ...session, sessionId: copy })).code).toBe("integrity");

@@ -114,6 +114,7 @@ export function session(n: number, changes: Partial<SessionRow> = {}): SessionRo
     expiresAtMs: 1_000,
     high: 0,
     window: new Uint8Array(128),
+    factor: "none",
     ...changes,
   };
 }

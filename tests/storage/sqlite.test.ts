@@ -18,7 +18,7 @@ import { openSqlite } from "../../src/storage/sqlite.ts";
 import type { Store } from "../../src/storage/store.ts";
 import { storeContract } from "./contract.ts";
 import { rejection } from "./rejection.ts";
-import { account, entry, filled, headAfter, keyId, leaf, record, userId, ZEROS } from "./rows.ts";
+import { account, entry, filled, headAfter, keyId, leaf, record, session, userId, ZEROS } from "./rows.ts";
 import { temporaryDirectories } from "./temporary.ts";
 
 const directories = temporaryDirectories();
@@ -328,4 +328,20 @@ test("a crash's files, copied as they stand, open with all that was acknowledged
 test("SQLite before 3.51.3 is not fit", () => {
   for (const version of ["3.51.3", "3.51.10", "3.52.0", "4.0.0", "3.100.0"]) expect(isSqliteFit(version)).toBe(true);
   for (const version of ["3.51.2", "3.9.99", "3.43.2", "2.99.99", "", "x"]) expect(isSqliteFit(version)).toBe(false);
+});
+
+test("a database from before the second factor keeps its sessions, which are whole", async () => {
+  const path = newPath();
+  await (await openSqlite(path, { migrations: SQLITE_MIGRATIONS.slice(0, 3) })).close();
+  const db = new Database(path);
+  const { sessionId: id, factor } = session(1);
+  db.run("INSERT INTO session VALUES (?, ?, ?, 1, 1, 1000, 0, ?)", [
+    Uint8Array.fromHex(id),
+    new Uint8Array(16),
+    new Uint8Array(72),
+    new Uint8Array(128),
+  ]);
+  db.close();
+  const store = await open(path);
+  expect((await store.transaction((tx) => tx.session(id)))?.factor).toBe(factor);
 });

@@ -1,30 +1,30 @@
+import { createOpening } from "./opening.ts";
+import { createReleasing } from "./releasing.ts";
+import { createDesk } from "./scene.ts";
 import type { KeyStoreService, KeyStoreSite } from "./service.ts";
-import { noKeyStore } from "./service.ts";
+import { sweepCeremonies } from "./sweeping.ts";
+import { createTaking } from "./taking.ts";
+import { createViews } from "./views.ts";
 
 /** Ceremonies of a server: their operations but those of the distribution server. */
 export type CeremonyPart = Pick<
   KeyStoreService,
-  Extract<keyof KeyStoreService, `ceremony.${string}`> | "sweep" | "close"
+  Extract<keyof KeyStoreService, `ceremony.${string}`> | "rotate" | "sweep" | "close"
 >;
 
-/** Makes the ceremonies' part of the key store. */
-export function createCeremonies(_site: KeyStoreSite): CeremonyPart {
-  const none = async (): Promise<never> => {
-    throw noKeyStore();
-  };
+/** Makes the ceremonies' part of the key store; all that it knows lies in the database. */
+export function createCeremonies(site: KeyStoreSite): CeremonyPart {
+  const desk = createDesk(site);
   return {
-    "ceremony.keys": none,
-    "ceremony.open": none,
-    "ceremony.list": none,
-    "ceremony.seat": none,
-    "ceremony.close": none,
-    "ceremony.get": none,
-    "ceremony.join": none,
-    "ceremony.reveal": none,
-    "ceremony.part": none,
-    "ceremony.collect": none,
-    "ceremony.approve": none,
-    sweep: async () => undefined,
-    close: async () => undefined,
+    ...createOpening(desk),
+    ...createTaking(desk),
+    ...createReleasing(desk),
+    ...createViews(desk),
+    "ceremony.keys": async () => ({ items: [...(await desk.keys.all())], atMs: site.ctx.now() }),
+    rotate: () => desk.keys.rotate(),
+    sweep: () => sweepCeremonies(desk),
+    async close() {
+      await Promise.all(desk.combining.values());
+    },
   };
 }

@@ -1,6 +1,7 @@
 import type { Signer } from "../../crypto/identity.ts";
 import { Fault } from "../../errors.ts";
 import type { StoredKeyId, UserId } from "../../ids.ts";
+import type { SignedCeremonyKey } from "../../protocol/ceremony/model.ts";
 import type { InputOf, OutputOf } from "../../wire/operations.ts";
 import type {
   FederatedCaller,
@@ -58,6 +59,8 @@ export type KeyStoreService = { readonly [N in KeyStoreOperation]: KeyStoreWork<
 } & {
   /** Whom the token of a request speaks for. @throws Fault session_invalid, one for every reason; rate_limited */
   admitToken(name: KeyStoreTokenOperation, remote: Remote): Promise<RelyingCaller>;
+  /** Makes the next key pair for ceremonies; says how many before it are still kept. @throws Fault conflict */
+  rotate(): Promise<{ readonly newest: SignedCeremonyKey; readonly kept: number }>;
   /** What time alone ends: stages of ceremonies, hand-outs, keys whose overlap is over. */
   sweep(): Promise<void>;
   close(): Promise<void>;

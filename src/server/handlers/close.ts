@@ -2,6 +2,7 @@ import { equalBytes, ZERO_HASH_BYTES } from "../../crypto/bytes.ts";
 import { sha256 } from "../../crypto/kdf.ts";
 import { Fault } from "../../errors.ts";
 import { closedHash, stateHash, stateSignaturesHold } from "../../protocol/state.ts";
+import { eraseCeremonies } from "../ceremony/erasing.ts";
 import type { AnonymousHandler, SessionHandler } from "../context.ts";
 import { eraseFederated } from "../federation/erasing.ts";
 import { continuesAccount, demandCurrent, misfit } from "../state.ts";
@@ -28,6 +29,7 @@ export const deleteAccount: SessionHandler<"account.delete"> = async (ctx, tx, c
     stateHash: hash,
     async last() {
       await eraseFederated(tx, account.userId);
+      await eraseCeremonies(ctx, tx, account.userId);
       await tx.removeAccount(account.userId);
       const tokens = account.settings.devices.map(({ tokenHash }) => tokenHash);
       await tx.putClosed(account.userId, tokens, { state: input.state, closedAtMs: ctx.now() });

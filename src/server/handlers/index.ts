@@ -16,6 +16,7 @@ import { addDevice, changePassword, reregister, startPassword } from "./account.
 import { adoptAccount } from "./adopt.ts";
 import { readAudit } from "./audit.ts";
 import { closedAccount, deleteAccount } from "./close.ts";
+import { bringFactor, disableFactor, enableFactor, replaceCodes, showFactor } from "./factor.ts";
 import { setKit } from "./kit.ts";
 import { openLink, takeLink } from "./link.ts";
 import { latestCheckpoint, proveLogged } from "./log.ts";
@@ -60,6 +61,11 @@ export const sessionHandlers: { readonly [N in HouseOperation]: SessionHandler<N
   "account.kit": setKit,
   "account.parcel": getParcel,
   "account.parcel.put": putParcel,
+  "session.factor": bringFactor,
+  "account.factor": showFactor,
+  "account.factor.enable": enableFactor,
+  "account.factor.codes": replaceCodes,
+  "account.factor.disable": disableFactor,
   "account.device.link": openLink,
   "log.proof": proveLogged,
   "state.sync": syncState,

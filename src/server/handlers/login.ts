@@ -2,18 +2,21 @@ import { seal } from "../../crypto/aead.ts";
 import { wipe } from "../../crypto/bytes.ts";
 import { sha256 } from "../../crypto/kdf.ts";
 import { Fault } from "../../errors.ts";
-import { newId, type SessionId } from "../../ids.ts";
+import { newId, type SessionId, type UserId } from "../../ids.ts";
 import { loginReplyKey, WINDOW_BYTES } from "../../protocol/channel.ts";
 import { pad, unpad } from "../../protocol/secret.ts";
-import type { LoginStateRow, Tx } from "../../storage/store.ts";
+import type { LoginStateRow, SessionFactor, Tx } from "../../storage/store.ts";
 import { bytes, decodeJson, encodeJson, list, nullable, struct, text } from "../../wire/codec.ts";
-import { loginReply, requestHash } from "../../wire/operations.ts";
+import { loginAnswer } from "../../wire/factor.ts";
+import { requestHash } from "../../wire/operations.ts";
 import { hash32 } from "../../wire/records.ts";
 import { type Candidate, candidate, credentialIdOf, openRow, sealSessionKey } from "../accounts.ts";
 import { appendEvent } from "../audit.ts";
 import type { AnonymousHandler, OpaqueSetup, ServerContext } from "../context.ts";
+import { factorOf, isRestrictedSession } from "../factor.ts";
 import { FAILED_RECOVERY, inBatches, noteWindowed, REFUSED_LOGIN } from "../floodnotes.ts";
 import { addressBucket, refund, refusedBy, spend } from "../limits.ts";
+import { makeRoom } from "./factor.ts";
 import { LINK } from "./link.ts";
 import { RECOVERY } from "./recover.ts";
 
@@ -175,6 +178,18 @@ async function proveLogin(ctx: ServerContext, taken: LoginStateRow, finish: Uint
   }
 }
 
+/** How a session begins towards the second factor (docs/protocol.md §10.9). */
+async function factorNow(
+  ctx: ServerContext,
+  tx: Tx,
+  userId: UserId,
+  tokenHash: Uint8Array | null,
+): Promise<SessionFactor> {
+  if (!(await factorOf(tx, userId))) return ctx.secondFactor === "required" ? "enrol" : "none";
+  const listed = tokenHash !== null && (await tx.tokenFailures(userId, tokenHash)) !== undefined;
+  return listed ? "device" : "needed";
+}
+
 /** Second half: proves the password, opens a session and hands out the sealed account (docs/protocol.md §3.3). */
 export const finishLogin: AnonymousHandler<"session.login"> = async (ctx, _remote, input) => {
   const bodyHash = requestHash("session.login", input);
@@ -203,10 +218,9 @@ export const finishLogin: AnonymousHandler<"session.login"> = async (ctx, _remot
     }
     // a token that failures had made void is good again, too
     if (tokenHash) await tx.putTokenFailures(account.userId, tokenHash, 0);
-    const open = await tx.sessionsOf(taken.userId);
-    const surplus = open.length + 1 - ctx.limits.sessionsPerAccount;
-    const oldest = [...open].sort((a, b) => a.lastUsedMs - b.lastUsedMs).slice(0, Math.max(0, surplus));
-    for (const old of oldest) await tx.closeSession(old.sessionId);
+    const factor = await factorNow(ctx, tx, account.userId, tokenHash);
+    const restricted = isRestrictedSession(factor);
+    await makeRoom(ctx, tx, taken.userId, restricted);
     const nowMs = ctx.now();
     const session = {
       sessionId: taken.sessionId,
@@ -214,23 +228,36 @@ export const finishLogin: AnonymousHandler<"session.login"> = async (ctx, _remot
       sealedKey: sealSessionKey(ctx, taken.sessionId, taken.userId, sessionKey),
       createdAtMs: nowMs,
       lastUsedMs: nowMs,
-      expiresAtMs: nowMs + ctx.limits.sessionAbsoluteMs,
+      expiresAtMs: nowMs + (restricted ? ctx.limits.factorMs : ctx.limits.sessionAbsoluteMs),
       high: 0,
       window: new Uint8Array(WINDOW_BYTES),
+      factor,
     };
     await tx.putSession(session);
-    const audit = await appendEvent(ctx, tx, { ...event, status: "ok", session: taken.sessionId });
+    const audit = await appendEvent(ctx, tx, {
+      ...event,
+      status: restricted ? "factor_required" : "ok",
+      session: taken.sessionId,
+    });
     return { account, session, audit };
   }, taken.addressBucket);
   if (!done || sessionKey === null) throw fault;
-  const reply = encodeJson(loginReply, {
-    userId: done.account.userId,
-    expiresAtMs: done.session.expiresAtMs,
-    settings: done.account.settings,
-    head: done.account.state,
-    auditSeq: done.audit.seq,
-    auditLink: done.audit.link,
-  });
+  const { account, session, audit } = done;
+  const { userId } = account;
+  const expiresAtMs = session.createdAtMs + ctx.limits.sessionAbsoluteMs;
+  const reply = encodeJson(
+    loginAnswer,
+    isRestrictedSession(session.factor)
+      ? { userId, expiresAtMs, needs: session.factor === "enrol" ? "enrol" : "factor" }
+      : {
+          userId,
+          expiresAtMs,
+          settings: account.settings,
+          head: account.state,
+          auditSeq: audit.seq,
+          auditLink: audit.link,
+        },
+  );
   const key = loginReplyKey(sessionKey, ctx.keys.identity, taken.sessionId);
   const sealed = seal(
     key,

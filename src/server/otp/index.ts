@@ -1,5 +1,10 @@
 import type { KeyStoreService, KeyStoreSite } from "../ceremony/service.ts";
-import { noKeyStore } from "../ceremony/service.ts";
+import { createEntries } from "./entries.ts";
+import { createMoves } from "./moves.ts";
+import { createRequests } from "./requests.ts";
+import { createSweep } from "./sweeping.ts";
+import { createTokens } from "./tokens.ts";
+import { createVerifying } from "./verifying.ts";
 
 /** The distribution server's operations (docs/protocol.md §10.8). */
 export type DistributionPart = Pick<
@@ -8,27 +13,14 @@ export type DistributionPart = Pick<
 >;
 
 /** Makes the distribution server's part of the key store. */
-export function createDistribution(_site: KeyStoreSite): DistributionPart {
-  const none = async (): Promise<never> => {
-    throw noKeyStore();
-  };
+export function createDistribution(site: KeyStoreSite): DistributionPart {
   return {
-    "otp.create": none,
-    "otp.entries": none,
-    "otp.grant": none,
-    "otp.revoke": none,
-    "otp.handouts": none,
-    "otp.request": none,
-    "otp.request.device": none,
-    "otp.check": none,
-    "otp.token.create": none,
-    "otp.token.list": none,
-    "otp.token.revoke": none,
-    "otp.send": none,
-    "otp.receive": none,
-    "otp.verify": none,
-    admitToken: none,
-    sweep: async () => undefined,
+    ...createEntries(site),
+    ...createRequests(site),
+    ...createVerifying(site),
+    ...createTokens(site),
+    ...createMoves(site),
+    sweep: createSweep(site.ctx),
     close: async () => undefined,
   };
 }

@@ -48,6 +48,7 @@ type Sessions =
   | "putSession"
   | "session"
   | "touchSession"
+  | "putSessionFactor"
   | "sessionsOf"
   | "closeSession"
   | "closeSessionsOf"
@@ -59,8 +60,9 @@ export function sessionsTx(q: Query): Pick<Tx, Logins | Sessions> {
     ...loginsTx(q),
     putSession: async (row) =>
       q.send(
-        `INSERT INTO session (session_id, user_id, sealed_key, created_at_ms, last_used_ms, expires_at_ms, high, seen)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
+        `INSERT INTO session (session_id, user_id, sealed_key, created_at_ms, last_used_ms, expires_at_ms, high, seen,
+           factor)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
         idColumn(row.sessionId),
         idColumn(row.userId),
         row.sealedKey,
@@ -69,6 +71,7 @@ export function sessionsTx(q: Query): Pick<Tx, Logins | Sessions> {
         row.expiresAtMs,
         row.high,
         row.window,
+        row.factor,
       ),
     session: async (sessionId) => {
       const row = await q.get<SessionColumns>("SELECT * FROM session WHERE session_id = $1", idColumn(sessionId));
@@ -81,6 +84,13 @@ export function sessionsTx(q: Query): Pick<Tx, Logins | Sessions> {
         use.lastUsedMs,
         use.high,
         use.window,
+      ),
+    putSessionFactor: async (sessionId, factor, expiresAtMs) =>
+      q.send(
+        "UPDATE session SET factor = $2, expires_at_ms = $3 WHERE session_id = $1",
+        idColumn(sessionId),
+        factor,
+        expiresAtMs,
       ),
     sessionsOf: async (userId) => {
       const rows = await q.all<SessionColumns>(

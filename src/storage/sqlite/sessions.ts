@@ -44,6 +44,7 @@ type Sessions =
   | "putSession"
   | "session"
   | "touchSession"
+  | "putSessionFactor"
   | "sessionsOf"
   | "closeSession"
   | "closeSessionsOf"
@@ -55,8 +56,9 @@ export function sessionsTx(q: Query): Pick<Tx, Logins | Sessions> {
     ...loginsTx(q),
     putSession: async (row) => {
       q.run(
-        `INSERT INTO session (session_id, user_id, sealed_key, created_at_ms, last_used_ms, expires_at_ms, high, seen)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)`,
+        `INSERT INTO session (session_id, user_id, sealed_key, created_at_ms, last_used_ms, expires_at_ms, high, seen,
+           factor)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)`,
         idColumn(row.sessionId),
         idColumn(row.userId),
         row.sealedKey,
@@ -65,6 +67,7 @@ export function sessionsTx(q: Query): Pick<Tx, Logins | Sessions> {
         row.expiresAtMs,
         row.high,
         row.window,
+        row.factor,
       );
     },
     session: async (sessionId) => {
@@ -78,6 +81,14 @@ export function sessionsTx(q: Query): Pick<Tx, Logins | Sessions> {
         use.lastUsedMs,
         use.high,
         use.window,
+      );
+    },
+    putSessionFactor: async (sessionId, factor, expiresAtMs) => {
+      q.run(
+        "UPDATE session SET factor = ?2, expires_at_ms = ?3 WHERE session_id = ?1",
+        idColumn(sessionId),
+        factor,
+        expiresAtMs,
       );
     },
     sessionsOf: async (userId) =>

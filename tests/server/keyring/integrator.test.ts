@@ -4,9 +4,9 @@ import { ADDRESS_KINDS, type AddressKind, NETWORKS } from "../../../src/formats/
 import type { FederatedKeyId, KeyringId, KeyringRequestId, WorkspaceId } from "../../../src/ids.ts";
 import type { FederatedType } from "../../../src/protocol/federation/kinds.ts";
 import { recorded } from "../../../src/server/keyring/events.ts";
-import type { TokenCaller } from "../../../src/server/keyring/service.ts";
+import type { RegistryTokenOperation, TokenCaller } from "../../../src/server/keyring/service.ts";
 import { type Codec, decodeJson, encodeJson, schemaOf } from "../../../src/wire/codec.ts";
-import { type InputOf, type OutputOf, operations, type TokenOperation } from "../../../src/wire/operations.ts";
+import { type InputOf, type OutputOf, operations } from "../../../src/wire/operations.ts";
 import { keyringGenerateBody, keyringUseBody } from "../../support/keyringrequests.ts";
 import { certificateFor, hashIdFor, PARTIES, putKey, putRequest, responseOf } from "../../support/keyringrows.ts";
 import { codeOf, type RegistryPerson, type RegistryWorld, registryWorld } from "../../support/registryworld.ts";
@@ -38,7 +38,7 @@ beforeEach(async () => {
 afterEach(() => world.close());
 
 /** Through both codecs, and held against the schema that programs are told. */
-async function ask<N extends TokenOperation>(name: N, input: InputOf<N>, caller = own): Promise<OutputOf<N>> {
+async function ask<N extends RegistryTokenOperation>(name: N, input: InputOf<N>, caller = own): Promise<OutputOf<N>> {
   const shape = operations[name] as unknown as { input: Codec<InputOf<N>>; output: Codec<OutputOf<N>> };
   const work = world.service[name] as unknown as (caller: TokenCaller, input: InputOf<N>) => Promise<OutputOf<N>>;
   const given = decodeJson(shape.input, new TextEncoder().encode(encodeJson(shape.input, input)));

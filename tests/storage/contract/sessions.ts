@@ -65,6 +65,24 @@ export function sessionsContract(store: () => Store): void {
     });
   });
 
+  test("a session is noted as one that waits for its second factor, and as one that had it", async () => {
+    await store().transaction(async (tx) => {
+      await tx.putSession(session(1, { factor: "needed" }));
+      await tx.putSession(session(2));
+      expect((await tx.session(sessionId(1)))?.factor).toBe("needed");
+      await tx.putSessionFactor(sessionId(1), "proven", 2_000);
+      expect(await tx.session(sessionId(1))).toEqual(session(1, { factor: "proven", expiresAtMs: 2_000 }));
+      expect(await tx.sessionsOf(userId(1))).toEqual([
+        session(1, { factor: "proven", expiresAtMs: 2_000 }),
+        session(2),
+      ]);
+      await tx.putSessionFactor(sessionId(3), "proven", 2_000);
+      expect(await tx.session(sessionId(3))).toBeUndefined();
+    });
+    const wrong = store().transaction(async (tx) => tx.putSession(session(4, { factor: "other" as "none" })));
+    expect(await rejection(wrong)).toMatchObject({ code: "internal" });
+  });
+
   test("a session does not replace another", async () => {
     await store().transaction(async (tx) => tx.putSession(session(1)));
     const second = store().transaction(async (tx) => tx.putSession(session(1, { userId: userId(2) })));

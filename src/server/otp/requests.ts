@@ -1,0 +1,286 @@
+import { equalBytes } from "../../crypto/bytes.ts";
+import { Fault } from "../../errors.ts";
+import type { OtpAskId } from "../../ids.ts";
+import { type OtpAsk, otpAskIdOf, verifyOtpAsk } from "../../protocol/otphandout.ts";
+import { allocate, expiryOf, provisioned } from "../../protocol/otpwindow.ts";
+import { countIn } from "../../protocol/ratewindow.ts";
+import type { Tx } from "../../storage/store.ts";
+import type { OutputOf } from "../../wire/operations.ts";
+import { appendEvent } from "../audit.ts";
+import type { KeyStoreSite } from "../ceremony/service.ts";
+import { listStored, putStored, readStored, type Stored } from "../documents.ts";
+import { changedMeanwhile } from "../federation/life.ts";
+import { shortId } from "../federation/named.ts";
+import { addressBucket, refusedBy, spend } from "../limits.ts";
+import { DUE, GRANT, type GrantBody, HANDOUT, type HandoutBody, newestFirst, TAG, tagId } from "./documents.ts";
+import type { DistributionPart } from "./index.ts";
+import {
+  holds,
+  type OtpEntry,
+  positionOf,
+  readEntry,
+  readState,
+  type State,
+  saveGrant,
+  saveState,
+  settle,
+  stateNow,
+} from "./keys.ts";
+import { type Asker, accountAsker, deviceAsker, grantDocument, requesterName } from "./requesters.ts";
+
+type Requests = Pick<DistributionPart, "otp.request" | "otp.request.device">;
+type Handed = OutputOf<"otp.request">;
+type Handout = Stored<HandoutBody>;
+
+const HOUR = 3_600_000;
+const MINUTE = 60_000;
+/** Codes in a row that are equal to open ones by chance: nobody meets so many. */
+const COLLISIONS_MAX = 16;
+/** Hand-outs that are looked through before a key is provisioned. */
+const RECENT = 64;
+
+/** One answer for a key that never was, one without a grant, a grant that has ended, a revoked key (P8). */
+const notEntitled = () => new Fault("denied", "the server hands nothing of this key to you");
+
+function tooMany(what: string, waitMs: number): Fault {
+  return new Fault("rate_limited", `${what}: wait ${Math.ceil(waitMs / 1_000)} s`, { retryAfterMs: waitMs });
+}
+
+interface Admitted {
+  readonly entry: OtpEntry;
+  readonly grant: Stored<GrantBody>;
+}
+
+type TagRow = Stored<{ readonly askId: OtpAskId }> | undefined;
+
+interface Begun extends Admitted {
+  readonly row: Handout;
+}
+
+/** Hand-outs of codes and of keys (docs/protocol.md §10.8). */
+export function createRequests(site: KeyStoreSite): Requests {
+  const { ctx } = site;
+
+  /** The same statements for every reason to refuse. @throws Fault denied */
+  async function admit(tx: Tx, asker: Asker, { keyId, want, server }: OtpAsk): Promise<Admitted> {
+    const entry = await readEntry(tx, keyId);
+    const grant = await readStored(tx, GRANT, grantDocument(keyId, asker.name));
+    if (!entry || !grant || entry.value.status !== "active") throw notEntitled();
+    if (!holds(ctx, grant.value, asker.userId) || !grant.value.wants.includes(want)) throw notEntitled();
+    if (!equalBytes(server, ctx.keys.identity)) throw new Fault("denied", "this was asked of another server");
+    return { entry, grant };
+  }
+
+  /** Takes the counter, durably, before anything is made of it; null where it must be begun once more. */
+  async function begin(tx: Tx, asker: Asker, ask: OtpAsk, askId: OtpAskId): Promise<Begun | null> {
+    const admitted = await admit(tx, asker, ask);
+    const { entry, grant } = admitted;
+    const before = await readStored(tx, HANDOUT, askId);
+    if (before) return { ...admitted, row: before };
+    const nowMs = ctx.now();
+    if (Math.abs(ask.atMs - nowMs) > ctx.limits.clockSkewMs)
+      throw new Fault("stale", "the request is of another time: compare the clocks", { hint: "run the command again" });
+    const state = await readState(ctx, tx, entry);
+    if (await settle(tx, state)) return null;
+    const next = await spendRates(tx, asker, grant, state);
+    const taken = ask.want === "code" ? takeCode(asker, entry, next) : await takeKey(tx, asker, entry, next);
+    await saveState(tx, state, taken.state.value);
+    const value: HandoutBody = {
+      want: ask.want,
+      to: grant.value.to,
+      grantId: grant.value.grantId,
+      state: "allocated",
+      counter: taken.counter,
+      version: entry.value.record.version,
+      incarnation: ctx.incarnation,
+      sealed: null,
+      tag: null,
+      atMs: nowMs,
+      expiresAtMs:
+        ask.want === "code"
+          ? expiryOf(entry.kind, taken.counter, nowMs, ctx.limits.otpHandoutMs)
+          : nowMs + ctx.limits.otpHandoutMs,
+      usedAtMs: null,
+    };
+    const row = { id: askId, owner: entry.id, place: newestFirst(nowMs), value };
+    if (!(await putStored(tx, HANDOUT, row, 0))) throw changedMeanwhile();
+    await noteDue(tx, entry, askId, value.expiresAtMs, 0);
+    return { ...admitted, row: { ...row, version: 1 } };
+  }
+
+  /** @param before Version of what is noted already; 0 for nothing. */
+  async function noteDue(
+    tx: Tx,
+    { id: keyId }: OtpEntry,
+    askId: OtpAskId,
+    expiresAtMs: number,
+    before: number,
+  ): Promise<void> {
+    const place = expiresAtMs + ctx.limits.otpHandoutKeptMs;
+    if (!(await putStored(tx, DUE, { id: askId, owner: "", place, value: { keyId } }, before)))
+      throw changedMeanwhile();
+  }
+
+  /** Counts the hand-out for its requester and its key. @throws Fault rate_limited */
+  async function spendRates(tx: Tx, asker: Asker, grant: Stored<GrantBody>, state: State): Promise<State> {
+    const nowMs = ctx.now();
+    const ofRequester = countIn(grant.value.recent, nowMs, HOUR, grant.value.perHour ?? ctx.limits.otpPerHour);
+    if ("waitMs" in ofRequester) throw tooMany("you have been handed as much as you may be", ofRequester.waitMs);
+    const ofKey = countIn(state.value.recent, nowMs, MINUTE, ctx.limits.otpKeyPerMinute);
+    if ("waitMs" in ofKey) throw tooMany("this key hands out no more now", ofKey.waitMs);
+    const { version, ...row } = grant;
+    // the first account of the name that comes keeps the grant
+    const userId = grant.value.userId ?? asker.userId;
+    await saveGrant(tx, { ...row, value: { ...row.value, userId, recent: ofRequester.slots } }, version);
+    return { ...state, value: { ...state.value, recent: ofKey.slots } };
+  }
+
+  /** @throws Fault conflict, rate_limited */
+  function takeCode(asker: Asker, entry: OtpEntry, state: State): { state: State; counter: number } {
+    const { provisionedTo } = state.value;
+    if (provisionedTo !== null && (entry.kind.kind === "hotp" || provisionedTo !== asker.name))
+      throw new Fault("conflict", "this key is in an authenticator: its codes come from there");
+    const taken = allocate(entry.kind, positionOf(state.value), ctx.now());
+    if (taken.counter === null) {
+      if (taken.fromMs === null) throw new Fault("conflict", "this key has no codes left");
+      throw tooMany("the codes of this time are handed out", Math.max(1, taken.fromMs - ctx.now()));
+    }
+    return { state: { ...state, value: { ...state.value, ...taken.position } }, counter: taken.counter };
+  }
+
+  /** The key itself, for one requester for good, once no code of it is open with anyone. */
+  async function takeKey(
+    tx: Tx,
+    asker: Asker,
+    entry: OtpEntry,
+    state: State,
+  ): Promise<{ state: State; counter: number }> {
+    const { provisionedTo } = state.value;
+    if (provisionedTo === asker.name) return { state, counter: state.value.floor };
+    if (provisionedTo !== null) throw new Fault("conflict", "this key is in another requester's authenticator");
+    const recent = await listStored(tx, HANDOUT, entry.id, null, RECENT);
+    const open = recent.filter(({ value }) => value.state !== "used" && value.expiresAtMs > ctx.now());
+    const others = open.filter(({ value }) => requesterName(value.to) !== asker.name);
+    if (others.length > 0 || open.length === RECENT) {
+      const untilMs = Math.max(...open.map(({ value }) => value.expiresAtMs));
+      throw tooMany("codes of this key are open with others", untilMs - ctx.now());
+    }
+    const value = { ...state.value, ...provisioned(positionOf(state.value)), provisionedTo: asker.name };
+    return { state: { ...state, value }, counter: value.floor };
+  }
+
+  /** What a hand-out that was begun still has to do: null once it is done. @throws Fault denied, stale */
+  function unfinished({ entry, grant, row }: Begun): HandoutBody | null {
+    if (row.owner !== entry.id) throw notEntitled();
+    const now = stateNow(ctx, entry, row.value, grant.value.grantId);
+    if (now === "revoked") throw notEntitled();
+    if (row.value.sealed !== null) return null;
+    if (now !== "allocated" || row.value.expiresAtMs <= ctx.now())
+      throw new Fault("stale", "this request came to nothing in its time", { hint: "ask anew" });
+    return row.value;
+  }
+
+  function handed({ entry, row }: { readonly entry: OtpEntry; readonly row: Handout }): Handed {
+    const { sealed, atMs, expiresAtMs } = row.value;
+    if (!sealed) throw new Fault("internal", "the server failed");
+    return { askId: row.id as OtpAskId, sealed, record: entry.value.record, atMs, expiresAtMs };
+  }
+
+  /** Has the enclave make what was allocated: outside of any transaction. */
+  async function make(entry: OtpEntry, { want, counter }: HandoutBody, askId: OtpAskId, recipient: Uint8Array) {
+    const { record, sealed } = entry.value;
+    const input = { stored: { record, sealed }, counter, ask: { askId, recipient } };
+    if (want === "code") return site.enclave.call("stored.code", input);
+    return { ...(await site.enclave.call("stored.provision", input)), tag: null };
+  }
+
+  /** True while another hand-out's code with the same digits may still be accepted. */
+  async function isTaken(tx: Tx, entry: OtpEntry, index: TagRow, askId: OtpAskId): Promise<boolean> {
+    if (!index || index.value.askId === askId) return false;
+    const other = await readStored(tx, HANDOUT, index.value.askId);
+    // one whose grant is gone counts as open for as long as it would have been
+    return other?.value.state === "open" && stateNow(ctx, entry, other.value, other.value.grantId) === "open";
+  }
+
+  /**
+   * Keeps what was made, once: what somebody else's attempt at the same ask kept stays. A code that is open elsewhere is
+   * passed over for the next one.
+   */
+  async function keep(
+    tx: Tx,
+    asker: Asker,
+    ask: OtpAsk,
+    { id: askId, value: made }: Handout,
+    { sealed, tag }: { readonly sealed: Uint8Array; readonly tag: Uint8Array | null },
+    action: string,
+  ): Promise<Begun> {
+    const admitted = await admit(tx, asker, ask);
+    const { entry } = admitted;
+    const row = await readStored(tx, HANDOUT, askId);
+    if (!row) throw notEntitled();
+    const value = unfinished({ ...admitted, row });
+    if (!value || value.counter !== made.counter) return { ...admitted, row };
+    const { version, ...place } = row;
+    const index = tag ? await readStored(tx, TAG, tagId(entry.id, tag)) : undefined;
+    let next: HandoutBody;
+    if (await isTaken(tx, entry, index, askId as OtpAskId)) {
+      const state = await readState(ctx, tx, entry);
+      const further = takeCode(asker, entry, state);
+      await saveState(tx, state, further.state.value);
+      const expiresAtMs = expiryOf(entry.kind, further.counter, ctx.now(), ctx.limits.otpHandoutMs);
+      next = { ...value, counter: further.counter, expiresAtMs };
+      const due = await readStored(tx, DUE, askId);
+      await noteDue(tx, entry, askId as OtpAskId, expiresAtMs, due?.version ?? 0);
+    } else {
+      next = { ...value, state: tag ? "open" : "provisioned", sealed, tag };
+      if (tag) await pointTo(tx, entry, tagId(entry.id, tag), index, askId as OtpAskId);
+      if (entry.value.issuer !== asker.userId) await tellIssuer(tx, entry, action);
+    }
+    if (!(await putStored(tx, HANDOUT, { ...place, value: next }, version))) throw changedMeanwhile();
+    return { ...admitted, row: { ...place, value: next, version: version + 1 } };
+  }
+
+  async function pointTo(tx: Tx, { id: owner }: OtpEntry, id: string, index: TagRow, askId: OtpAskId): Promise<void> {
+    if (!(await putStored(tx, TAG, { id, owner, place: 0, value: { askId } }, index?.version ?? 0)))
+      throw changedMeanwhile();
+  }
+
+  async function tellIssuer(tx: Tx, { id, value: { issuer } }: OtpEntry, action: string): Promise<void> {
+    await appendEvent(ctx, tx, { userId: issuer, action, status: "ok", keyId: shortId(id) });
+  }
+
+  async function handOut(asker: Asker, ask: OtpAsk, action: string): Promise<Handed> {
+    const askId = otpAskIdOf(ask, asker.bound);
+    const start = () => ctx.store.transaction((tx) => begin(tx, asker, ask, askId), ask.keyId);
+    const begun = (await start()) ?? (await start());
+    if (!begun) throw changedMeanwhile();
+    let at: Begun = begun;
+    for (let attempt = 0; attempt < COLLISIONS_MAX; attempt++) {
+      const todo = unfinished(at);
+      if (!todo) return handed(at);
+      const made = await make(at.entry, todo, askId, ask.recipient);
+      const { row, entry } = at;
+      at = await ctx.store.transaction((tx) => keep(tx, asker, ask, row, made, action), entry.value.issuer);
+    }
+    if (at.row.value.sealed) return handed(at);
+    throw new Fault("unavailable", "no code could be found that nobody has: try again");
+  }
+
+  return {
+    "otp.request": (caller, { ask }) => handOut(accountAsker(caller), ask, "otp.request"),
+
+    async "otp.request.device"({ address }, signed) {
+      const bucket = `otp-device:${addressBucket(address)}`;
+      const free = ctx.limits.loginFreeFailuresPerAddress;
+      const refused = await ctx.store.transaction((tx) => refusedBy(ctx, tx, bucket));
+      if (refused) throw refused;
+      try {
+        return await handOut(deviceAsker(signed.device), verifyOtpAsk(signed), "otp.request.device");
+      } catch (error) {
+        if (error instanceof Fault && error.code === "denied")
+          await ctx.store.transaction((tx) => spend(ctx, tx, bucket, free));
+        throw error;
+      }
+    },
+  };
+}
