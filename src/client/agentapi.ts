@@ -4,6 +4,7 @@ import type { PlainItem } from "../formats/item.ts";
 import type { RequestId, SessionId } from "../ids.ts";
 import { FIELD_KINDS, type Field } from "../protocol/content.ts";
 import { DEFAULTS } from "../protocol/defaults.ts";
+import { FACTOR } from "../protocol/factor.ts";
 import { SECRET_TYPES } from "../protocol/secrettype.ts";
 import { bool, list, nullable, oneOf, text, u53, uint } from "../wire/codec.ts";
 import { data, idOf, many, maybe, or, orNull, params, type Reader } from "./agentparams.ts";
@@ -20,6 +21,7 @@ import type {
   StoreInput,
   Where,
 } from "./api.ts";
+import { CEREMONY_ROWS } from "./ceremony/agentrows.ts";
 import { FEDERATION_ROWS } from "./federation/agentrows.ts";
 import type { UnwrapInput } from "./filekey.ts";
 import { KEYRING_ROWS } from "./keyring/agentrows.ts";
@@ -38,6 +40,8 @@ const where = nullable(oneOf(["server", "local", "both"])) as Reader<Where | nul
 const type = oneOf(SECRET_TYPES);
 const tags = list(word, { max: 4 * DEFAULTS.tags });
 const ITEMS_MAX = 100_000;
+/** As typed. */
+const factorCode = text({ min: 1, max: 64 });
 
 const fields = many(
   params<Field>({ name: word, kind: oneOf(FIELD_KINDS), value: text({ max: 2 * DEFAULTS.secretBytes }) }),
@@ -113,8 +117,9 @@ export const AGENT_METHODS: { readonly [M in AgentMethod]: Row<InputOf<M>> } = {
       message: data,
       scheme: or(nullable(oneOf(SIGNATURE_SCHEMES)), null),
       prehashed: maybe(bool),
+      hedge: maybe(nullable(word)),
     }),
-    ({ name }) => [name],
+    ({ name, hedge }) => (hedge ? [name, hedge] : [name]),
   ),
   unwrapFileKey: row(
     params<UnwrapInput>({
@@ -205,6 +210,22 @@ export const AGENT_METHODS: { readonly [M in AgentMethod]: Row<InputOf<M>> } = {
   devices: row(nothing),
   // the new device will have everything
   linkDevice: row(nothing, () => "account"),
+  factor: row(nothing),
+  // who can do it may shut the owner out, or let another one in
+  enableFactor: row(
+    params<InputOf<"enableFactor">>({
+      key: data,
+      code: factorCode,
+      recovery: list(factorCode, { max: FACTOR.recoveryCodes }),
+      proof: or(nullable(factorCode), null),
+    }),
+    () => "account",
+  ),
+  renewFactorCodes: row(
+    params<InputOf<"renewFactorCodes">>({ proof: or(nullable(factorCode), null) }),
+    () => "account",
+  ),
+  disableFactor: row(params<InputOf<"disableFactor">>({ proof: or(nullable(factorCode), null) }), () => "account"),
   sync: row(nothing),
   keepCopies: row(nothing),
   status: row(
@@ -214,6 +235,7 @@ export const AGENT_METHODS: { readonly [M in AgentMethod]: Row<InputOf<M>> } = {
   ),
   ...FEDERATION_ROWS,
   ...KEYRING_ROWS,
+  ...CEREMONY_ROWS,
 };
 
 /** Methods of the agent itself. */

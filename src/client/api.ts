@@ -2,6 +2,8 @@ import type { PlainItem } from "../formats/item.ts";
 import type { KeyId, RequestId, SessionId, UserId } from "../ids.ts";
 import type { Field } from "../protocol/content.ts";
 import type { SecretType } from "../protocol/secrettype.ts";
+import type { CeremonyClient } from "./ceremonyapi.ts";
+import type { FactorClient } from "./factorapi.ts";
 import type { FederationClient } from "./federationapi.ts";
 import type { UnwrapInput, Unwrapped } from "./filekey.ts";
 import type { KeyringClient } from "./keyringapi.ts";
@@ -12,7 +14,7 @@ import type { Signed, SignInput } from "./signing.ts";
  * agent. Each method takes and returns plain data (text, numbers, booleans, Uint8Array, null, lists, objects), so
  * that it can cross a socket. Failures are `Fault`s.
  */
-export interface KeyholdClient extends FederationClient, KeyringClient {
+export interface KeyholdClient extends FactorClient, FederationClient, KeyringClient, CeremonyClient {
   /** Generates a secret, its randomness from server and client; the value is not returned. */
   generate(input: GenerateInput): Promise<Written>;
   /** Stores a value; a name that exists gets a new version. */

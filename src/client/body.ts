@@ -2,7 +2,17 @@ import { Fault } from "../errors.ts";
 import type { DeviceId, IncarnationId, UserId } from "../ids.ts";
 import { bytes, type Codec, encodeJson, id, list, nullable, type Of, struct, text, u53, uint } from "../wire/codec.ts";
 import { hash32, leafRecord, sealedValue, settings, signedState } from "../wire/records.ts";
-import { allFields, heldFields, heldOf, holdsNoKeyrings, holdsNothing, NOTHING_HELD } from "./federation/held.ts";
+import { NO_CEREMONIES } from "./ceremony/held.ts";
+import {
+  allFields,
+  heldFields,
+  heldOf,
+  holdsNoCeremonies,
+  holdsNoKeyrings,
+  holdsNothing,
+  keyringAndHeldFields,
+  NOTHING_HELD,
+} from "./federation/held.ts";
 import { NO_KEYRINGS } from "./keyring/held.ts";
 import { logPinCodec } from "./logpin.ts";
 import { conflictCodec, entryCodec, QUEUE_MAX } from "./queue.ts";
@@ -58,23 +68,26 @@ const waiting = {
 const shortBody = struct({ v: uint(1, 1), ...always });
 const longBody = struct({ v: uint(2, 2), ...always, ...waiting });
 const federatedBody = struct({ v: uint(3, 3), ...always, ...waiting, ...heldFields });
-const keyringBody = struct({ v: uint(4, 4), ...always, ...waiting, ...allFields });
+const keyringBody = struct({ v: uint(4, 4), ...always, ...waiting, ...keyringAndHeldFields });
+const ceremonyBody = struct({ v: uint(5, 5), ...always, ...waiting, ...allFields });
 
-type Body = Omit<Of<typeof keyringBody>, "v">;
+type Body = Omit<Of<typeof ceremonyBody>, "v">;
 
 /**
- * What the vault's body holds (docs/protocol.md §7.3): what waits for the server, what belongs to federations, and what
- * belongs to keyrings, makes it another version.
+ * What the vault's body holds (docs/protocol.md §7.3): what waits for the server, what belongs to federations, to
+ * keyrings, and to ceremonies, makes it another version.
  */
 export const bodyCodec: Codec<Body> = {
   decode(value, path) {
     const has = (name: string) => typeof value === "object" && value !== null && Object.hasOwn(value, name);
-    if (has("workspacePins")) return keyringBody.decode(value, path);
-    if (has("federations")) return { ...federatedBody.decode(value, path), ...NO_KEYRINGS };
+    if (has("ceremonies")) return ceremonyBody.decode(value, path);
+    if (has("workspacePins")) return { ...keyringBody.decode(value, path), ...NO_CEREMONIES };
+    if (has("federations")) return { ...federatedBody.decode(value, path), ...NO_KEYRINGS, ...NO_CEREMONIES };
     if (has("queue")) return { ...longBody.decode(value, path), ...NOTHING_HELD };
     return { ...shortBody.decode(value, path), queue: [], conflicts: [], ...NOTHING_HELD };
   },
   encode(body) {
+    if (!holdsNoCeremonies(body)) return ceremonyBody.encode({ v: 5, ...body });
     if (!holdsNoKeyrings(body)) return keyringBody.encode({ v: 4, ...body });
     if (!holdsNothing(body)) return federatedBody.encode({ v: 3, ...body });
     const short = body.queue.length === 0 && body.conflicts.length === 0;
@@ -112,7 +125,7 @@ function mustReadBack(body: Body): void {
 /**
  * The one JSON text of a body; secrets that stand in an earlier one are not encoded anew.
  *
- * @throws Fault internal where what is held of federations and keyrings could not be read back: a vault is never written like that
+ * @throws Fault internal where what is held of federations, keyrings and ceremonies could not be read back: a vault is never written like that
  */
 export function bodyText(body: Body): string {
   if (!holdsNothing(body)) mustReadBack(body);

@@ -162,6 +162,8 @@ export interface CeremonyClient {
     /** The value becomes the next version of the key of this name. */
     readonly replace: boolean;
   }): Promise<{ readonly info: CeremonyInfo; readonly invites: readonly CeremonyInviteInfo[] }>;
+  /** The invites of a ceremony that this vault opened, once more: those of seats that are not taken. */
+  ceremonyInvites(input: { readonly ceremony: string }): Promise<readonly CeremonyInviteInfo[]>;
   /** Reads an invite line without using it. */
   ceremonyLook(input: { readonly invite: string }): Promise<{ readonly info: CeremonyInfo; readonly index: number }>;
   /** Commits with an invite, or with the account's seat; what was drawn is in the vault before anything is sent. */

@@ -6,6 +6,7 @@ import type { ConflictInfo, KeyholdClient, Status } from "./api.ts";
 import { exportAudit } from "./auditfile.ts";
 import { listAudit, verifyAudit } from "./auditing.ts";
 import { RECEIPTS_MAX } from "./body.ts";
+import type { CeremonyPart } from "./ceremony/index.ts";
 import type { FederationPart } from "./federation/index.ts";
 import type { FederationClient } from "./federationapi.ts";
 import type { createFiles } from "./fileparts.ts";
@@ -64,6 +65,9 @@ export function createClient(open: Open, place: Place, end: () => Promise<void>)
   let fileCalls: ReturnType<typeof createFiles> | null = null;
   let federationPart: Promise<FederationPart> | null = null;
   let keyringPart: Promise<KeyringClient> | null = null;
+  let ceremonyPart: Promise<CeremonyPart> | null = null;
+
+  const factor = async () => (await import("./factor.ts")).factorCalls(open);
 
   async function files(): Promise<ReturnType<typeof createFiles>> {
     if (fileCalls === null) fileCalls = (await import("./fileparts.ts")).createFiles(open);
@@ -87,6 +91,16 @@ export function createClient(open: Open, place: Place, end: () => Promise<void>)
         createKeyringClient(open, place.server?.url ?? ""),
       );
       return work(await keyringPart);
+    });
+  }
+
+  /** Work with ceremonies and one-time codes, loaded likewise. */
+  function atCeremonies<T>(work: (calls: CeremonyPart["calls"]) => Promise<T>): Promise<T> {
+    return queued(async () => {
+      ceremonyPart ??= import("./ceremony/index.ts").then(({ createCeremonyClient }) =>
+        createCeremonyClient(open, place.server),
+      );
+      return work((await ceremonyPart).calls);
     });
   }
 
@@ -246,6 +260,10 @@ export function createClient(open: Open, place: Place, end: () => Promise<void>)
         const { server } = place;
         return import("./link.ts").then(({ linkDevice }) => linkDevice(open, server));
       }),
+    factor: () => queued(async () => (await factor()).factor()),
+    enableFactor: (input) => queued(async () => (await factor()).enableFactor(input)),
+    renewFactorCodes: (input) => queued(async () => (await factor()).renewFactorCodes(input)),
+    disableFactor: (input) => queued(async () => (await factor()).disableFactor(input)),
     sync: () =>
       queued(() =>
         online(open, true, async (at) => {
@@ -307,6 +325,33 @@ export function createClient(open: Open, place: Place, end: () => Promise<void>)
     keyringKeys: (input) => registered((calls) => calls.keyringKeys(input)),
     keyringKey: (input) => registered((calls) => calls.keyringKey(input)),
     keyringAddress: (input) => registered((calls) => calls.keyringAddress(input)),
+    ceremonyOpen: (input) => atCeremonies((calls) => calls.ceremonyOpen(input)),
+    ceremonyInvites: (input) => atCeremonies((calls) => calls.ceremonyInvites(input)),
+    ceremonyLook: (input) => atCeremonies((calls) => calls.ceremonyLook(input)),
+    ceremonyJoin: (input) => atCeremonies((calls) => calls.ceremonyJoin(input)),
+    ceremonyAdvance: (input) => atCeremonies((calls) => calls.ceremonyAdvance(input)),
+    ceremonies: () => atCeremonies((calls) => calls.ceremonies()),
+    ceremony: (input) => atCeremonies((calls) => calls.ceremony(input)),
+    ceremonyClose: (input) => atCeremonies((calls) => calls.ceremonyClose(input)),
+    ceremonyTranscript: (input) => atCeremonies((calls) => calls.ceremonyTranscript(input)),
+    ceremonyOpening: (input) => atCeremonies((calls) => calls.ceremonyOpening(input)),
+    ceremonyOwn: (input) => atCeremonies((calls) => calls.ceremonyOwn(input)),
+    ceremonyCollect: (input) => atCeremonies((calls) => calls.ceremonyCollect(input)),
+    ceremonyApprove: (input) => atCeremonies((calls) => calls.ceremonyApprove(input)),
+    otpDevice: () => atCeremonies((calls) => calls.otpDevice()),
+    otpCreate: (input) => atCeremonies((calls) => calls.otpCreate(input)),
+    otpEntries: () => atCeremonies((calls) => calls.otpEntries()),
+    otpGrant: (input) => atCeremonies((calls) => calls.otpGrant(input)),
+    otpRevoke: (input) => atCeremonies((calls) => calls.otpRevoke(input)),
+    otpHandouts: (input) => atCeremonies((calls) => calls.otpHandouts(input)),
+    otpRequest: (input) => atCeremonies((calls) => calls.otpRequest(input)),
+    otpCheck: (input) => atCeremonies((calls) => calls.otpCheck(input)),
+    otpTokenCreate: (input) => atCeremonies((calls) => calls.otpTokenCreate(input)),
+    otpTokens: (input) => atCeremonies((calls) => calls.otpTokens(input)),
+    otpTokenRevoke: (input) => atCeremonies((calls) => calls.otpTokenRevoke(input)),
+    otpVerify: (input) => atCeremonies((calls) => calls.otpVerify(input)),
+    otpSend: (input) => atCeremonies((calls) => calls.otpSend(input)),
+    otpReceive: (input) => atCeremonies((calls) => calls.otpReceive(input)),
     // says how things stand, and changes nothing of it
     status: () => inTurn(status),
     close() {
@@ -325,6 +370,7 @@ export function createClient(open: Open, place: Place, end: () => Promise<void>)
     } finally {
       open.session?.forget();
       closeVault(open.box.vault);
+      (await ceremonyPart)?.end();
       const { accountKey, keys, older, held } = open.box.model;
       wipe(held.federationSecret ?? undefined, accountKey, ...[keys, ...older].flatMap(Object.values));
     }

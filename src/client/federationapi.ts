@@ -170,6 +170,8 @@ export interface FederationClient {
     readonly amount: { readonly unit: string; readonly value: string } | null;
     readonly form?: SignForm;
     readonly input?: number;
+    /** Secret of type `bytes` that is mixed into an ECDSA signature made here (docs/protocol.md §10.6). */
+    readonly hedge?: string | null;
   }): Promise<FederatedResult>;
   /** The bytes of a `bytes` key, or with `export` the private key; the caller wipes them. */
   releaseFederated(input: {

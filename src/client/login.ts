@@ -8,8 +8,9 @@ import { channelKeys, loginReplyKey } from "../protocol/channel.ts";
 import { DEFAULTS, KDF } from "../protocol/defaults.ts";
 import { settingsHash, stateSignaturesHold } from "../protocol/state.ts";
 import { encodeJson, type Of } from "../wire/codec.ts";
+import { isRestricted, loginAnswer, type loginReply } from "../wire/factor.ts";
 import { isLoopback, parseServerUrl } from "../wire/http.ts";
-import { type InputOf, loginReply, type OperationName, type OutputOf, operations } from "../wire/operations.ts";
+import { type InputOf, type OperationName, type OutputOf, operations } from "../wire/operations.ts";
 import { connectServer, decodeReply, postOperation, reachServer } from "../wire/transport.ts";
 import { identityOf, type Surroundings } from "./model.ts";
 import { type Finished, type OpaqueExchange, startOpaque } from "./opaque.ts";
@@ -40,23 +41,26 @@ export async function connect(
     statement: found.statement,
     opaqueKeys: found.statement.opaqueKeys,
     reach: () => reachServer(address),
-    post: (operation, contentType, body) =>
+    post: (operation, contentType, body, token) =>
       postOperation(address, operation as OperationName, body, contentType, {
         timeoutMs: DEFAULTS.requestTimeoutMs,
         maxReplyBytes: REPLY_MAX,
+        ...(token !== undefined && { token }),
       }),
   };
   return { link, server: { ...server, caPem: found.caPem, statementNumber: found.statement.number } };
 }
 
-/** Calls an operation without a session. @throws Fault of the answer */
+/** Calls an operation without a session. @param token Of an operation for tokens. @throws Fault of the answer */
 export async function callClear<N extends OperationName>(
   link: Link,
   operation: N,
   input: InputOf<N>,
+  token?: string,
 ): Promise<OutputOf<N>> {
   const shape = operations[operation];
-  const reply = await link.post(operation, "application/json", encodeJson(shape.input as never, input as never));
+  const body = encodeJson(shape.input as never, input as never);
+  const reply = await link.post(operation, "application/json", body, token);
   if (reply.status !== 200) throw faultOf(reply.body);
   return decodeReply(shape.output as never, reply.body) as OutputOf<N>;
 }
@@ -129,7 +133,7 @@ function loginFailed(): Fault {
  * Logs in with OPAQUE and opens the account key (docs/protocol.md §3.3).
  *
  * @param password NFC-normalised UTF-8, not retained.
- * @throws Fault login_failed, rate_limited, integrity, unreachable
+ * @throws Fault login_failed, rate_limited, integrity, unreachable; factor_required, factor_failed
  */
 export async function logIn(
   link: Link,
@@ -167,7 +171,13 @@ export async function logIn(
       setup: done.setup,
     });
     const key = loginReplyKey(done.sessionKey, link.identity, sessionId);
-    const reply = decodeReply(loginReply, openSealed(key, { kind: "login-reply", sessionId }, sealed));
+    const answer = decodeReply(loginAnswer, openSealed(key, { kind: "login-reply", sessionId }, sealed));
+    const keys = channelKeys(done.sessionKey, link.identity, answer.userId, sessionId);
+    wipe(done.sessionKey, key);
+    const session = createSession(link, keys, { sessionId, expiresAtMs: answer.expiresAtMs }, around);
+    const reply = isRestricted(answer)
+      ? await (await import("./factor.ts")).completeLogin(session, answer, around)
+      : answer;
     const { settings, head, userId } = reply;
     if (head.state.userId !== userId || !equalBytes(head.state.settingsHash, settingsHash(settings))) {
       throw new Fault("integrity", "the server showed settings that the owner did not sign");
@@ -178,9 +188,6 @@ export async function logIn(
     if (!stateSignaturesHold(head, settings)) {
       throw new Fault("integrity", "the server showed an account state that the owner did not sign");
     }
-    const keys = channelKeys(done.sessionKey, link.identity, userId, sessionId);
-    wipe(done.sessionKey, key);
-    const session = createSession(link, keys, { sessionId, expiresAtMs: reply.expiresAtMs }, around);
     return { session, userId, accountKey, reply, requestId, setup: done.setup, exportKey: done.exportKey };
   } finally {
     exchange.end();

@@ -11,6 +11,7 @@ import { type Settings, type SignedState, stateHash } from "../protocol/state.ts
 import { decodeJson, type Of } from "../wire/codec.ts";
 import { lockKey } from "../wire/lockedmemory.ts";
 import { bodyCodec, bodyText, type boundCodec, RECEIPTS_MAX } from "./body.ts";
+import type { FactorSource } from "./factorapi.ts";
 import { type Held, heldOf, NOTHING_HELD } from "./federation/held.ts";
 import { mergeLogs, NO_LOG } from "./logpin.ts";
 import { decryptMeta, type Meta } from "./meta.ts";
@@ -336,6 +337,8 @@ export interface Surroundings {
   readonly notice: (text: string) => void;
   /** Waits for so many milliseconds of `now`; the system's timer unless a simulation brings its own. */
   readonly pause?: (ms: number) => Promise<void>;
+  /** Without one a login that needs a second factor fails. */
+  readonly factor?: FactorSource;
 }
 
 /** Waits as the surroundings wait. */

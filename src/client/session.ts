@@ -30,11 +30,12 @@ export interface Link {
   readonly opaqueKeys: readonly Uint8Array[];
   /** Makes sure that the server is there. @throws Fault unreachable, tls_refused */
   readonly reach?: () => Promise<void>;
-  /** @throws Fault unreachable, tls_refused, integrity */
+  /** @param token Of an operation for tokens. @throws Fault unreachable, tls_refused, integrity */
   post(
     operation: string,
     contentType: "application/json" | "application/octet-stream",
     body: Uint8Array | string,
+    token?: string,
   ): Promise<{ status: number; contentType: string; body: Uint8Array }>;
 }
 

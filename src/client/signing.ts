@@ -1,8 +1,9 @@
 import { wipe } from "../crypto/bytes.ts";
-import type { SignatureScheme } from "../crypto/schemes.ts";
+import { isEcdsa, type SignatureScheme } from "../crypto/schemes.ts";
 import { Fault } from "../errors.ts";
 import { publicKeyOf } from "../protocol/keygen.ts";
 import type { SecretType } from "../protocol/secrettype.ts";
+import { hedgeOf } from "./hedge.ts";
 import type { Open } from "./opened.ts";
 import { getSecret } from "./reading.ts";
 
@@ -18,6 +19,8 @@ export interface SignInput {
   scheme: SignatureScheme | null;
   /** True where `message` is the hash that the scheme signs; not for Ed25519. */
   prehashed?: boolean;
+  /** Secret of type `bytes` that is mixed into an ECDSA signature (docs/protocol.md §10.6). */
+  hedge?: string | null;
 }
 
 /** A signature and what it is checked with; the private key stays where it is. */
@@ -94,13 +97,15 @@ export async function signSecret(open: Open, input: SignInput): Promise<Signed> 
     kept.push(key);
     if (!publicKey) throw new Fault("internal", "a key came without its public half");
     const scheme = schemeOf(type, input.scheme);
+    const hedge = input.hedge ? await hedgeOf(open, input.hedge, isEcdsa(scheme)) : null;
+    if (hedge) kept.push(hedge.secret, hedge.fresh);
     if (input.prehashed === true) {
       const { PSS_SALT_BYTES, signDigest } = await import("../crypto/digestsignature.ts");
       const salt = open.around.random(PSS_SALT_BYTES);
-      return { signature: signDigest(scheme, key, input.message, salt), scheme, publicKey };
+      return { signature: signDigest(scheme, key, input.message, salt, hedge), scheme, publicKey };
     }
     const { signMessage } = await import("../crypto/signature.ts");
-    return { signature: signMessage(scheme, key, input.message), scheme, publicKey };
+    return { signature: signMessage(scheme, key, input.message, hedge), scheme, publicKey };
   } finally {
     wipe(...kept);
   }

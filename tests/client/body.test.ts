@@ -81,6 +81,23 @@ test("what belongs to keyrings makes it the newest version, which a program of b
   expect(() => bodyText(broken)).toThrow(expect.objectContaining({ code: "internal" }));
 });
 
+test("what belongs to ceremonies makes it the newest version, and nothing else does", () => {
+  const hash = new Uint8Array(32).fill(4);
+  const pinned = { ...bodyWith([]), ceremonyKeyPins: [{ server: hash, number: 1, hash }] };
+  const text = bodyText(pinned);
+  expect(JSON.parse(text)).toMatchObject({ v: 5, ceremonies: [], otpAsks: [], otpDeviceSeed: null, workspacePins: [] });
+  expect(decodeJson(bodyCodec, new TextEncoder().encode(text))).toMatchObject({ ...pinned, v: 5 });
+  const { ceremonies: _, ...without } = JSON.parse(text) as { ceremonies: unknown };
+  for (const wrong of [{ ...without }, { ...JSON.parse(text), v: 4 }]) {
+    expect(() => decodeJson(bodyCodec, new TextEncoder().encode(JSON.stringify(wrong)))).toThrow(Fault);
+  }
+  expect(JSON.parse(bodyText({ ...bodyWith([]), otpDeviceSeed: hash }))).toMatchObject({ v: 5 });
+  const keyrings = { ...bodyWith([]), keyringReleased: ["ab".repeat(32) as FederatedKeyId] };
+  expect(bodyText(keyrings)).not.toContain("ceremon");
+  const broken = { ...pinned, ceremonyKeyPins: [{ server: hash, number: 0, hash }] };
+  expect(() => bodyText(broken)).toThrow(expect.objectContaining({ code: "internal" }));
+});
+
 const written = (body: Body) => new TextEncoder().encode(bodyText(body));
 
 test("a body that could not be read back is never written", () => {

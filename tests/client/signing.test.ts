@@ -117,6 +117,43 @@ describe("sign", () => {
     await rejected(sign("ssh/ed", "rsa-pkcs1-sha512"), "bad_input");
   });
 
+  test("a hedge of the vault is mixed into ECDSA signatures, and into no others", async () => {
+    const hedged = (name: string, hedge: string, prehashed = false) => {
+      const text = prehashed ? new Uint8Array(32).fill(9) : message;
+      return ada.client.sign({ name, version: null, message: text, scheme: null, prehashed, hedge });
+    };
+    await generate("hedges/good", "bytes", 32);
+    await generate("hedges/short", "bytes", 31);
+    await generate("hedges/words", "passphrase");
+    for (const type of ["p256", "p384", "secp256k1"] as const) {
+      await generate(`hedged/${type}`, type);
+      const { signature: plain } = await sign(`hedged/${type}`);
+      expect((await sign(`hedged/${type}`)).signature).toEqual(plain);
+      const [first, second] = [
+        await hedged(`hedged/${type}`, "hedges/good"),
+        await hedged(`hedged/${type}`, "hedges/good"),
+      ];
+      for (const { scheme, publicKey, signature } of [first, second]) {
+        expect([HOLDS[scheme](publicKey, message, signature), signature.toHex() === plain.toHex()]).toEqual([
+          true,
+          false,
+        ]);
+      }
+      expect(first.signature).not.toEqual(second.signature);
+      for (const hedge of ["hedges/short", "hedges/words"]) {
+        await rejected(hedged(`hedged/${type}`, hedge), "bad_input");
+      }
+      await rejected(hedged(`hedged/${type}`, "hedges/none"), "not_found");
+    }
+    const digests = [
+      await hedged("hedged/p256", "hedges/good", true),
+      await hedged("hedged/p256", "hedges/good", true),
+    ];
+    expect(digests[0]?.signature).not.toEqual(digests[1]?.signature ?? new Uint8Array(0));
+    await generate("hedged/ed25519", "ed25519");
+    expect((await rejected(hedged("hedged/ed25519", "hedges/good"), "bad_input")).message).toContain("ECDSA");
+  });
+
   test("other types do not sign, and say which do", async () => {
     await generate("pw", "password");
     expect((await rejected(sign("pw"), "bad_input")).hint).toContain("ed25519");

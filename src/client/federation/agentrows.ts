@@ -1,6 +1,6 @@
 import { CONTROLS, CUSTODIES, FEDERATED_TYPES, SERVERS_MAX, SIGN_FORMS } from "../../protocol/federation/kinds.ts";
 import { list, nullable, oneOf, text, uint } from "../../wire/codec.ts";
-import { data, many, or, orNull, params, type Reader } from "../agentparams.ts";
+import { data, many, maybe, or, orNull, params, type Reader } from "../agentparams.ts";
 import { type Row, row } from "../agentrow.ts";
 import type { FederationClient, GenerateFederated } from "../federationapi.ts";
 
@@ -56,8 +56,9 @@ export const FEDERATION_ROWS: { readonly [M in keyof FederationClient]: Row<Inpu
       amount: or(orNull(amount), null),
       form: or(oneOf(SIGN_FORMS), "message"),
       input: or(uint(0xffff), 0),
+      hedge: maybe(nullable(word)),
     }),
-    ({ key }) => [key],
+    ({ key, hedge }) => (hedge ? [key, hedge] : [key]),
   ),
   releaseFederated: row(
     params<InputOf<"releaseFederated">>({ key: word, purpose: oneOf(["retrieve", "export"]) }),

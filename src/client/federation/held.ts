@@ -26,6 +26,7 @@ import {
   signedRequest,
 } from "../../wire/federation/records.ts";
 import { hash32 } from "../../wire/records.ts";
+import { ceremoniesOf, ceremonyFields, NO_CEREMONIES } from "../ceremony/held.ts";
 import { keyringFields, keyringsOf, NO_KEYRINGS } from "../keyring/held.ts";
 import { logPinCodec } from "../logpin.ts";
 
@@ -153,12 +154,15 @@ export type HeldRequest = Of<typeof request>;
 export type FederationPin = Of<typeof federationPin>;
 
 /** Those, and what is there once the vault has to do with a registry of keyrings (docs/protocol.md §9.1). */
-export const allFields = { ...heldFields, ...keyringFields };
+export const keyringAndHeldFields = { ...heldFields, ...keyringFields };
 
-/** All that a vault holds of federations and keyrings; a change puts another object in its place. */
+/** Those, and what is there once the vault has to do with ceremonies (docs/protocol.md §7.3). */
+export const allFields = { ...keyringAndHeldFields, ...ceremonyFields };
+
+/** All that a vault holds of federations, keyrings and ceremonies; a change puts another object in its place. */
 export type Held = { readonly [K in keyof typeof allFields]: Of<(typeof allFields)[K]> };
 
-/** A vault that has nothing to do with any federation, nor with keyrings. */
+/** A vault that has nothing to do with any federation, nor with keyrings or ceremonies. */
 export const NOTHING_HELD: Held = {
   federationSecret: null,
   federations: [],
@@ -168,6 +172,7 @@ export const NOTHING_HELD: Held = {
   federatedRequests: [],
   federationParcel: null,
   ...NO_KEYRINGS,
+  ...NO_CEREMONIES,
 };
 
 function areEmpty(held: Held, names: readonly string[]): boolean {
@@ -177,11 +182,14 @@ function areEmpty(held: Held, names: readonly string[]): boolean {
   });
 }
 
-/** True where a vault holds nothing of federations and keyrings: then its body is of a version before them. */
+/** True where a vault holds nothing of all that: then its body is of a version before it. */
 export const holdsNothing = (held: Held): boolean => areEmpty(held, Object.keys(NOTHING_HELD));
 
 /** True where a vault holds nothing of keyrings: then its body is of the version before them. */
 export const holdsNoKeyrings = (held: Held): boolean => areEmpty(held, Object.keys(NO_KEYRINGS));
+
+/** True where a vault holds nothing of ceremonies: then its body is of a version before them. */
+export const holdsNoCeremonies = (held: Held): boolean => areEmpty(held, Object.keys(NO_CEREMONIES));
 
 /** The fields of a body that are {@link Held}'s. */
 export function heldOf(body: Held): Held {
@@ -194,5 +202,6 @@ export function heldOf(body: Held): Held {
     federatedRequests: body.federatedRequests,
     federationParcel: body.federationParcel,
     ...keyringsOf(body),
+    ...ceremoniesOf(body),
   };
 }

@@ -4,6 +4,7 @@ import type { PolicyId } from "../../ids.ts";
 import { asHashId, type FederatedRequestId, type FederationId, isHashId } from "../../ids.ts";
 import { shownControl, shownCustody } from "../../protocol/federation/custody.ts";
 import type { FederatedKeyInfo, FederationClient, GenerateFederated } from "../federationapi.ts";
+import { hedgeOf } from "../hedge.ts";
 import type { Open } from "../opened.ts";
 import { refresh } from "../vaultbox.ts";
 import { approvalsOf, castVote, namedInfo } from "./approvals.ts";
@@ -208,12 +209,18 @@ export function createFederationClient(open: Open, reaching: Reaching = {}): Fed
         wipe(input.value);
       }
     },
-    async signFederated({ key: name, message, amount, form = "message", input = 0 }) {
+    async signFederated({ key: name, message, amount, form = "message", input = 0, hedge: hedgeName = null }) {
       const key = await keyOf(name);
       const at = await ground(byId(key.federationId));
-      const { value, ...result } = await signWithKey(at, key, message, amount, { form, input });
-      wipe(value ?? undefined);
-      return result;
+      const { type } = key.certificate.certificate;
+      const hedge = hedgeName === null ? null : await hedgeOf(open, hedgeName, type === "secp256k1" || type === "p256");
+      try {
+        const { value, ...result } = await signWithKey(at, key, message, amount, { form, input }, hedge);
+        wipe(value ?? undefined);
+        return result;
+      } finally {
+        wipe(hedge?.secret, hedge?.fresh);
+      }
     },
     async releaseFederated({ key: name, purpose }) {
       const key = await keyOf(name);

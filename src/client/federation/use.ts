@@ -1,4 +1,5 @@
 import { equalBytes, wipe } from "../../crypto/bytes.ts";
+import type { Hedge } from "../../crypto/hedge.ts";
 import { hpkeKeyPair } from "../../crypto/hpke.ts";
 import { Fault } from "../../errors.ts";
 import type { Certificate } from "../../protocol/federation/certificate.ts";
@@ -71,6 +72,7 @@ function usePlan(
   key: HeldKey,
   kind: "sign" | "release",
   pair: Awaited<ReturnType<typeof hpkeKeyPair>>,
+  hedge: Hedge | null,
 ): Plan<Output> & {
   end(): void;
 } {
@@ -100,7 +102,7 @@ function usePlan(
   async function released(use: Use, end: Standstill, partials: readonly OpenedPartial[]) {
     const done = combineRelease({ ...use, partials, ownerScalar: scalar });
     if (done.result === "failed") return { culprits: done.culprits, suspects: end.suspects };
-    return { result: await outputOf(ground, certificate, use.request, done.scalar) };
+    return { result: await outputOf(ground, certificate, use.request, done.scalar, hedge) };
   }
 
   return {
@@ -140,6 +142,7 @@ async function outputOf(
   certificate: Certificate,
   request: FederatedRequest,
   scalar: Uint8Array,
+  hedge: Hedge | null,
 ): Promise<Output> {
   const { body } = request;
   if (body.kind !== "release") throw new Fault("internal", "only a release lets a scalar out");
@@ -154,7 +157,7 @@ async function outputOf(
       throw new Fault("bad_input", `keys of type ${type} are not released to sign`);
     }
     const { bytes, prehashed } = signableOf({ ...body, message, type, publicKey });
-    return { signature: signEcdsa(type, scalar, bytes, prehashed).compact, value: null };
+    return { signature: signEcdsa(type, scalar, bytes, prehashed, hedge).compact, value: null };
   } finally {
     wipe(scalar);
   }
@@ -194,9 +197,10 @@ function resultOf({ certificate }: HeldKey["certificate"], held: HeldRequest, ou
 /**
  * Goes on with a use: the same use however often it is tried, with fresh nonces each time.
  *
+ * @param hedge For a signature that is made here; lent.
  * @throws Fault denied, integrity, unavailable, conflict, stale
  */
-export async function goOnUsing(ground: Ground, held: HeldRequest): Promise<UseResult> {
+export async function goOnUsing(ground: Ground, held: HeldRequest, hedge: Hedge | null = null): Promise<UseResult> {
   const { body } = held.request.request;
   if (body.kind !== "sign" && body.kind !== "release") throw new Fault("internal", "this request is no use");
   const key = ground.keeping.keys().find(({ keyId }) => keyId === body.keyId);
@@ -207,7 +211,7 @@ export async function goOnUsing(ground: Ground, held: HeldRequest): Promise<UseR
       requestId: held.requestId,
     });
   }
-  const plan = usePlan(ground, key, body.kind, await hpkeKeyPair(held.recipientSeed));
+  const plan = usePlan(ground, key, body.kind, await hpkeKeyPair(held.recipientSeed), hedge);
   try {
     const driven = await drive(ground, held, plan);
     if (driven.at === "waiting") {
@@ -272,17 +276,17 @@ function openUse({ keeping, now }: Ground, wanted: SignBody | ReleaseBody): Held
 }
 
 /** Asks for one use; once more if the key has a newer generation than this device knew. */
-async function use(ground: Ground, key: HeldKey, ask: Ask): Promise<UseResult> {
+async function use(ground: Ground, key: HeldKey, ask: Ask, hedge: Hedge | null = null): Promise<UseResult> {
   const first = openUse(ground, ask(key, NOBODY)) ?? (await begin(ground, key, ask));
   try {
-    return await goOnUsing(ground, first);
+    return await goOnUsing(ground, first, hedge);
   } catch (error) {
     if (!(error instanceof Fault) || !PERHAPS_OLD.has(error.code)) throw error;
     const newer = await renewKey(ground, key);
     if (newer.certificate.certificate.generation === key.certificate.certificate.generation) throw error;
     // nobody serves the generation that it names any more
     await ground.keeping.changeRequest(first.requestId, () => null);
-    return goOnUsing(ground, await begin(ground, newer, ask));
+    return goOnUsing(ground, await begin(ground, newer, ask), hedge);
   }
 }
 
@@ -313,6 +317,7 @@ export async function signWithKey(
   message: Uint8Array,
   amount: Amount | null,
   { form, input }: MessageForm = AS_IT_IS,
+  hedge: Hedge | null = null,
 ): Promise<UseResult> {
   const { type, publicKey } = key.certificate.certificate;
   if (type === "bytes" || type === "ristretto255") {
@@ -320,12 +325,13 @@ export async function signWithKey(
   }
   // what no server would sign is not asked for
   checkSignable({ type, publicKey, form, message, input, amount });
-  return use(ground, key, ({ keyId, certificate: { certificate } }, recipient) => {
+  const ask: Ask = ({ keyId, certificate: { certificate } }, recipient) => {
     const common = { keyId, generation: certificate.generation, form, input, message, amount, recipient };
     return type === "ed25519" || type === "schnorr"
       ? { kind: "sign", ...common }
       : { kind: "release", purpose: "sign", ...common };
-  });
+  };
+  return use(ground, key, ask, hedge);
 }
 
 /**

@@ -61,6 +61,11 @@ test("a key is made, known by name, checked, used and audited", async () => {
     type: "spki",
   });
   expect(verify(null, message, spki, Buffer.from(signed.signatureHex ?? "", "hex"))).toBe(true);
+  const hedged = await rejected(
+    client.signFederated({ key: "first", message, amount: null, hedge: "any" }),
+    "bad_input",
+  );
+  expect(hedged.message).toContain("ECDSA");
   const audit = await client.auditFederation({ federation: "trio" });
   expect(audit.findings).toEqual([]);
   expect(audit.ok).toBe(true);

@@ -2,6 +2,8 @@ import { expect, test } from "bun:test";
 import { generateKey, importKey } from "../../../src/client/federation/generate.ts";
 import type { HeldKey } from "../../../src/client/federation/held.ts";
 import { releaseKey, signWithKey } from "../../../src/client/federation/use.ts";
+import type { Hedge } from "../../../src/crypto/hedge.ts";
+import { ecdsaHolds } from "../../../src/protocol/federation/ecdsa.ts";
 import { CUSTODIES, FEDERATED_TYPES } from "../../../src/protocol/federation/kinds.ts";
 import { signatureHolds } from "../../../src/protocol/federation/signing.ts";
 import { type ClientWorld, certificatesOf, clientWorld, WISH } from "./clientworld.ts";
@@ -45,6 +47,25 @@ for (const type of FEDERATED_TYPES) {
       expect(world.disk.requests).toEqual([]);
     });
   }
+}
+
+for (const custody of CUSTODIES) {
+  test(`a hedge changes the signature that a released ${custody} key makes here, and it still holds`, async () => {
+    const world = await clientWorld(3, 2);
+    const made = await generateKey(world.ground, { ...WISH, type: "secp256k1", custody });
+    const key = keyOf(world, made.keyId);
+    const sign = async (hedge: Hedge | null) => {
+      const { signatureHex } = await signWithKey(world.ground, key, MESSAGE, null, undefined, hedge);
+      return Uint8Array.fromHex(signatureHex ?? "");
+    };
+    const hedge = { secret: new Uint8Array(32).fill(1), fresh: new Uint8Array(32).fill(2) };
+    const [plain, again, hedged] = [await sign(null), await sign(null), await sign(hedge)];
+    expect(again).toEqual(plain);
+    expect(hedged).not.toEqual(plain);
+    const { publicKey } = key.certificate.certificate;
+    const holds = (one: Uint8Array) => ecdsaHolds("secp256k1", publicKey, { message: MESSAGE, prehashed: false }, one);
+    expect([plain, hedged].map(holds)).toEqual([true, true]);
+  });
 }
 
 for (const custody of CUSTODIES) {
