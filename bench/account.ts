@@ -4,6 +4,7 @@ import { connect, logIn } from "../src/client/login.ts";
 import { type Model, type Surroundings, signersOf } from "../src/client/model.ts";
 import { newDevice, prepareRegistration } from "../src/client/register.ts";
 import type { Link, Session } from "../src/client/session.ts";
+import { hpkeKeyPair } from "../src/crypto/hpke.ts";
 import { idBytes, type KeyId, newId, type RequestId } from "../src/ids.ts";
 import { leafHash } from "../src/protocol/leaf.ts";
 import { type SignedState, signState, stateHash } from "../src/protocol/state.ts";
@@ -34,6 +35,8 @@ export interface Account {
   stores(count: number): Promise<Batch>;
   /** Requests that read `count` secrets that were stored. */
   gets(count: number): Promise<Batch>;
+  /** A key of one-time codes of this account's own, of which it may have codes itself. */
+  hotp(name: string): Promise<Codes>;
   /** Asks for the session's own facts once, over the client's own transport. */
   check(): Promise<void>;
 }
@@ -45,6 +48,14 @@ export interface Batch {
   answer(index: number, reply: Answer): void;
   /** Resolves when the client has authenticated every answer; each must be a success. */
   verified(): Promise<void>;
+}
+
+/** Codes of one HOTP key. */
+export interface Codes {
+  /** Requests for `count` codes, each an ask of its own. */
+  asks(count: number): Promise<Batch>;
+  /** The key's next counter. */
+  counter(): Promise<number>;
 }
 
 /** Where the raw load connects to. */
@@ -94,19 +105,30 @@ function holding(link: Link): { link: Link; hold: (on: boolean) => void; held: H
   };
 }
 
+/** A new account's session over a link as it is. */
+export async function openAccountSession(link: Link, url: string, name: string): Promise<Session> {
+  return (await newSession(link, link, url, name)).session;
+}
+
 async function openAccount(link: Link, url: string, name: string): Promise<Account> {
+  const holder = holding(link);
+  const { model, session } = await newSession(link, holder.link, url, name);
+  return accountOf(name, model, session, holder);
+}
+
+/** Registers over one link and logs in over the other. */
+async function newSession(link: Link, over: Link, url: string, name: string) {
   const password = new TextEncoder().encode("correct horse battery staple");
   const server = { url, kdf: "test", deviceToken: null } as const;
   const device = newDevice("bench", around);
   const input = { account: name, invite: null, device };
   const prepared = await prepareRegistration(link, server, input, password, around);
   await prepared.finish();
-  const holder = holding(link);
-  const { session } = await logIn(holder.link, server, name, password, around);
-  return accountOf(prepared.model, session, holder);
+  const { session } = await logIn(over, server, name, password, around);
+  return { model: prepared.model, session };
 }
 
-function accountOf(model: Model, session: Session, holder: ReturnType<typeof holding>): Account {
+function accountOf(name: string, model: Model, session: Session, holder: ReturnType<typeof holding>): Account {
   const { bound } = model;
   if (!bound) throw new Error("an account without a server");
   const signers = signersOf(model);
@@ -168,6 +190,31 @@ function accountOf(model: Model, session: Session, holder: ReturnType<typeof hol
           return session.call("secret.get", { keys: [{ keyId, version: 1 }] });
         }),
       ),
+    async hotp(key) {
+      const label = { issuer: "bench", label: key };
+      const output = { kind: "hotp", algorithm: "SHA1", digits: 6, ...label } as const;
+      const made = await session.call("otp.create", { name: key, output, nonce: around.random(32), value: null });
+      const { keyId } = made.output.record;
+      const to = { kind: "account", account: name } as const;
+      const grant = { keyId, to, wants: ["code"] as const, perHour: 1_000_000, untilMs: null };
+      await session.call("otp.grant", grant);
+      const server = session.statement.identity;
+      const recipient = (await hpkeKeyPair(around.random(32))).publicKey;
+      return {
+        asks: (count) =>
+          prepare(
+            Array.from({ length: count }, () => () => {
+              const nonce = around.random(32);
+              const ask = { server, keyId, want: "code", recipient, nonce, atMs: around.now() } as const;
+              return session.call("otp.request", { ask });
+            }),
+          ),
+        async counter() {
+          const { output } = await session.call("otp.entries", { after: null });
+          return output.items.find(({ record }) => record.keyId === keyId)?.counter ?? 0;
+        },
+      };
+    },
     check: async () => {
       await session.call("session.check", {});
     },

@@ -1,10 +1,9 @@
-import { readdirSync, readFileSync } from "node:fs";
 import { loadavg } from "node:os";
 import type { KeyringRequestId } from "../src/ids.ts";
 import { FEDERATION_NAME } from "./federation.ts";
 import { type Measured, median, percentile, report, timed } from "./harness.ts";
 import { type Asked, type Connector, type Keyring, startKeyring } from "./keyring.ts";
-import { inWorld, processorSeconds } from "./processes.ts";
+import { familySeconds, inWorld, processorSeconds } from "./processes.ts";
 
 /**
  * F15: requests for keys through a keyring. All of them are created and approved while no connector runs; then five
@@ -41,21 +40,6 @@ interface Times {
   fulfilled: number;
 }
 const STAGES = ["created", "approved", "taken", "ordered", "decided", "fulfilled"] as const;
-
-/** Processor seconds of a process and of those that it has started. */
-function familySeconds(pid: number): { readonly own: number; readonly children: number } {
-  let children = 0;
-  for (const name of readdirSync("/proc")) {
-    if (!/^\d+$/.test(name)) continue;
-    try {
-      const status = readFileSync(`/proc/${name}/status`, "latin1");
-      if (Number(/^PPid:\s+(\d+)/m.exec(status)?.[1]) === pid) children += processorSeconds(Number(name));
-    } catch {
-      // it has just ended
-    }
-  }
-  return { own: processorSeconds(pid), children };
-}
 
 /** What all processes have used, by what they are. */
 function used({ registry, servers }: Keyring, connectors: readonly Connector[]) {

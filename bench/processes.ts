@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { keyhold } from "./harness.ts";
@@ -117,6 +117,21 @@ export function processorSeconds(pid: number): number {
   const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
   const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
   return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND;
+}
+
+/** Processor seconds of a process and of those that it has started. */
+export function familySeconds(pid: number): { readonly own: number; readonly children: number } {
+  let children = 0;
+  for (const name of readdirSync("/proc")) {
+    if (!/^\d+$/.test(name)) continue;
+    try {
+      const status = readFileSync(`/proc/${name}/status`, "latin1");
+      if (Number(/^PPid:\s+(\d+)/m.exec(status)?.[1]) === pid) children += processorSeconds(Number(name));
+    } catch {
+      // it has just ended
+    }
+  }
+  return { own: processorSeconds(pid), children };
 }
 
 /** Resident and peak resident memory of a process in MB (10^6 bytes). */

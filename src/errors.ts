@@ -15,6 +15,8 @@ const CODES = {
   not_found: { http: 404, exit: 3 },
   login_failed: { http: 401, exit: 4, hint: "check the account name and the password" },
   wrong_password: { http: 401, exit: 4, hint: "check the password" },
+  factor_required: { http: 401, exit: 4, hint: "keyhold login   (scripts: --factor-file FILE)" },
+  factor_failed: { http: 401, exit: 4, hint: "wait for the next code, or give a recovery code" },
   session_invalid: { http: 401, exit: 4, hint: "keyhold login" },
   not_logged_in: { http: 401, exit: 4, hint: "keyhold login" },
   locked: { http: 401, exit: 4, hint: "keyhold unlock   (scripts: --password-fd 3)" },

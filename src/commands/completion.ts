@@ -7,7 +7,7 @@ import { result } from "../ui/output.ts";
 import { bash, fish, zsh } from "./shellscripts.ts";
 
 /** What a word or the value of a flag may be, beside fixed choices. */
-export type Completes = "secret" | "reference" | "profile" | "file" | "directory" | "none";
+export type Completes = "secret" | "reference" | "profile" | "ceremony" | "file" | "directory" | "none";
 
 /** A word with what is said about it. */
 export interface WordModel {

@@ -4,13 +4,17 @@ import { runDemo, type Walk } from "../ui/demo.ts";
 import { GO_ON, MAIN_JOB } from "./demosteps.ts";
 
 /** Capabilities that have a walk of their own. */
-const TOURS = ["federation", "keyring"] as const;
+const TOURS = ["federation", "keyring", "ceremony"] as const;
 
 async function walkOf(tour: (typeof TOURS)[number] | null, full: boolean): Promise<Walk> {
   if (tour === null) return { servers: 1, steps: MAIN_JOB };
   if (tour === "keyring") {
     if (full) return (await import("./demokeyringfull.ts")).KEYRING_FULL;
     return (await import("./demokeyring.ts")).KEYRING;
+  }
+  if (tour === "ceremony") {
+    if (full) return (await import("./democeremonyfull.ts")).CEREMONY_FULL;
+    return (await import("./democeremony.ts")).CEREMONY;
   }
   if (full) return (await import("./demofederationfull.ts")).FEDERATION_FULL;
   return (await import("./demofederation.ts")).FEDERATION;
@@ -40,6 +44,7 @@ export default defineCommand({
     ["keyhold demo", "see the main job work, in under a minute"],
     ["keyhold demo federation", "three servers that hold keys together"],
     ["keyhold demo keyring", "a workspace that requests keys from three parties"],
+    ["keyhold demo ceremony", "people who make one key together, and one-time codes of it"],
   ],
   run: async (args, ctx) => {
     const tour = tourOf(args.tour);

@@ -50,7 +50,7 @@ interface PurposeArgs {
 }
 
 /** True where a secret of this account has the name: `key sign` could not tell the two apart. */
-async function isSecret(client: KeyholdClient, name: string): Promise<boolean> {
+export async function isSecret(client: KeyholdClient, name: string): Promise<boolean> {
   const { items } = await client.list({ prefix: name, search: null, tag: null, fresh: false });
   return items.some((one) => one.name === name);
 }

@@ -1,5 +1,6 @@
 import type { Group } from "../ui/command.ts";
 import type { InternalEntries } from "../ui/start.ts";
+import { ceremony, otp } from "./ceremonygroup.ts";
 import { connector } from "./connectorgroup.ts";
 import { approval, federation, key, policy, request } from "./federationgroups.ts";
 import { keyring, workspace } from "./keyringgroups.ts";
@@ -59,6 +60,21 @@ export const root: Group = {
         recover: {
           summary: "a new password, by the recovery kit",
           load: () => import("./recovery.ts").then((m) => m.accountRecover),
+        },
+        factor: {
+          summary: "a code beside the password at each login",
+          commands: {
+            enable: {
+              summary: "set a second factor, or replace it",
+              load: () => import("./factor.ts").then((m) => m.factorEnable),
+            },
+            disable: {
+              summary: "take it off the account",
+              load: () => import("./factor.ts").then((m) => m.factorDisable),
+            },
+            status: { summary: "whether there is one", load: () => import("./factor.ts").then((m) => m.factorStatus) },
+            codes: { summary: "make new recovery codes", load: () => import("./factor.ts").then((m) => m.factorCodes) },
+          },
         },
         delete: {
           summary: "delete the account for good",
@@ -188,15 +204,7 @@ export const root: Group = {
       summary: "fill a template with secrets",
       load: () => import("./inject.ts").then((m) => m.default),
     },
-    otp: {
-      section: SECTION.secrets,
-      summary: "one-time passwords",
-      commands: {
-        add: { summary: "keep one, from a key or QR code", load: () => import("./otp.ts").then((m) => m.otpAdd) },
-        code: { summary: "print the code of now", load: () => import("./otp.ts").then((m) => m.otpCodeCommand) },
-        qr: { summary: "show it as a QR code", load: () => import("./otp.ts").then((m) => m.otpQr) },
-      },
-    },
+    otp,
     sync: {
       section: SECTION.secrets,
       summary: "bring the vault up to date",
@@ -245,6 +253,7 @@ export const root: Group = {
     workspace,
     keyring,
     connector,
+    ceremony,
     "ssh-agent": {
       section: SECTION.secrets,
       summary: "serve keys to ssh",

@@ -55,9 +55,15 @@ async function pairOf(client: KeyholdClient, name: string) {
 }
 
 /** Signs a file: one that is small is sent whole, of another its hash. */
-async function signed(client: KeyholdClient, source: FileSource, name: string, wanted: SignatureScheme | null) {
+async function signed(
+  client: KeyholdClient,
+  source: FileSource,
+  { name, scheme: wanted, hedge }: { name: string; scheme: SignatureScheme | null; hedge: string | null },
+) {
   const first = await source.read(SIGN_MAX_BYTES + 1);
-  if (first.length <= SIGN_MAX_BYTES) return client.sign({ name, version: null, message: first, scheme: wanted });
+  if (first.length <= SIGN_MAX_BYTES) {
+    return client.sign({ name, version: null, message: first, scheme: wanted, hedge });
+  }
   const { keyId, signs } = await pairOf(client, name);
   const scheme = schemeOf(signs, wanted);
   const algorithm = hashOfScheme(scheme);
@@ -67,17 +73,16 @@ async function signed(client: KeyholdClient, source: FileSource, name: string, w
     });
   }
   const message = await hashOf(source, algorithm, first);
-  return client.sign({ name: keyId, version: null, message, scheme, prehashed: true });
+  return client.sign({ name: keyId, version: null, message, scheme, prehashed: true, hedge });
 }
 
 async function byKey(
   client: KeyholdClient,
   source: FileSource,
-  input: { name: string; scheme: SignatureScheme | null; der: boolean },
+  input: { name: string; scheme: SignatureScheme | null; der: boolean; hedge: string | null },
 ): Promise<Made> {
-  const { name, scheme: wanted, der } = input;
-  const made = await signed(client, source, name, wanted);
-  if (!der) return made;
+  const made = await signed(client, source, input);
+  if (!input.der) return made;
   if (!made.scheme.startsWith("ecdsa-")) {
     throw new Fault("usage", `signatures by ${made.scheme} have no DER form`, { hint: "leave --format out" });
   }
@@ -89,7 +94,7 @@ async function byKey(
 async function asSsh(
   client: KeyholdClient,
   source: FileSource,
-  input: { name: string; scheme: SignatureScheme | null; namespace: string },
+  input: { name: string; scheme: SignatureScheme | null; namespace: string; hedge: string | null },
 ): Promise<Made> {
   const { namespace } = input;
   if (namespace === "" || Buffer.byteLength(namespace) > 256)
@@ -100,7 +105,7 @@ async function asSsh(
   }
   const scheme = input.scheme ?? (signs === "rsa" ? "rsa-pkcs1-sha512" : null);
   const message = sshsigMessage(namespace, await hashOf(source, "sha512"));
-  const made = await client.sign({ name: keyId, version: null, message, scheme });
+  const made = await client.sign({ name: keyId, version: null, message, scheme, hedge: input.hedge });
   const signature = sshSignature(made.scheme, made.signature);
   return { signature, scheme: made.scheme, file: sshsigFile(blob, namespace, signature) };
 }
@@ -150,6 +155,7 @@ function askedOf({ messageFile, evmFile, psbtFile, digest, input }: AskedArgs): 
 
 interface FederatedSigning {
   readonly amount: string | null;
+  readonly hedge: string | null;
   readonly name: string;
   readonly format: "raw" | "der" | "ssh";
   readonly scheme: string | null;
@@ -180,7 +186,8 @@ async function byFederation(
     });
   }
   const { input: at } = asked;
-  const made = await client.signFederated({ key: input.name, message, amount: amountOf(input), form, input: at });
+  const { name, hedge } = input;
+  const made = await client.signFederated({ key: name, message, amount: amountOf(input), form, input: at, hedge });
   const raw = made.signatureHex === null ? null : Uint8Array.fromHex(made.signatureHex);
   const der = raw !== null && input.format === "der" ? await derOf(made.scheme ?? "", raw) : raw;
   if (file !== null && der !== null) putFile(file, der);
@@ -236,6 +243,12 @@ export default defineCommand({
       hint: "TEXT",
       description: "of a federation's key: what it is about, for policies, as whole units and their name",
     },
+    hedge: {
+      type: "string",
+      hint: "NAME",
+      complete: "secret",
+      description: "of an ECDSA key: secret of type bytes whose randomness is mixed into the signature",
+    },
     ...OUT_FILE_ARGS,
     out: { type: "string", hint: "FILE", description: "write the signature to a new file, as bytes (ssh: as text)" },
   },
@@ -244,7 +257,9 @@ export default defineCommand({
 --format ssh. An RSA key signs by rsa-pss-sha256, rsa-pkcs1-sha256 and rsa-pkcs1-sha512; other keys know one scheme.
 For the other end \`keyhold key public\` prints the public key. By a key of a federation its servers sign, 64 KiB at
 most; exit 9 while that waits for approval, exit 10 where a server was left out. Of a transaction they and their
-policies read amount and recipients, and sign its hash, which they compute themselves: r and s, or a BIP-340 signature.`,
+policies read amount and recipients, and sign its hash, which they compute themselves: r and s, or a BIP-340 signature.
+ECDSA signatures of one message are always the same; with --hedge each is another one, as strong even where the hedge
+is known. A use that waits for approval is signed without it.`,
   examples: [
     ["keyhold key sign release/key --message-file app.tar --out app.tar.sig", "a signature for openssl, as bytes"],
     ["keyhold key sign release/ec --message-file app.tar --format der --out app.tar.sig", "by an ECDSA key"],
@@ -253,13 +268,13 @@ policies read amount and recipients, and sign its hash, which they compute thems
   ],
   run: async (args, ctx) => {
     const file = outFile(args);
-    const { name, scheme, format, namespace } = args;
+    const { name, scheme, format, namespace, hedge } = args;
     const asked = askedOf(args);
     const source = asked.path === null ? null : sourceOf(ctx, asked.path);
     try {
       return await withClient(ctx, async (client) => {
         if ((await federatedKeyOf(client, name)) !== null) {
-          return byFederation(client, source, asked, { name, format, scheme, amount: args.amount }, file);
+          return byFederation(client, source, asked, { name, format, scheme, amount: args.amount, hedge }, file);
         }
         if (source === null || asked.form !== "message") {
           throw new Fault("usage", "transactions and digests are signed by keys of a federation");
@@ -267,8 +282,8 @@ policies read amount and recipients, and sign its hash, which they compute thems
         if (args.amount !== null) throw new Fault("usage", "--amount goes with a key of a federation");
         const made =
           format === "ssh"
-            ? await asSsh(client, source, { name, scheme, namespace })
-            : await byKey(client, source, { name, scheme, der: format === "der" });
+            ? await asSsh(client, source, { name, scheme, namespace, hedge })
+            : await byKey(client, source, { name, scheme, der: format === "der", hedge });
         const signatureHex = made.signature.toHex();
         if (file !== null) {
           putFile(file, made.file === undefined ? made.signature : new TextEncoder().encode(made.file));

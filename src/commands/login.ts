@@ -4,7 +4,7 @@ import { readProfile } from "../client/profile.ts";
 import { wipe } from "../crypto/bytes.ts";
 import { Fault } from "../errors.ts";
 import { AGENT_ARGS, agentOptions } from "../ui/agentoptions.ts";
-import { startAgent } from "../ui/agentprocess.ts";
+import { startAgentAsking } from "../ui/agentstart.ts";
 import { defineCommand } from "../ui/command.ts";
 import { result } from "../ui/output.ts";
 import { needPassword } from "../ui/password.ts";
@@ -71,19 +71,15 @@ export default defineCommand({
     const password = await needPassword(ctx);
     try {
       const name = fresh?.profile ?? profile?.name ?? "default";
-      const starting = startAgent(
-        {
-          ...home,
-          runtime: ctx.dirs.runtime,
-          profile: name,
-          kdf: kdfOf(ctx, profile),
-          options,
-          password,
-          device: fresh?.device ?? null,
-        },
-        (text) => ctx.out.notice(plain(text)),
-      );
-      const login = await ctx.term.step("Logging in", starting);
+      const login = await startAgentAsking(ctx, "Logging in", {
+        ...home,
+        runtime: ctx.dirs.runtime,
+        profile: name,
+        kdf: kdfOf(ctx, profile),
+        options,
+        password,
+        device: fresh?.device ?? null,
+      });
       if (!login) throw new Fault("unreachable", "the server is away: only the local vault was unlocked");
       const now = readProfile(home.profiles, name);
       if (now) await markLoggedOut(home, now, false);

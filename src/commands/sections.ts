@@ -5,5 +5,6 @@ export const SECTION = {
   secrets: "Secrets",
   federation: "Federation",
   keyrings: "Keyrings",
+  ceremonies: "Ceremonies",
   rest: "The rest",
 } as const;

@@ -18,23 +18,19 @@ async function openAgent(args: Values<typeof AGENT_ARGS>, ctx: Context) {
   const password = await needPassword(ctx);
   try {
     // not for `lock` and `agent status`
-    const [{ startAgent }, { markLoggedOut }] = await Promise.all([
-      import("../ui/agentprocess.ts"),
+    const [{ startAgentAsking }, { markLoggedOut }] = await Promise.all([
+      import("../ui/agentstart.ts"),
       import("../client/home.ts"),
     ]);
-    const starting = startAgent(
-      {
-        ...home,
-        runtime: ctx.dirs.runtime,
-        profile: profile.name,
-        kdf: kdfOf(ctx, profile),
-        options,
-        password,
-        device: null,
-      },
-      (text) => ctx.out.notice(plain(text)),
-    );
-    const login = await ctx.term.step("Unlocking", starting);
+    const login = await startAgentAsking(ctx, "Unlocking", {
+      ...home,
+      runtime: ctx.dirs.runtime,
+      profile: profile.name,
+      kdf: kdfOf(ctx, profile),
+      options,
+      password,
+      device: null,
+    });
     await markLoggedOut(home, profile, false);
     const facts = await agentFacts(agentSocket(ctx.dirs.runtime, profile.name));
     const data = {

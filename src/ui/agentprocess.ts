@@ -23,6 +23,8 @@ const orderCodec = struct({
   kdf: oneOf(["default", "test"]),
   /** null: the defaults. */
   options: nullable(agentOptionsCodec),
+  /** A code of the second factor, for one try; null: it is told where one is needed. */
+  factor: nullable(text({ min: 1, max: 128 })),
   /** Sets this home up as a further device first. */
   device: nullable(
     struct({
@@ -213,6 +215,7 @@ async function open(
     now: Date.now,
     random: (length: number) => crypto.getRandomValues(new Uint8Array(length)),
     notice: (line: string) => void notices.push(line),
+    factor: { code: async (refused: Fault | null) => (refused === null ? order.factor : null) },
   };
   if (order.device) {
     const { account, ...server } = order.device;

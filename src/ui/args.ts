@@ -6,7 +6,7 @@ interface Described {
   /** Works, but stands in no help text or completion. */
   readonly hidden?: boolean;
   /** What the shells complete beside fixed choices and paths; names come from a running agent alone. */
-  readonly complete?: "secret" | "reference" | "profile";
+  readonly complete?: "secret" | "reference" | "profile" | "ceremony";
 }
 
 interface Flag extends Described {

@@ -42,6 +42,11 @@ export const SETTINGS = {
   listen: { kind: "text", default: DEFAULTS.listen, description: "address of the server" },
   database: { kind: "text", default: null, description: "database of the server" },
   registration: { kind: ["open", "invite", "closed"], default: null, description: "who may register" },
+  secondFactor: {
+    kind: ["optional", "required"],
+    default: "optional",
+    description: "whether the server asks every account for a second factor",
+  },
   metrics: { kind: "text", default: null, description: "address of the server's figures" },
   tlsCert: { kind: "text", default: null, description: "certificate file of the server" },
   tlsKey: { kind: "text", default: null, description: "private key file of the server" },

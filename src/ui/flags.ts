@@ -24,6 +24,17 @@ export const GLOBAL_ARGS = {
     description: "read the password from FILE, readable by its owner only",
   },
   passwordStdin: { type: "boolean", description: "read the password from stdin" },
+  factorFd: {
+    type: "integer",
+    hint: "N",
+    max: 65_535,
+    description: "read a code of the second factor from file descriptor N",
+  },
+  factorFile: {
+    type: "string",
+    hint: "FILE",
+    description: "read a code of the second factor from FILE, readable by its owner only",
+  },
   kdf: {
     type: "enum",
     options: ["test"],

@@ -9,7 +9,7 @@ import { plain } from "./text.ts";
 const PATIENCE_MS = 2_000;
 
 /**
- * `keyhold __names secret|reference|profile [PROFILE]`: names for the shells' completion, one a line. Those of secrets
+ * `keyhold __names secret|reference|profile|ceremony [PROFILE]`: names for the shells' completion, one a line. Those of secrets
  * come from a running agent alone; without one, and for whatever fails, there are none. Nothing is asked or said.
  */
 export async function namesMain([kind = "", wanted = ""]: readonly string[]): Promise<number> {
@@ -30,7 +30,9 @@ async function found(kind: string, wanted: string): Promise<readonly string[]> {
   if (profile === null || profile.loggedOut) return [];
   const socket = agentSocket(dirs.runtime, profile.name);
   if ((await agentFacts(socket)) === undefined) return [];
-  const listed = await agentClient(socket, () => undefined).list({
+  const client = agentClient(socket, () => undefined);
+  if (kind === "ceremony") return [...new Set((await client.ceremonies()).map((one) => one.name))];
+  const listed = await client.list({
     prefix: null,
     search: null,
     tag: null,

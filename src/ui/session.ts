@@ -7,6 +7,7 @@ import { defaultProfile, type Profile, readProfile } from "../client/profile.ts"
 import { wipe } from "../crypto/bytes.ts";
 import { Fault } from "../errors.ts";
 import type { Context } from "./command.ts";
+import { factorSource } from "./factor.ts";
 import { askPassword, givenPassword } from "./password.ts";
 import { hideProcess } from "./process.ts";
 import { plain } from "./text.ts";
@@ -37,6 +38,7 @@ export function surroundings(ctx: SessionContext): Surroundings {
     now: Date.now,
     random: (length) => crypto.getRandomValues(new Uint8Array(length)),
     notice: (text) => ctx.out.notice(plain(text)),
+    factor: factorSource(ctx),
   };
 }
 

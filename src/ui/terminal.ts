@@ -9,7 +9,7 @@ import { wrapped } from "./wrap.ts";
 
 /** How a failure to ask is reported: what is missing and which flag gives it without a prompt. */
 export interface Otherwise {
-  readonly code?: "input_needed" | "password_needed";
+  readonly code?: "input_needed" | "password_needed" | "factor_required";
   /** Completes "… is needed": "the name of the secret". */
   readonly needed: string;
   /** The command line or flag that gives it. */
@@ -103,6 +103,8 @@ export function createTerminal(options: TerminalOptions): Terminal {
     }
     const clack = await import("@clack/prompts");
     const opened = open();
+    if (out.animated) out.draw("\r\u001b[K");
+    questions += 1;
     return await withTerminal(opened, async () => {
       let key: string | undefined;
       // readline ends at Ctrl-D without a word to clack, which would wait on with the echo switched on again
@@ -122,6 +124,7 @@ export function createTerminal(options: TerminalOptions): Terminal {
         // clack cancels by Esc and by Ctrl-C alike
         return key === "escape" && !signal.aborted ? BACK : cancelled();
       } finally {
+        questions -= 1;
         opened.input.off("keypress", listen);
       }
     });
@@ -346,12 +349,16 @@ async function withTerminal<T>(opened: Opened, work: () => Promise<T>): Promise<
   }
 }
 
+/** Questions that wait for an answer: work that asks one shows nothing beside it. */
+let questions = 0;
+
 /** Draws a line on stderr until the returned function is called. Signals are not touched. */
 function animate(out: Output, env: TerminalOptions["env"], text: () => string): () => void {
   if (!out.animated) return () => undefined;
   const unicode = process.platform !== "win32" && /utf-?8/i.test(env["LC_ALL"] || env["LC_CTYPE"] || env["LANG"] || "");
   let frame = 0;
   const draw = () => {
+    if (questions > 0) return;
     const mark = unicode ? FRAMES[frame % FRAMES.length] : "|/-\\"[frame % 4];
     frame++;
     out.draw(`\r\u001b[K${mark} ${plain(text())}`);

@@ -115,6 +115,22 @@ describe("key sign", () => {
     );
   });
 
+  testNeeding("openssl", "with --hedge each signature is another one, and holds", async () => {
+    await home.ok(["generate", "hedge", "--type", "bytes", "--length", "32"]);
+    const message = file("message", "hedged");
+    const hedged: typeof CASES = CASES.filter(([type]) => ["p256", "p384", "secp256k1"].includes(type)).map(
+      ([type, flags, verify]) => [type, [...flags, "--hedge", "hedge"], verify],
+    );
+    await verified(message, hedged);
+    const sign = async (...flags: string[]) =>
+      (await home.ok(["key", "sign", "k/p256", "--message-file", message, ...flags])).data.signatureHex;
+    expect(await sign()).toBe(await sign());
+    expect(await sign("--hedge", "hedge")).not.toBe(await sign("--hedge", "hedge"));
+    const refused = ["key", "sign", "k/ed25519", "--message-file", message, "--hedge", "hedge"];
+    expect((await home.fails(2, refused)).code).toBe("bad_input");
+    await home.fails(3, ["key", "sign", "k/p256", "--message-file", message, "--hedge", "nobody"]);
+  });
+
   async function verified(message: string, cases: typeof CASES): Promise<void> {
     const other = file("other", "another message");
     for (const [type, flags, verify] of cases) {

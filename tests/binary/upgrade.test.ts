@@ -99,8 +99,14 @@ async function useEverything(tag: string): Promise<void> {
   await watched.linkDevice();
   await watched.sync();
   await watched.keepCopies();
+  expect(await watched.factor()).toMatchObject({ enabled: false, proven: false });
+  const factor = { key: new Uint8Array(20), code: "0", recovery: [], proof: null };
+  await rejected(watched.enableFactor(factor), "factor_failed");
+  await rejected(watched.renewFactorCodes({ proof: null }), "not_found");
+  expect((await watched.disableFactor({ proof: null })).disabled).toBe(false);
   await useFederations(watched);
   await useKeyrings(watched);
+  await useCeremonies(watched);
   expect((await watched.status()).session?.valid).toBe(true);
   const all = Object.keys(AGENT_METHODS) as AgentMethod[];
   await watched.list({ prefix: `${tag}/`, search: null, tag: null, fresh: true });
@@ -174,6 +180,62 @@ async function useKeyrings(client: KeyholdClient): Promise<void> {
   // without an owner key nothing waits for this account
   expect(await client.keyringInbox()).toEqual([]);
   await rejected(client.createKeyring({ name, federation: name, threshold: null, fees, parties: [] }), "not_found");
+}
+
+/** Of ceremonies and one-time codes the account has none: each call says so, with code that was loaded late. */
+async function useCeremonies(client: KeyholdClient): Promise<void> {
+  const [ceremony, key, askId] = ["none", "none", "ab".repeat(32)];
+  const server = { url: "https://127.0.0.1:1", pin: `sha256:${"A".repeat(43)}` };
+  const invite = "keyhold-ceremony:none";
+  const output = { kind: "hedge" } as const;
+  const policy = { collect: "nobody", quorum: 0 } as const;
+  const stage = { commitMs: 60_000, revealMs: 60_000 };
+  const opening = {
+    name: "none",
+    purpose: "none",
+    output,
+    policy,
+    ...stage,
+    minimum: null,
+    again: null,
+    replace: false,
+  };
+  const joining = { ceremony: null, function: "hkdf-sha256", mixed: [], suite: "hpke" } as const;
+  expect(await client.ceremonies()).toEqual([]);
+  expect(await client.ceremonyOwn({ ceremonyId: askId })).toBeNull();
+  expect((await client.otpDevice()).words).toHaveLength(6);
+  expect(await client.otpEntries()).toEqual([]);
+  for (const refused of [
+    () => client.ceremonyOpen({ ...opening, seats: [{ name: "alone", account: null }] }),
+    () => client.ceremonyLook({ invite }),
+    () => client.ceremonyJoin({ ...joining, invite }),
+    () => client.otpCreate({ name: "none", output: null, from: null }),
+    () => client.otpReceive({ parcel: new Uint8Array(8) }),
+    () => client.otpVerify({ server, token: "", code: "123456" }),
+  ]) {
+    await rejected(refused(), "bad_input");
+  }
+  for (const refused of [
+    () => client.ceremony({ ceremony }),
+    () => client.ceremonyInvites({ ceremony }),
+    () => client.ceremonyAdvance({ ceremony }),
+    () => client.ceremonyClose({ ceremony, abort: true }),
+    () => client.ceremonyTranscript({ ceremony }),
+    () => client.ceremonyOpening({ ceremony }),
+    () => client.ceremonyCollect({ ceremony }),
+    () => client.ceremonyApprove({ ceremony, releaseHex: "ab" }),
+    () => client.otpGrant({ key, to: { kind: "account", name: "x" }, wants: ["code"], perHour: null, untilMs: null }),
+    () => client.otpRevoke({ key, grantId: null, askId: null }),
+    () => client.otpHandouts({ key }),
+    () => client.otpRequest({ key, want: "code", server: null }),
+    () => client.otpCheck({ key, code: "123456", next: null }),
+    () => client.otpTokenCreate({ key, name: "none", untilMs: 1 }),
+    () => client.otpTokens({ key }),
+    () => client.otpTokenRevoke({ key, tokenId: askId }),
+  ]) {
+    await rejected(refused(), "not_found");
+  }
+  await rejected(client.otpSend({ key, server }), "unreachable");
 }
 
 test("every method works after the executable was replaced, and after it was deleted", async () => {

@@ -76,6 +76,7 @@ describe("the agent", () => {
       kdf: "test" as const,
       options: null,
       device: null,
+      factor: null,
     };
     const sent = orderBytes({ ...order, password });
     const line = new TextDecoder().decode(sent.subarray(0, sent.indexOf(10)));

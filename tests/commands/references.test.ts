@@ -79,6 +79,8 @@ function context(): SessionContext {
     passwordFd: null,
     passwordFile: home.password[1],
     passwordStdin: false,
+    factorFd: null,
+    factorFile: null,
     kdf: "test",
   } as const;
   return {

@@ -37,7 +37,7 @@ test("every request that it shows is one that the operation takes", () => {
     const [, body, name] = /--json '(.*)' https:\/\/localhost:7443\/v1\/op\/(\S+)$/.exec(line) ?? [];
     return body === undefined || name === undefined ? [] : [{ body, name }];
   });
-  expect(asked.length).toBe(5);
+  expect(asked.length).toBe(6);
   for (const { body, name } of asked) {
     if (!isOperation(name)) throw new Error(`there is no operation ${name}`);
     expect(operations[name].auth as string).toBe("token");
@@ -47,7 +47,7 @@ test("every request that it shows is one that the operation takes", () => {
 
 test("statuses and files that it names exist", () => {
   const rows = [...page.matchAll(/^\| (\d{3}) `([a-z_]+)`/gm)].map(([, status, code]) => [Number(status), code]);
-  expect(rows.length).toBe(4);
+  expect(rows.length).toBe(7);
   for (const [status, code] of rows) {
     expect([code, errorTable().find((row) => row.code === code)?.http as unknown]).toEqual([code, status]);
   }

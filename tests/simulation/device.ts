@@ -58,6 +58,7 @@ async function openSession(at: Surround, box: VaultBox, link: Link, around: Surr
     expiresAtMs: clock.now() + DEFAULTS.sessionAbsoluteMs,
     high: 0,
     window: new Uint8Array(DEFAULTS.replayWindow / 8),
+    factor: "none" as const,
   };
   await server.ctx.store.transaction((tx) => tx.putSession(row));
   const keys = channelKeys(sessionKey, link.identity, box.model.owner, sessionId);

@@ -140,29 +140,43 @@ const ROTATE = {
   auditKey: { type: "boolean", description: "the key that signs the server-wide log" },
   opaque: { type: "boolean", description: "the OPAQUE set-up: opens a window in which both are in use" },
   finish: { type: "boolean", description: "with --opaque: closes the window" },
+  ceremony: { type: "boolean", description: "the key for ceremonies: new ones use the next one" },
 } as const;
+
+/** What the flags of `rotate` replace. */
+const ROTATED = [
+  ["tls", "tls"],
+  ["sealing", "sealing"],
+  ["auditKey", "audit-key"],
+  ["opaque", "opaque"],
+  ["ceremony", "ceremony"],
+] as const;
 
 export const serverRotate = defineCommand({
   args: { ...DIR, ...ROTATE },
-  data: "{key, restart, remaining}; remaining counts accounts that have not moved to the new OPAQUE set-up",
+  data: "{key, restart, remaining}; remaining counts accounts that have not moved to the new OPAQUE set-up, or keys for ceremonies that are kept",
   details:
     "Replaces one key. After --opaque each account moves to the new set-up at its next login; --finish then forgets " +
-    "the old one: accounts that have not logged in come back by their recovery kit alone.",
+    "the old one: accounts that have not logged in come back by their recovery kit alone. After --ceremony open " +
+    "ceremonies end with the key that they began with; it is deleted after them.",
   examples: [
     ["keyhold server rotate --sealing", "all sessions end; everybody logs in again"],
     ["keyhold server rotate --opaque --finish", "close the window that --opaque opened"],
+    ["keyhold server rotate --ceremony", "a new key to which contributions to ceremonies are sealed"],
   ],
   run: async (args, ctx) => {
-    const { tls, sealing, auditKey, opaque, finish } = args;
-    const wanted = [tls && "tls", sealing && "sealing", auditKey && "audit-key", opaque && "opaque"].filter(Boolean);
-    if (wanted.length !== 1 || (finish && !opaque)) {
-      throw new Fault("usage", "name one of --tls, --sealing, --audit-key, --opaque (--finish goes with --opaque)", {
+    const { finish } = args;
+    const wanted = ROTATED.filter(([flag]) => args[flag]).map(([, name]) => name);
+    const [named] = wanted;
+    if (named === undefined || wanted.length > 1 || (finish && !args.opaque)) {
+      const flags = "--tls, --sealing, --audit-key, --opaque, --ceremony";
+      throw new Fault("usage", `name one of ${flags} (--finish goes with --opaque)`, {
         hint: "keyhold help server rotate",
       });
     }
-    const key = finish ? "opaque-finish" : (wanted[0] as "tls" | "sealing" | "audit-key" | "opaque");
+    const key = finish ? "opaque-finish" : named;
     const { engine } = await administer(ctx, args.dir, "status", {});
-    if (engine !== "sqlite" && key !== "tls") {
+    if (engine !== "sqlite" && key !== "tls" && key !== "ceremony") {
       // for some seconds another process would go on under the key before: what it seals and signs is refused
       await ctx.term.confirm("Are all other processes on this database stopped? They need the new key files");
     }
@@ -172,6 +186,7 @@ export const serverRotate = defineCommand({
       sealing: "everything is sealed under a new key; all sessions have ended",
       "audit-key": "the server-wide log is signed by a new key",
       opaque: `the window is open: ${done.remaining} accounts move to the new set-up at their next login`,
+      ceremony: `new ceremonies use a new key; before it ${done.remaining} are kept while their overlap lasts or a ceremony needs them`,
       "opaque-finish": `the window is closed; ${done.remaining} accounts need their recovery kit`,
     };
     return result(done, () => said[key]);
@@ -283,5 +298,18 @@ export const userRemove = defineCommand({
     await ctx.term.confirm(`Erase the account ${plain(args.account)} with all its secrets?`);
     const done = await administer(ctx, args.dir, "user.remove", { account: args.account });
     return result({ ...done, removed: true }, () => `removed ${plain(args.account)}`);
+  },
+});
+
+export const userFactorReset = defineCommand({
+  args: ACCOUNT,
+  data: "{account, userId, reset}",
+  details:
+    "For an owner who has lost authenticator and recovery codes: make sure who asks. The password still protects the account; the reset stands in its log.",
+  examples: [["keyhold server user factor-reset ada --yes", "let ada log in by the password alone"]],
+  run: async (args, ctx) => {
+    await ctx.term.confirm(`Take the second factor off the account ${plain(args.account)}?`);
+    const done = await administer(ctx, args.dir, "user.factor-reset", { account: args.account });
+    return result({ ...done, reset: true }, () => `${plain(args.account)} has no second factor any more`);
   },
 });

@@ -50,6 +50,10 @@ export const server: Group = {
           summary: "let an account log in again",
           load: () => import("./admin.ts").then((m) => m.userEnable),
         },
+        "factor-reset": {
+          summary: "take an account's second factor off",
+          load: () => import("./admin.ts").then((m) => m.userFactorReset),
+        },
         remove: { summary: "erase an account", load: () => import("./admin.ts").then((m) => m.userRemove) },
       },
     },
