@@ -56,13 +56,30 @@ type Given = Values<typeof ARGS>;
 /** An invite fits into this with a whole command around it. */
 const INVITE_MAX = 4_096;
 
-/** The invite in what was pasted, which may be the whole command. @throws Fault bad_input */
-function inviteIn(text: string): string {
+/** Pieces that an invite is in at most, where a mail program broke or quoted it. */
+const PIECES_MAX = 64;
+
+/** The invite in what was pasted: the whole command, or a mail that wraps or quotes it. @throws Fault bad_input */
+export function inviteIn(text: string): string {
   const at = text.indexOf("keyhold-ceremony:");
-  const found = (at === -1 ? text : text.slice(at)).replaceAll(/\s+/g, "");
-  // a damaged one shows before a vault is made for it
+  const found = at === -1 ? text : text.slice(at);
+  let line = "";
+  for (const piece of found.split(/[^\w:-]+/, PIECES_MAX)) {
+    line += piece;
+    if (isInvite(line)) return line;
+  }
+  // says what is wrong with it; a damaged one shows before a vault is made for it
   wipe(decodeInvite(found).seed);
   return found;
+}
+
+function isInvite(line: string): boolean {
+  try {
+    wipe(decodeInvite(line).seed);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /** The invite that was given in whatever way; null where `--ceremony` names what to go on with. */

@@ -1,4 +1,5 @@
 import type { KeyholdClient } from "../client/api.ts";
+import { checkKeyName } from "../client/ceremony/wording.ts";
 import type { CeremonyInfo, CeremonyInviteInfo } from "../client/ceremonyapi.ts";
 import { wipe } from "../crypto/bytes.ts";
 import { Fault } from "../errors.ts";
@@ -167,8 +168,8 @@ async function inviteLines(
   return lines.join("\n");
 }
 
-const HAND_OUT =
-  "Hand each line to its person alone: who has it takes that seat, once. They need no account.\nTell them the six words of the server's key by another way.";
+const TELL_WORDS = "Tell them the six words of the server's key by another way.";
+const HAND_OUT = `Hand each line to its person alone: who has it takes that seat, once. They need no account.\n${TELL_WORDS}`;
 
 /** Invites where they were asked to go: into a file, and then not into the data. */
 async function handInvites(
@@ -180,7 +181,8 @@ async function handInvites(
 ): Promise<{ readonly data: readonly CeremonyInviteInfo[]; readonly text: string }> {
   if (file === null) {
     const shown = ctx.flags.json ? "" : await inviteLines(ctx, invites, name, args.qr);
-    return { data: invites, text: `${HAND_OUT}\n${shown}` };
+    const secret = invites.some(({ invite }) => invite !== null);
+    return { data: invites, text: `${secret ? HAND_OUT : TELL_WORDS}\n${shown}` };
   }
   const bytes = new TextEncoder().encode(`${jsonText({ v: 1, invites })}\n`);
   try {
@@ -213,7 +215,7 @@ async function open(ctx: Context, client: KeyholdClient, args: Given, file: Rese
     output,
     policy: policyOf(args, before, output),
     seats,
-    minimum: args.minimum,
+    minimum: args.minimum ?? (before?.seats.length === seats.length ? before.minimum : null),
     commitMs: args.commitTime ?? HOUR_MS,
     revealMs: args.revealTime ?? HOUR_MS,
     again: args.again,
@@ -258,6 +260,7 @@ invite of your own. What is missing is asked for at a terminal.`,
   ],
   run: async (args, ctx) => {
     // what can be said without a password is said before one is asked for
+    checkKeyName(args.name);
     if (args.again === null) {
       if (args.output !== null) outputOf(args.output, args, args.name, PARTICIPANTS.min);
       if (namedSeats(args).length > 0) await seatsOf(ctx, args, null);

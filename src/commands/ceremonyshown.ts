@@ -172,16 +172,38 @@ export function ceremonyLines(info: CeremonyInfo, nowMs: number): string {
     "Participants",
     ...rosterLines(info),
     ...releaseLines(info),
-    ...(info.next === "" ? [] : [`Next: ${plain(info.next)}`]),
+    ...(info.next === "" ? [] : [`Next: ${nextText(info)}`]),
   ].join("\n");
+}
+
+/** Commands for what may come next, by how it begins. */
+const NEXT_COMMANDS: readonly (readonly [string, (name: string) => string])[] = [
+  ["collect", (name) => `collect ${name}`],
+  ["agree", (name) => `approve ${name}`],
+  ["join", (name) => `join --ceremony ${name}`],
+  ["reveal", (name) => `join --ceremony ${name}`],
+  ["open another run", (name) => `open ${name} --again ${name}`],
+];
+
+/** What this vault may do next, with the command for it. */
+function nextText({ next, name }: Pick<CeremonyInfo, "next" | "name">): string {
+  const command = NEXT_COMMANDS.find(([begins]) => next.startsWith(begins))?.[1];
+  return command === undefined ? plain(next) : `${plain(next)}\n  keyhold ceremony ${command(plain(name))}`;
 }
 
 /** Under which conditions the value leaves the store. */
 export function collectText({ policy, output }: Pick<CeremonyInfo, "policy" | "output">): string {
   if (output.kind === "multisig") return "nothing is stored: each keeps its own key";
-  if (policy.collect === "nobody") return "never: the value stays in the server's key store";
+  const codes = output.kind === "totp" || output.kind === "hotp";
+  // without a quorum the issuer may provision a one-time password, or send it on, whoever collects
+  const issued =
+    policy.quorum === 0
+      ? "codes, or the whole key, to whom its organiser lets have them"
+      : "codes to whom its organiser lets have them";
+  if (policy.collect === "nobody") return codes ? issued : "never: the value stays in the server's key store";
   const who = policy.collect === "organiser" ? "to the organiser" : "to participants";
-  return policy.quorum === 0 ? `${who}, sealed` : `${who}, sealed, when ${policy.quorum} participants agree`;
+  const whole = policy.quorum === 0 ? `${who}, sealed` : `${who}, sealed, when ${policy.quorum} participants agree`;
+  return codes ? `${whole}; ${issued}` : whole;
 }
 
 function releaseLines({ releases }: CeremonyInfo): string[] {
@@ -230,6 +252,9 @@ export function beliefs(info: CeremonyInfo): string[] {
     custodial
       ? "You must still trust the server not to look: it put the key together and keeps it sealed."
       : "The server never saw your own key: it is in this vault. Back it up as you would a wallet.",
-    `Proof for later: keyhold ceremony transcript ${name} --out ${name}.ceremony, and keyhold ceremony verify ${name}.ceremony needs no server.`,
+    "Proof for later, which needs no server:",
+    `  keyhold ceremony transcript ${name} --out ${name}.ceremony`,
+    `  keyhold ceremony verify ${name}.ceremony`,
+    ...(info.next === "" ? [] : [`Next: ${nextText(info)}`]),
   ];
 }

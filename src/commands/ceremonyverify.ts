@@ -116,7 +116,7 @@ export const ceremonyVerify = defineCommand({
     pin: { type: "string", hint: "PIN", description: "the server's pin, which must be that of the transcript" },
     participant: { type: "string", hint: "HEX", description: "key of a participant that must be in it, 64 digits" },
   },
-  data: "{ceremonyId, name, purpose, output, status, serverPin, enclaveHex, keyHex, openedAtMs, endedAtMs, transcriptHashHex, previous, participants:[{index, name, account, function, keyHex, commitmentHex, revealed, opened, own}], aborted, result: {keyHashHex, custody, keyId, version, publicKeyHex, descriptor, reproduced} | null, ownIndex, pinChecked, recomputed, ownChecked}",
+  data: "{ceremonyId, name, purpose, output, status, serverPin, enclaveHex, keyHex, openedAt, endedAt, transcriptHashHex, previous, participants:[{index, name, account, function, keyHex, commitmentHex, revealed, opened, own}], aborted, result: {keyHashHex, custody, keyId, version, publicKeyHex, descriptor, reproduced} | null, ownIndex, pinChecked, recomputed, ownChecked}",
   details: `Needs no server and no account. Exit 8 where anything in it does not hold, with the line and the record; a ceremony that was
 aborted is verified as well. Where the vault is open, it also sees that your own commitment is in it and was counted.`,
   examples: [
@@ -144,7 +144,15 @@ aborted is verified as well. Where the vault is open, it also sees that your own
       };
       const verdict = await verifyTranscript(transcript, evidence);
       const named = keyHex === null ? null : demandParticipant(verdict, keyHex);
-      const data = { ...verdict, recomputed: verdict.result?.reproduced ?? false, ownChecked: own.at === "known" };
+      const { openedAtMs, endedAtMs, ...rest } = verdict;
+      const iso = (ms: number) => new Date(ms).toISOString();
+      const times = { openedAt: iso(openedAtMs), endedAt: iso(endedAtMs) };
+      const data = {
+        ...rest,
+        ...times,
+        recomputed: verdict.result?.reproduced ?? false,
+        ownChecked: own.at === "known",
+      };
       const head = `${plain(verdict.name)}: ${outputText(verdict.output)}, ${verdict.status === "stored" ? `made by ${verdict.participants.filter(({ revealed }) => revealed).length}` : "aborted"}`;
       return result(data, () => [head, ...checkedLines(verdict, own, named, lines)].join("\n"));
     } finally {

@@ -1,7 +1,7 @@
 import type { KeyholdClient } from "../client/api.ts";
 import type { OtpEntryInfo, OtpRequester } from "../client/ceremonyapi.ts";
 import { Fault } from "../errors.ts";
-import type { Values } from "../ui/args.ts";
+import { parseDuration, parseTime, type Values } from "../ui/args.ts";
 import { type Context, defineCommand } from "../ui/command.ts";
 import { OUT_FILE_ARGS, outFile, putFile } from "../ui/outfile.ts";
 import { listing, type Result, result } from "../ui/output.ts";
@@ -40,16 +40,12 @@ const ARGS = {
 } as const;
 type Given = Values<typeof ARGS>;
 
-const DAY_MS = 86_400_000;
-
 /** A moment that is to come. @throws Fault usage */
 export function untilOf(text: string | null, nowMs: number): number | null {
   if (text === null) return null;
-  const [, count, unit] = /^(\d{1,6})(m|h|d)$/.exec(text) ?? [];
-  const units = { m: 60_000, h: 3_600_000, d: DAY_MS };
-  const dated = /^\d{4}-\d{2}-\d{2}(T\d{2}:\d{2}(:\d{2})?(Z|[+-]\d{2}:\d{2}))?$/.test(text);
-  const at = count === undefined ? (dated ? Date.parse(text) : Number.NaN) : nowMs + Number(count) * units[unit as "m"];
-  if (at > nowMs) return at;
+  const span = parseDuration(text);
+  const at = span !== null ? nowMs + span : /^\d{4}-/.test(text) ? parseTime(text, nowMs) : null;
+  if (at !== null && at > nowMs) return at;
   throw new Fault("usage", `--until takes a time to come, like 30d, 2030-01-31 or 2030-01-31T12:00:00Z, not "${text}"`);
 }
 

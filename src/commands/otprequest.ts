@@ -1,11 +1,12 @@
 import type { OtpHanded } from "../client/ceremonyapi.ts";
+import { verifyByToken } from "../client/otpdistribution/verifying.ts";
 import { wipe } from "../crypto/bytes.ts";
 import { Fault } from "../errors.ts";
 import { copyToClipboard } from "../ui/clipboard.ts";
 import { type Context, defineCommand } from "../ui/command.ts";
 import { result } from "../ui/output.ts";
 import { readSecretFile, readValue } from "../ui/password.ts";
-import { withClient } from "../ui/session.ts";
+import { profileOf, surroundings, withClient } from "../ui/session.ts";
 import { decodeText, plain } from "../ui/text.ts";
 import { leftText } from "./ceremonyshown.ts";
 import { OTP_KEY, requesterText, SERVER_ARGS, serverOf } from "./otpshown.ts";
@@ -137,6 +138,15 @@ const REFUSED = {
   unknown: "this is no code of this key",
 } as const;
 
+const hasProfile = (ctx: Context): Promise<boolean> =>
+  profileOf(ctx).then(
+    () => true,
+    (error: unknown) => {
+      if (error instanceof Fault && error.code === "not_logged_in") return false;
+      throw error;
+    },
+  );
+
 export const otpVerify = defineCommand({
   args: {
     name: {
@@ -175,11 +185,14 @@ than no.`,
       if (server === null) throw new Fault("usage", "--token-file needs --server URL and --pin PIN");
       const token = decodeText(readSecretFile(args.tokenFile, 4_096, "refuse")).trim();
       const { code } = await readCodes(ctx, args.inFile, false);
-      return withClient(ctx, async (client) => {
-        const { accepted } = await ctx.term.step("Verifying", client.otpVerify({ server, token, code }));
-        if (!accepted) throw new Fault("denied", "the code is not accepted", { hint: "ask for another code" });
-        return result({ accepted }, () => "accepted");
-      });
+      const input = { server, token, code };
+      // a relying service has no vault, and needs none
+      const verifying = (await hasProfile(ctx))
+        ? withClient(ctx, (client) => client.otpVerify(input))
+        : verifyByToken(surroundings(ctx), input);
+      const { accepted } = await ctx.term.step("Verifying", verifying);
+      if (!accepted) throw new Fault("denied", "the code is not accepted", { hint: "ask for another code" });
+      return result({ accepted }, () => "accepted");
     }
     const key = args.name ?? (await ctx.term.text(OTP_KEY.ask, { needed: "NAME", fix: "keyhold otp verify NAME" }));
     const codes = await readCodes(ctx, args.inFile, args.next);

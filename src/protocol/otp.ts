@@ -1,4 +1,6 @@
 import { HOTP, Secret, TOTP, URI } from "otpauth";
+import { wipe } from "../crypto/bytes.ts";
+import { hmac } from "../crypto/hmac.ts";
 import { Fault } from "../errors.ts";
 
 /** Hash functions of one-time passwords (RFC 6238 §1.2). */
@@ -108,11 +110,21 @@ export function otpUri(key: OtpKey): string {
  * @returns `untilMs` is when a `totp`'s next code begins; null for a `hotp`.
  */
 export function otpCode(key: OtpKey, nowMs: number): { code: string; untilMs: number | null } {
-  const { secret, algorithm, digits } = configOf(key);
-  if (key.kind === "hotp") {
-    return { code: HOTP.generate({ secret, algorithm, digits, counter: key.counter }), untilMs: null };
-  }
+  if (key.kind === "hotp") return { code: hotp(key, key.counter), untilMs: null };
   const periodMs = key.period * 1_000;
   const counter = Math.floor(nowMs / periodMs);
-  return { code: HOTP.generate({ secret, algorithm, digits, counter }), untilMs: (counter + 1) * periodMs };
+  return { code: hotp(key, counter), untilMs: (counter + 1) * periodMs };
+}
+
+const HASHES = { SHA1: "sha1", SHA256: "sha256", SHA512: "sha512" } as const;
+
+/** RFC 4226 §5.3, by the platform's HMAC: the library's own is in JavaScript and keeps copies of the key. */
+function hotp({ secret, algorithm, digits }: OtpKey, counter: number): string {
+  const moving = new Uint8Array(8);
+  new DataView(moving.buffer).setBigUint64(0, BigInt(counter));
+  const mac = hmac(HASHES[algorithm], secret, moving);
+  const at = (mac.at(-1) ?? 0) & 0x0f;
+  const truncated = new DataView(mac.buffer, mac.byteOffset).getUint32(at) & 0x7fff_ffff;
+  wipe(mac);
+  return String(truncated % 10 ** digits).padStart(digits, "0");
 }

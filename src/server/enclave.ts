@@ -41,6 +41,8 @@ export interface EnclaveOptions {
 /** How long things may take, in milliseconds. */
 export interface EnclaveTimes {
   readonly answerMs: number;
+  /** More for each opening of a ceremony that is combined: its function may be Argon2id. */
+  readonly openingMs: number;
   /** From one start to the next: the first time, and at most. */
   readonly backoffFirstMs: number;
   readonly backoffMaxMs: number;
@@ -50,7 +52,19 @@ export interface EnclaveTimes {
 
 /** Questions that wait for their answer at most. */
 const PENDING_MAX = 256;
-const TIMES: EnclaveTimes = { answerMs: 120_000, backoffFirstMs: 100, backoffMaxMs: 30_000, soundMs: 60_000 };
+const TIMES: EnclaveTimes = {
+  answerMs: 120_000,
+  openingMs: 5_000,
+  backoffFirstMs: 100,
+  backoffMaxMs: 30_000,
+  soundMs: 60_000,
+};
+
+/** How long an answer may take, in milliseconds. */
+export function answerLimit<O extends EnclaveOperation>(times: EnclaveTimes, _: O, input: EnclaveInput<O>): number {
+  const combines = "step" in input && input.step.kind === "combine";
+  return times.answerMs + (combines ? input.step.openings.length * times.openingMs : 0);
+}
 
 const gone = () =>
   new Fault("unavailable", "the enclave restarted: order a new attempt", {
@@ -167,10 +181,14 @@ async function spawnEnclave(
   let number = 0;
   let over = false;
 
-  const expect = <O extends EnclaveOperation>(id: number, operation: O): Promise<EnclaveOutput<O>> =>
+  const expect = <O extends EnclaveOperation>(
+    id: number,
+    operation: O,
+    limitMs = times.answerMs,
+  ): Promise<EnclaveOutput<O>> =>
     new Promise((resolve, reject) => {
       // one that does not answer is no better than one that is gone
-      const timer = setTimeout(() => child.kill("SIGKILL"), times.answerMs);
+      const timer = setTimeout(() => child.kill("SIGKILL"), limitMs);
       pending.set(id, { operation, resolve, reject, timer });
     });
   const settle = (id: number): Pending | undefined => {
@@ -216,7 +234,7 @@ async function spawnEnclave(
       }
       number += 1;
       const frame = requestFrame(number, operation, input);
-      const answer = expect(number, operation);
+      const answer = expect(number, operation, answerLimit(times, operation, input));
       try {
         child.stdin.write(frame);
         await child.stdin.flush();

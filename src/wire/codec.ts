@@ -171,34 +171,46 @@ function schemasOf(codecs: Fields): Readonly<Record<string, Schema>> {
   return Object.fromEntries(Object.entries(codecs).map(([name, inner]) => [name, schemaOf(inner)]));
 }
 
+/** Fields of the codecs that {@link struct} made, so that {@link tagged} reads a case in one go. */
+const fieldsOf = new WeakMap<Codec<unknown>, Fields>();
+
+/** Refuses an object that has not exactly the wanted fields, for the first thing that is wrong with it. */
+function badFields(from: Readonly<Record<string, unknown>>, fields: Fields, path: string): never {
+  for (const key of Object.keys(from)) {
+    if (!Object.hasOwn(fields, key)) throw new Fault("bad_input", `${path || "body"} has an unknown field`);
+  }
+  for (const [name, inner] of Object.entries(fields)) {
+    const at = path ? `${path}.${name}` : name;
+    if (!Object.hasOwn(from, name)) throw new Fault("bad_input", `${at} is missing`);
+    inner.decode(from[name], at);
+  }
+  return bad(path, "an object");
+}
+
 /** An object with exactly these fields: a missing or an unknown one is refused. */
 export function struct<F extends Fields>(fields: F): Codec<StructOf<F>> {
-  const names = Object.keys(fields);
-  return codec(
+  const entries = Object.entries(fields);
+  const made: Codec<StructOf<F>> = codec(
     (value, path) => {
       if (typeof value !== "object" || value === null || Array.isArray(value)) bad(path, "an object");
       const from = value as Record<string, unknown>;
-      for (const key of Object.keys(from)) {
-        if (!Object.hasOwn(fields, key)) throw new Fault("bad_input", `${path || "body"} has an unknown field`);
-      }
+      // as many, and each of them there: no other
+      let known = Object.keys(from).length === entries.length;
+      for (const [name] of entries) known &&= Object.hasOwn(from, name);
+      if (!known) badFields(from, fields, path);
       const out: Record<string, unknown> = {};
-      for (const name of names) {
-        const at = path ? `${path}.${name}` : name;
-        if (!Object.hasOwn(from, name)) throw new Fault("bad_input", `${at} is missing`);
-        out[name] = fields[name]?.decode(from[name], at);
-      }
+      for (const [name, inner] of entries) out[name] = inner.decode(from[name], path ? `${path}.${name}` : name);
       return out as StructOf<F>;
     },
     (value) => {
       const out: Record<string, Json> = {};
-      for (const name of names) {
-        const field = fields[name];
-        if (field) out[name] = field.encode((value as Record<string, unknown>)[name]);
-      }
+      for (const [name, inner] of entries) out[name] = inner.encode((value as Record<string, unknown>)[name]);
       return out;
     },
     () => structSchema(schemasOf(fields)),
   );
+  fieldsOf.set(made, fields);
+  return made;
 }
 
 type Cases = { readonly [tag: string]: Codec<unknown> };
@@ -206,20 +218,38 @@ type CaseOf<F extends string, C extends Cases> = {
   readonly [K in keyof C & string]: { readonly [P in F]: K } & Of<C[K]>;
 }[keyof C & string];
 
+/** One case with its tag: both at once where the case is a struct without a field of that name. */
+function caseOf(field: string, tag: string, inner: Codec<unknown>): Codec<object> {
+  const fields = fieldsOf.get(inner);
+  if (fields && !Object.hasOwn(fields, field)) return struct({ [field]: oneOf([tag]), ...fields });
+  return {
+    decode(value, path) {
+      const { [field]: _, ...rest } = value as Record<string, unknown>;
+      return { [field]: tag, ...(inner.decode(rest, path) as object) };
+    },
+    encode(value) {
+      const { [field]: _, ...rest } = value as Record<string, unknown>;
+      return { [field]: tag, ...(inner.encode(rest) as object) };
+    },
+  };
+}
+
 /** One of several objects, told apart by the word in `field`; the cases name the other fields. */
 export function tagged<const F extends string, C extends Cases>(field: F, cases: C): Codec<CaseOf<F, C>> {
+  const all = new Map(Object.entries(cases).map(([tag, inner]) => [tag, caseOf(field, tag, inner)]));
   return codec(
     (value, path) => {
       if (typeof value !== "object" || value === null || Array.isArray(value)) bad(path, "an object");
-      const { [field]: tag, ...rest } = value as Record<string, unknown>;
-      if (typeof tag !== "string" || !Object.hasOwn(cases, tag)) {
-        return bad(path ? `${path}.${field}` : field, `one of ${Object.keys(cases).join(", ")}`);
-      }
-      return { [field]: tag, ...(cases[tag]?.decode(rest, path) as object) } as CaseOf<F, C>;
+      const tag = Object.hasOwn(value, field) ? (value as Record<string, unknown>)[field] : undefined;
+      const found = typeof tag === "string" ? all.get(tag) : undefined;
+      if (!found) return bad(path ? `${path}.${field}` : field, `one of ${Object.keys(cases).join(", ")}`);
+      return found.decode(value, path) as CaseOf<F, C>;
     },
     (value) => {
-      const { [field]: tag, ...rest } = value as Record<string, unknown>;
-      return { [field]: tag as string, ...(cases[tag as string]?.encode(rest) as object) };
+      const tag = (value as Record<string, unknown>)[field] as string;
+      const found = all.get(tag);
+      if (!found) throw new RangeError("codec: there is no such case");
+      return found.encode(value);
     },
     () => taggedSchema(field, schemasOf(cases)),
   );
@@ -239,11 +269,13 @@ export function recursive<T>(depth: number, make: (self: Codec<T>) => Codec<T>):
   return self;
 }
 
+const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+
 /** Parses and decodes one JSON text. @throws Fault bad_input */
 export function decodeJson<T>(inner: Codec<T>, json: Uint8Array): T {
   let value: unknown;
   try {
-    value = JSON.parse(new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(json));
+    value = JSON.parse(utf8.decode(json));
   } catch {
     throw new Fault("bad_input", "the body must be JSON in UTF-8");
   }

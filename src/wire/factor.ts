@@ -5,7 +5,7 @@ import { op } from "./operation.ts";
 import { hash32, settings, signedState } from "./records.ts";
 
 /** A code of the authenticator, or the letters of a recovery code. */
-const code = text({ min: 6, max: 20, pattern: /^[0-9A-Z-]+$/ });
+const code = text({ min: 6, max: 20, pattern: /^[0-9A-Z-]{6,20}$/ });
 
 /** Beside a code, so that the hash of a request tells nothing of it: 16 random bytes. */
 const blind = bytes({ length: 16 });

@@ -2,6 +2,7 @@ import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { KeyholdClient } from "../../src/client/api.ts";
+import { inviteIn } from "../../src/commands/ceremonyjoin.ts";
 import { Fault } from "../../src/errors.ts";
 import { lastError, onTerminal, run, withDirectory } from "../cli/support.ts";
 import { ABORTED, COURSE, dataOf, errorOf, INVITE, infoOf, withHome } from "./ceremonyhome.ts";
@@ -24,6 +25,22 @@ function participant(course = COURSE): Partial<KeyholdClient> {
 }
 
 const methodsOf = (calls: readonly { method: string }[]) => calls.map(({ method }) => method);
+
+describe("an invite as people paste it", () => {
+  const [one, two] = [INVITE.slice(0, 60), INVITE.slice(60)];
+  test.each([
+    ["with its command", `keyhold ceremony join ${INVITE}\n`],
+    ["wrapped", `keyhold ceremony join ${one}\r\n  ${two}`],
+    ["quoted in a mail", `Hi!\n> keyhold ceremony join\n> ${one}\n> ${two}\n\nBye, Ann`],
+    ["with a signature below", `${INVITE}\n\n-- \nann`],
+    ["in quotation marks", `run: "keyhold ceremony join ${INVITE}".`],
+    ["broken by =", `${one}=\n${two}`],
+  ])("%s", (_, text) => expect(inviteIn(text)).toBe(INVITE));
+
+  test.each([one, INVITE.slice(0, -1), `${one}A${two}`, "hello", ""])("is refused where it is none: %#", (text) =>
+    expect(() => inviteIn(text)).toThrow("no whole invite"),
+  );
+});
 
 describe("ceremony join for scripts", () => {
   test("commits by the invite, waits, and says what came of it", async () => {

@@ -1,12 +1,12 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
-import { readFileSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { KeyholdClient } from "../../src/client/api.ts";
 import type { OtpEntryInfo } from "../../src/client/ceremonyapi.ts";
 import { untilOf } from "../../src/commands/otpissue.ts";
 import { codesIn, goodFor } from "../../src/commands/otprequest.ts";
 import { Fault } from "../../src/errors.ts";
-import { onTerminal } from "../cli/support.ts";
+import { lastError, onTerminal, run, withDirectory } from "../cli/support.ts";
 import { dataOf, errorOf, PIN, withHome } from "./ceremonyhome.ts";
 
 setDefaultTimeout(30_000);
@@ -41,7 +41,10 @@ test("a moment to come is read as a date or as a span from now", () => {
   expect(untilOf("30d", now)).toBe(now + 30 * 86_400_000);
   expect(untilOf("2026-02-01", now)).toBe(Date.UTC(2026, 1, 1));
   expect(untilOf("2026-02-01T12:00:00+01:00", now)).toBe(Date.UTC(2026, 1, 1, 11));
-  for (const text of ["2025-01-01", "0d", "soon", "2026-13-01", "-3d", ""])
+  // as keyhold itself writes times, and the shortest spans
+  expect(untilOf(new Date(now + 1_500).toISOString(), now)).toBe(now + 1_500);
+  expect(untilOf("90s", now)).toBe(now + 90_000);
+  for (const text of ["2025-01-01", "0d", "soon", "2026-13-01", "2026-02-31", "-3d", ""])
     expect(() => untilOf(text, now)).toThrow(Fault);
 });
 
@@ -271,6 +274,19 @@ describe("otp verify", () => {
         expect((await home.run(["otp", "verify", "door", ...AT, "--json"], bytes("123456"))).code).toBe(2);
       });
     }
+  });
+});
+
+test("a relying service needs no vault, and none is made for it", async () => {
+  await withDirectory(async (dir) => {
+    const token = join(dir, "token");
+    writeFileSync(token, "kho_token\n", { mode: 0o600 });
+    const home = join(dir, "home");
+    const at = ["--server", "https://127.0.0.1:1", "--pin", `sha256:${"A".repeat(43)}`];
+    const argv = ["otp", "verify", "--token-file", token, ...at, "--json"];
+    const ran = await run(argv, { env: { KEYHOLD_HOME: home }, stdin: new TextEncoder().encode("123456") });
+    expect([ran.code, lastError(ran).error["code"]]).toEqual([7, "unreachable"]);
+    expect(existsSync(join(home, "data"))).toBe(false);
   });
 });
 

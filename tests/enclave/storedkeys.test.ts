@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { hpkeSeal } from "../../src/crypto/hpke.ts";
 import { openStored, type Stored, sealStored } from "../../src/enclave/storedvalue.ts";
-import { broughtInfo } from "../../src/protocol/ceremony/records.ts";
+import { broughtInfo, movedKeyIdOf } from "../../src/protocol/ceremony/records.ts";
 import { base32Key, otpCode, parseOtpUri } from "../../src/protocol/otp.ts";
 import { parcelBytes } from "../../src/protocol/otphandout.ts";
 import { codeOf } from "../support/entropyfaults.ts";

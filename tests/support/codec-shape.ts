@@ -102,7 +102,12 @@ function explore(codec: Any, place: Place, path: string): Shape {
 }
 
 /** Of forms that mere letters do not have. */
-const SAMPLES = ["a", "0", "00", "https://a.example", `sha256:${"A".repeat(43)}`];
+const SAMPLES = [
+  ...["a", "0", "00"],
+  ...[6, 32, 64].map((n) => "0".repeat(n)),
+  "https://a.example",
+  `sha256:${"A".repeat(43)}`,
+];
 
 const filler = (length: number): string => "A".repeat(length);
 
@@ -204,6 +209,8 @@ export function badInputs(shape: Shape, good: Json, path = "body"): BadInput[] {
   return out;
 }
 
+const otherCase = (word: string): string => (word === word.toUpperCase() ? word.toLowerCase() : word.toUpperCase());
+
 function wrongValues(shape: Shape): BadInput[] {
   const types: BadInput[] = [
     { why: "a number", value: 7 },
@@ -253,7 +260,7 @@ function wrongValues(shape: Shape): BadInput[] {
     case "word":
       return [
         ...except(),
-        { why: "another case", value: (shape.words[0] ?? "").toUpperCase() },
+        { why: "another case", value: otherCase(shape.words[0] ?? "") },
         { why: "no word", value: "" },
       ];
     case "id":

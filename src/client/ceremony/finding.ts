@@ -31,7 +31,7 @@ export function listed(ground: Ground): Promise<readonly Row[]> {
 
 const noSuch = (wanted: string) =>
   new Fault("not_found", `this vault knows no ceremony "${wanted}"`, {
-    hint: "keyhold ceremony list shows all; with an invite: keyhold ceremony join INVITE",
+    hint: "keyhold ceremony status shows all; with an invite: keyhold ceremony join INVITE",
   });
 
 /** The row that an id, the beginning of one, or a name means; a name means the newest. @throws Fault ambiguous */

@@ -79,8 +79,8 @@ export function checked<T>(url: string, message: string, check: () => T): T {
   }
 }
 
-/** Servers' faults come without a hint. */
-function sayNoKeyStore(error: unknown): never {
+/** Servers' faults come without a hint: says on what it depends that a server keeps keys. */
+export function sayNoKeyStore(error: unknown): never {
   if (!(error instanceof Fault) || error.code !== "unsupported") throw error;
   throw new Fault("unsupported", error.message, { hint: "ask its operator: keyhold serve says whether it keeps keys" });
 }

@@ -165,5 +165,13 @@ export async function joinCeremony(ground: Ground, input: JoinInput): Promise<Ce
   // from here on a kill loses nothing: the same seat, with the same bytes
   if (!again) await ground.change((held) => withCeremony(held, heldWith(ground, seen, own)));
   if (seat.inviteSeed === null && !seen.state.seats.has(seat.index)) await takeSeat(ground, seen, own);
-  return lookedAt(ground, await sendJoin(ground, seen));
+  try {
+    return lookedAt(ground, await sendJoin(ground, seen));
+  } catch (error) {
+    if (error instanceof Fault && (error.code === "conflict" || error.code === "stale")) {
+      // somebody else was quicker, or the time is over by now
+      demandFree(await look(ground, seat.place), seat.index);
+    }
+    throw error;
+  }
 }

@@ -15,6 +15,7 @@ import { find, listed, lookedAt, mine, placeOf } from "./finding.ts";
 import { type Asking, checked, type Ground, lie, newestKey } from "./ground.ts";
 import { CEREMONY_MAX, type HeldCeremony, type OpeningDraft } from "./held.ts";
 import { look, seenOf } from "./looks.ts";
+import { checkWording } from "./wording.ts";
 
 type OpenInput = Parameters<CeremonyClient["ceremonyOpen"]>[0];
 
@@ -121,6 +122,7 @@ function openedAs(ground: Ground, asking: Asking, manifest: SignedCeremonyManife
 /** Opens a ceremony; a draft whose answer was lost is sent again as it was. */
 export async function openCeremony(ground: Ground, input: OpenInput) {
   ground.account();
+  checkWording(input);
   const asking = await ground.home();
   const key: SignedCeremonyKey = await newestKey(ground, asking);
   const { name, purpose, output, policy, seats, commitMs, revealMs } = input;

@@ -8,11 +8,22 @@ import type { Held, HeldFederation, HeldServer } from "./held.ts";
 /** What this vault holds of federations, as it was last read or written. */
 export const heldIn = (open: Open): Held => open.box.model.held;
 
-/** Changes what the vault holds of federations, in its newest generation; on disk on return. */
+/** Changes what the vault holds of federations, in its newest generation; on disk on return, or not made at all. */
 export async function changeHeld(open: Open, change: (held: Held) => Held): Promise<void> {
-  await save(open, (model) => {
-    model.held = change(model.held);
-  });
+  let undo = () => {};
+  try {
+    await save(open, (model) => {
+      const before = model.held;
+      undo = () => {
+        model.held = before;
+      };
+      model.held = change(before);
+    });
+  } catch (error) {
+    // what cannot be written would hinder every later change
+    undo();
+    throw error;
+  }
 }
 
 /** The manifest that a federation goes by. */

@@ -8,6 +8,7 @@ import { type OtpKey, parseOtpUri } from "../../protocol/otp.ts";
 import type { InputOf, OutputOf } from "../../wire/operations.ts";
 import { pinOf } from "../../wire/pin.ts";
 import { type Ground, newestKey } from "../ceremony/ground.ts";
+import { checkKeyName } from "../ceremony/wording.ts";
 import type { CeremonyClient, OtpEntryInfo, OtpHandoutInfo, OtpRequester } from "../ceremonyapi.ts";
 import { everyPage, oneOf } from "../keyring/ground.ts";
 import { getSecret } from "../reading.ts";
@@ -115,6 +116,7 @@ export async function createEntry(ground: Ground, { name, output, from }: Create
   if ((output === null) === (from === null)) {
     throw new Fault("bad_input", "say what the store is to draw, or which secret of this vault it gets");
   }
+  checkKeyName(name);
   const nonce = ground.random(NONCE_BYTES);
   if (output) return entryInfo(ground, await ground.call("otp.create", { name, output, nonce, value: null }));
   const key = await secretOtp(ground, from ?? "");

@@ -1,6 +1,9 @@
 import { Fault } from "../../errors.ts";
-import type { Ground } from "../ceremony/ground.ts";
+import { parsePin } from "../../wire/pin.ts";
+import { type Ground, sayNoKeyStore } from "../ceremony/ground.ts";
 import type { CeremonyClient } from "../ceremonyapi.ts";
+import { callClear, connect } from "../login.ts";
+import type { Surroundings } from "../model.ts";
 import { ownKeyId, requesterInfo } from "./entries.ts";
 
 type Client = CeremonyClient;
@@ -42,9 +45,23 @@ export async function revokeToken(ground: Ground, { key, tokenId }: Parameters<C
   await ground.call("otp.token.revoke", { keyId: await ownKeyId(ground, key), tokenId });
 }
 
+type VerifyInput = Parameters<Client["otpVerify"]>[0];
+
+function tokenOf(token: string): string {
+  if (/^[\x21-\x7e]{1,128}$/.test(token)) return token;
+  throw new Fault("bad_input", "this is no token");
+}
+
 /** Verifies a code as a relying service does. */
-export async function verifyCode(ground: Ground, input: Parameters<Client["otpVerify"]>[0]) {
-  const { server, token } = input;
-  if (!/^[\x21-\x7e]{1,128}$/.test(token)) throw new Fault("bad_input", "this is no token");
-  return { accepted: await ground.verify(server, token, codeOf(input.code)) };
+export async function verifyCode(ground: Ground, { server, token, code }: VerifyInput) {
+  return { accepted: await ground.verify(server, tokenOf(token), codeOf(code)) };
+}
+
+/** The same where there is no vault: a relying service needs none. @throws Fault unreachable, pin_mismatch … */
+export async function verifyByToken(around: Surroundings, { server, token, code }: VerifyInput) {
+  const given = { token: tokenOf(token), code: codeOf(code) };
+  const pinned = { url: server.url, pin: parsePin(server.pin), tlsCaPem: null, caPem: null, statementNumber: 0 };
+  const { link } = await connect(pinned, around);
+  const { accepted } = await callClear(link, "otp.verify", { code: given.code }, given.token).catch(sayNoKeyStore);
+  return { accepted };
 }

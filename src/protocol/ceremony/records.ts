@@ -224,19 +224,22 @@ export function storedKeyHash(r: StoredKeyRecord): Uint8Array {
   );
 }
 
+const keyIdOf = (enclave: Uint8Array, ...origin: CanonValue[]): StoredKeyId =>
+  hashId(hashCanon("keyhold/v1/stored-key-id", enclave, ...origin));
+
 /** The id that a key has in the store of the enclave whose ceremony made it. @param ceremony Its id, 32 bytes. */
 export function storedKeyIdOf(enclave: Uint8Array, ceremony: Uint8Array): StoredKeyId {
-  return hashId(hashCanon("keyhold/v1/stored-key-id", enclave, ceremony));
+  return keyIdOf(enclave, ceremony);
 }
 
 /** The id of a key without a ceremony: no choice of a nonce gives that of another origin. @param nonce 32 bytes. */
 export function createdKeyIdOf(enclave: Uint8Array, nonce: Uint8Array): StoredKeyId {
-  return hashId(hashCanon("keyhold/v1/stored-key-id", enclave, "nonce", nonce));
+  return keyIdOf(enclave, "nonce", nonce);
 }
 
 /** The id of a key that came from another store: of its whole record there, which that store's enclave has signed. */
 export function movedKeyIdOf(enclave: Uint8Array, record: StoredKeyRecord): StoredKeyId {
-  return hashId(hashCanon("keyhold/v1/stored-key-id", enclave, "parcel", storedKeyHash(record)));
+  return keyIdOf(enclave, "parcel", storedKeyHash(record));
 }
 
 /** HPKE info of a one-time password that its owner brings to the store (docs/protocol.md §10.7). @param nonce 32 bytes. */

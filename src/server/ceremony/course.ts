@@ -205,17 +205,24 @@ export async function settle(desk: Desk, id: CeremonyId): Promise<Scene> {
   return scene;
 }
 
-/** Begins the combination, unless it is under way; never throws. */
+/** Whoever combines has this turn: no ceremony's id. */
+const COMBINATION = "combination";
+
+/**
+ * Begins the combination, unless it is under way, or puts it in line: many at once would take all of the enclave's time,
+ * until it is taken for dead. Never throws.
+ */
 function combine(desk: Desk, id: CeremonyId): void {
   if (desk.combining.has(id)) return;
-  const work = tryToCombine(desk, id)
+  const work = desk.turns
+    .take(COMBINATION, () => tryToCombine(desk, id))
     .catch(() => undefined)
     .finally(() => desk.combining.delete(id));
   desk.combining.set(id, work);
 }
 
 async function tryToCombine(desk: Desk, id: CeremonyId): Promise<void> {
-  for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+  for (let attempt = 0; attempt < ATTEMPTS && !desk.ending; attempt++) {
     const scene = await readScene(desk, id);
     if (scene?.state.status !== "combine") return;
     try {

@@ -24,6 +24,7 @@ export function createCeremonies(site: KeyStoreSite): CeremonyPart {
     rotate: () => desk.keys.rotate(),
     sweep: () => sweepCeremonies(desk),
     async close() {
+      desk.ending = true;
       await Promise.all(desk.combining.values());
     },
   };

@@ -51,13 +51,23 @@ export function createOpening(desk: Desk): Pick<KeyStoreService, "ceremony.open"
       throw new Fault("rate_limited", "the server has too many open ceremonies", { retryAfterMs: 60_000 });
   }
 
-  /** What this very draft became before. @throws Fault conflict for another one with the same nonce */
-  async function openedBefore(tx: Tx, draft: CeremonyDraft, id: string): Promise<SignedCeremonyManifest | undefined> {
+  /**
+   * What this very draft became before. Everyone who takes part has it, with its organiser's signature: it is good for
+   * the account that came with it first, and for one ceremony.
+   *
+   * @throws Fault conflict for another one with the same nonce, and for another account
+   */
+  async function openedBefore(
+    tx: Tx,
+    draft: CeremonyDraft,
+    id: string,
+    userId: UserId,
+  ): Promise<SignedCeremonyManifest | undefined> {
     const known = await readStored(tx, DRAFT, id);
     const opened = known && (await readStored(tx, CEREMONY, known.value.ceremonyId));
     if (!opened) return undefined;
-    const { manifest } = opened.value;
-    if (!equalBytes(draftBytes(manifest.manifest.draft), draftBytes(draft)))
+    const { manifest, organiser } = opened.value;
+    if (organiser !== userId || !equalBytes(draftBytes(manifest.manifest.draft), draftBytes(draft)))
       throw new Fault("conflict", "another draft has this nonce");
     return manifest;
   }
@@ -74,9 +84,9 @@ export function createOpening(desk: Desk): Pick<KeyStoreService, "ceremony.open"
   return {
     async "ceremony.open"(caller, { draft, signature }) {
       const { userId } = caller.account;
-      const draftId = `${userId}:${draft.nonce.toHex()}`;
+      const draftId = draft.nonce.toHex();
       return turns.take(draftId, async () => {
-        const before = await ctx.store.transaction((tx) => openedBefore(tx, draft, draftId), userId);
+        const before = await ctx.store.transaction((tx) => openedBefore(tx, draft, draftId, userId), userId);
         if (before) {
           caller.concerns(ceremonyIdOf(before.manifest));
           return { manifest: before };
@@ -92,7 +102,7 @@ export function createOpening(desk: Desk): Pick<KeyStoreService, "ceremony.open"
         const ceremony = { id, owner: userId, place: newestFirst(openedAtMs), value };
         const head = { seq: 0, status, untilMs, closing: null, failures: 0 };
         const kept = await ctx.store.transaction(async (tx) => {
-          const other = await openedBefore(tx, draft, draftId);
+          const other = await openedBefore(tx, draft, draftId, userId);
           if (other) return other;
           await demandOpenable(tx, draft, userId);
           const made =

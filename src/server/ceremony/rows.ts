@@ -134,7 +134,7 @@ export const RELEASE: DocumentKind<ReleaseBody> = kindOf(
   }),
 );
 
-/** The ceremony that a draft became: id = account:nonce in hexadecimal, owner = account. */
+/** The ceremony that a draft became: id = its nonce in hexadecimal, owner = account. */
 export interface DraftBody {
   readonly ceremonyId: CeremonyId;
 }

@@ -28,10 +28,19 @@ export interface Desk {
   readonly known: Map<CeremonyId, readonly SignedEntry[]>;
   /** Combinations under way, by ceremony: they take long, and nothing waits for them. */
   readonly combining: Map<CeremonyId, Promise<void>>;
+  /** Set when the process ends: combinations that wait for their turn are left to the next one. */
+  ending: boolean;
 }
 
 export function createDesk(site: KeyStoreSite): Desk {
-  return { site, keys: createCeremonyKeys(site), turns: createTurns(), known: new Map(), combining: new Map() };
+  return {
+    site,
+    keys: createCeremonyKeys(site),
+    turns: createTurns(),
+    known: new Map(),
+    combining: new Map(),
+    ending: false,
+  };
 }
 
 /** A ceremony as it stands now. */

@@ -1,4 +1,5 @@
 import { equalBytes } from "../../crypto/bytes.ts";
+import { canSealTo } from "../../crypto/hpke.ts";
 import { Fault } from "../../errors.ts";
 import type { OtpAskId } from "../../ids.ts";
 import { type OtpAsk, otpAskIdOf, verifyOtpAsk } from "../../protocol/otphandout.ts";
@@ -36,8 +37,8 @@ const HOUR = 3_600_000;
 const MINUTE = 60_000;
 /** Codes in a row that are equal to open ones by chance: nobody meets so many. */
 const COLLISIONS_MAX = 16;
-/** Hand-outs that are looked through before a key is provisioned. */
-const RECENT = 64;
+/** Hand-outs of a key that are read at once. */
+const PAGE = 64;
 
 /** One answer for a key that never was, one without a grant, a grant that has ended, a revoked key (P8). */
 const notEntitled = () => new Fault("denied", "the server hands nothing of this key to you");
@@ -80,6 +81,7 @@ export function createRequests(site: KeyStoreSite): Requests {
     const nowMs = ctx.now();
     if (Math.abs(ask.atMs - nowMs) > ctx.limits.clockSkewMs)
       throw new Fault("stale", "the request is of another time: compare the clocks", { hint: "run the command again" });
+    if (!canSealTo(ask.recipient)) throw new Fault("bad_input", "nothing can be sealed to the request's key");
     const state = await readState(ctx, tx, entry);
     if (await settle(tx, state)) return null;
     const next = await spendRates(tx, asker, grant, state);
@@ -158,15 +160,27 @@ export function createRequests(site: KeyStoreSite): Requests {
     const { provisionedTo } = state.value;
     if (provisionedTo === asker.name) return { state, counter: state.value.floor };
     if (provisionedTo !== null) throw new Fault("conflict", "this key is in another requester's authenticator");
-    const recent = await listStored(tx, HANDOUT, entry.id, null, RECENT);
-    const open = recent.filter(({ value }) => value.state !== "used" && value.expiresAtMs > ctx.now());
-    const others = open.filter(({ value }) => requesterName(value.to) !== asker.name);
-    if (others.length > 0 || open.length === RECENT) {
-      const untilMs = Math.max(...open.map(({ value }) => value.expiresAtMs));
-      throw tooMany("codes of this key are open with others", untilMs - ctx.now());
-    }
+    const untilMs = await openWithOthers(tx, asker, entry);
+    if (untilMs > ctx.now()) throw tooMany("codes of this key are open with others", untilMs - ctx.now());
     const value = { ...state.value, ...provisioned(positionOf(state.value)), provisionedTo: asker.name };
     return { state: { ...state, value }, counter: value.floor };
+  }
+
+  /** When the last code that somebody else has been handed ends, however many came after it; 0 for none. */
+  async function openWithOthers(tx: Tx, asker: Asker, { id, kind }: OtpEntry): Promise<number> {
+    const stepsMs = kind.kind === "totp" ? 4 * kind.period * 1_000 : 0;
+    // one that met equal digits may have been prolonged once
+    const oldest = newestFirst(ctx.now() - 2 * Math.max(ctx.limits.otpHandoutMs, stepsMs));
+    let untilMs = 0;
+    for (let from: Handout | null = null; ; ) {
+      const page: readonly Handout[] = await listStored(tx, HANDOUT, id, from, PAGE);
+      for (const { value } of page) {
+        if (value.state !== "used" && requesterName(value.to) !== asker.name)
+          untilMs = Math.max(untilMs, value.expiresAtMs);
+      }
+      from = page.at(-1) ?? null;
+      if (!from || page.length < PAGE || from.place > oldest) return untilMs;
+    }
   }
 
   /** What a hand-out that was begun still has to do: null once it is done. @throws Fault denied, stale */

@@ -106,20 +106,22 @@ export function createVerifying(site: KeyStoreSite): Verifying {
     const grant = await readStored(tx, GRANT, grantDocument(entry.id, name));
     const was = row ? stateNow(ctx, entry, row.value, grant?.value.grantId) : "unknown";
     const handedTo = row ? shownRequester(ctx, row.value.to) : null;
+    const owner = state.value.provisionedTo;
+    // an authenticator is worth what its requester's grant is worth: revoking that one ends it
+    const authenticator = await readStored(tx, GRANT, grantDocument(entry.id, owner ?? NONE));
     const active = entry.value.status === "active";
     if (row && was === "open" && !found.pair) {
       await useHandout(tx, entry, state, row);
       return { verdict: "accepted", handedTo };
     }
-    const position =
-      active && state.value.provisionedTo !== null ? passed(entry, positionOf(state.value), found) : null;
+    const position = active && authenticator ? passed(entry, positionOf(state.value), found) : null;
     if (position) {
       await saveState(tx, state, { ...state.value, ...position });
       return { verdict: "accepted", handedTo: null };
     }
     if (was === "used" || was === "expired" || was === "revoked") return { verdict: was, handedTo };
     // the authenticator's: inside its window, and nevertheless not taken
-    if (active && found.counter !== null) return { verdict: "used", handedTo: null };
+    if (active && found.counter !== null) return { verdict: authenticator ? "used" : "revoked", handedTo: null };
     return { verdict: active ? "unknown" : "revoked", handedTo: null };
   }
 

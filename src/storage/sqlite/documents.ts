@@ -15,19 +15,28 @@ export function documentsTx(q: Query): Pick<Tx, Documents> {
     document: async (kind, id) =>
       q.get<DocumentRow>("SELECT * FROM document WHERE kind = ?1 AND id = ?2", kind, id) ?? undefined,
     putDocument: async ({ kind, id, owner, place, body }, expected) => {
-      const changed =
-        expected === 0
-          ? q.run(
-              `INSERT INTO document (kind, id, owner, place, body, version) VALUES (?1, ?2, ?3, ?4, ?5, 1)
-               ON CONFLICT DO NOTHING`,
-              ...[kind, id, owner, place, body],
-            )
-          : q.run(
-              `UPDATE document SET owner = ?3, place = ?4, body = ?5, version = version + 1
-               WHERE kind = ?1 AND id = ?2 AND version = ?6`,
-              ...[kind, id, owner, place, body, expected],
-            );
-      return changed === 1;
+      if (expected === 0)
+        return (
+          q.run(
+            `INSERT INTO document (kind, id, owner, place, body, version) VALUES (?1, ?2, ?3, ?4, ?5, 1)
+             ON CONFLICT DO NOTHING`,
+            ...[kind, id, owner, place, body],
+          ) === 1
+        );
+      // a statement that names a column of an index writes that index anew, changed or not
+      const stays = q.run(
+        `UPDATE document SET body = ?5, version = version + 1
+         WHERE kind = ?1 AND id = ?2 AND version = ?6 AND owner = ?3 AND place = ?4`,
+        ...[kind, id, owner, place, body, expected],
+      );
+      if (stays === 1) return true;
+      return (
+        q.run(
+          `UPDATE document SET owner = ?3, place = ?4, body = ?5, version = version + 1
+           WHERE kind = ?1 AND id = ?2 AND version = ?6`,
+          ...[kind, id, owner, place, body, expected],
+        ) === 1
+      );
     },
     removeDocument: async (kind, id) => {
       const gone = q.get<{ size: number }>(

@@ -34,6 +34,10 @@ export const storedKeyId = hashIdOf<StoredKeyId>();
 export const storeName = text({ min: 1, max: 64, pattern: /^[a-z0-9][a-z0-9._-]{0,63}$/ });
 /** Text for people: no control characters. */
 const shown = (max: number) => text({ min: 1, max, pattern: /^[^\p{C}]+$/u });
+/** What a key is for, as participants read it. */
+export const ceremonyPurpose = shown(256);
+/** What a participant is called. */
+export const seatName = shown(64);
 /** The same, or nothing. */
 const shownOrEmpty = (max: number) => text({ max, pattern: /^[^\p{C}]*$/u });
 const index = uint(PARTICIPANTS.max, 1);
@@ -72,14 +76,14 @@ export const outputSpec: Codec<OutputSpec> = tagged("kind", {
 
 export const storePolicy: Codec<StorePolicy> = struct({ collect: oneOf(COLLECTORS), quorum: uint(PARTICIPANTS.max) });
 
-const slot = struct({ index, name: shown(64), invite: nullable(hash32), account: nullable(accountName) });
+const slot = struct({ index, name: seatName, invite: nullable(hash32), account: nullable(accountName) });
 const stage = uint(STAGE_MAX_MS, 1_000);
 
 export const ceremonyDraft: Codec<CeremonyDraft> = struct({
   key: signedCeremonyKey,
   organiser: hash32,
   name: storeName,
-  purpose: shown(256),
+  purpose: ceremonyPurpose,
   output: outputSpec,
   policy: storePolicy,
   slots: list(slot, { min: PARTICIPANTS.min, max: PARTICIPANTS.max }),

@@ -17,6 +17,8 @@ const empty = struct({});
 const askId = hashIdOf<OtpAskId>();
 /** 16 random bytes that name a grant or a token, hexadecimal. */
 const shortName = text({ min: 32, max: 32, pattern: /^[0-9a-f]{32}$/ });
+/** Hash of a token, hexadecimal. */
+const tokenName = text({ min: 64, max: 64, pattern: /^[0-9a-f]{64}$/ });
 /** Digits as a person types them. */
 const code = text({ min: 6, max: 10, pattern: /^[0-9]{6,10}$/ });
 
@@ -166,20 +168,19 @@ export const otpOperations = {
     "session",
     false,
     struct({ keyId: storedKeyId, name: storeName, expiresAtMs: u53 }),
-    struct({ tokenId: text({ min: 64, max: 64 }), token: text({ min: 1, max: 128 }) }),
+    struct({ tokenId: tokenName, token: text({ min: 1, max: 128 }) }),
   ),
   "otp.token.list": op(
     "session",
     false,
     struct({ keyId: storedKeyId }),
     struct({
-      items: list(
-        struct({ tokenId: text({ min: 64, max: 64 }), name: storeName, createdAtMs: u53, expiresAtMs: u53 }),
-        { max: DEFAULTS.tokensPerWorkspace },
-      ),
+      items: list(struct({ tokenId: tokenName, name: storeName, createdAtMs: u53, expiresAtMs: u53 }), {
+        max: DEFAULTS.tokensPerWorkspace,
+      }),
     }),
   ),
-  "otp.token.revoke": op("session", false, struct({ keyId: storedKeyId, tokenId: text({ min: 64, max: 64 }) }), empty),
+  "otp.token.revoke": op("session", false, struct({ keyId: storedKeyId, tokenId: tokenName }), empty),
   /** Lets a key go to another server's store: from then on it has no codes here; again, the same parcel. */
   "otp.send": op("session", false, struct({ keyId: storedKeyId, to: signedCeremonyKey }), parcel),
   "otp.receive": op("session", false, struct({ parcel }), entryView),

@@ -3,6 +3,7 @@ import { rmSync } from "node:fs";
 import { withCeremony } from "../../../src/client/ceremony/books.ts";
 import { CEREMONY_MAX } from "../../../src/client/ceremony/held.ts";
 import { createCeremonyClient } from "../../../src/client/ceremony/index.ts";
+import { changeHeld } from "../../../src/client/federation/keeping.ts";
 import { Fault } from "../../../src/errors.ts";
 import { rejected } from "../../support/hostile.ts";
 import { joinWith, type Keeper, type Person, untilOver, type World, wish, world } from "./world.ts";
@@ -76,6 +77,27 @@ describe("answers that are lost, and processes that are killed", () => {
     }
   });
 
+  test("of two that use one invite at the same moment the later one is told what that means", async () => {
+    const { info, invites, looked } = await opened();
+    let joined = false;
+    at.middle = async (name, body, forward) => {
+      if (name === "ceremony.join" && !joined) {
+        joined = true;
+        await ben.client.ceremonyJoin(joinWith(invites[0]));
+      }
+      return forward(name, body);
+    };
+    const fault = await rejected(ann.client.ceremonyJoin(joinWith(invites[0])), "conflict");
+    expect(fault.message).toContain("already taken");
+    expect(fault.hint).toContain("tell the organiser");
+    at.middle = null;
+    // what it had drawn stays unused, and it says the same again
+    expect((await ann.client.ceremony(looked)).seats.map(({ own }) => own)).toEqual([false, false]);
+    expect((await rejected(ann.client.ceremonyJoin(joinWith(invites[0])), "conflict")).hint).toContain("organiser");
+    expect((await ben.client.ceremonyAdvance(looked)).seats.map(({ own }) => own)).toEqual([true, false]);
+    await organiser.client.ceremonyClose({ ceremony: info.ceremonyId, abort: true });
+  });
+
   test("a vault that cannot be written sends nothing", async () => {
     const { invites } = await opened();
     const sent: string[] = [];
@@ -144,6 +166,42 @@ describe("answers that are lost, and processes that are killed", () => {
     expect(all.find((one) => one.ceremonyId === info.ceremonyId)).toMatchObject({ seats: [{ own: true }, {}] });
     expect(said.some((line) => line.includes("seen last"))).toBe(true);
     await rejected(fresh(ann).client.ceremony(looked), "integrity");
+  });
+});
+
+describe("words that no ceremony can have", () => {
+  const LONG = "x".repeat(257);
+  const cases: readonly [string, Parameters<typeof wish>[1], string][] = [
+    ["name", { name: "Door Code" }, '"Door Code" cannot be the name'],
+    ["purpose", { purpose: "" }, "purpose"],
+    ["line", { purpose: "two\nlines" }, "purpose"],
+    ["length", { purpose: LONG }, "purpose"],
+    ["seat", { seats: ["", "ben"].map((name) => ({ name, account: null })) }, "name of a participant"],
+    ["account", { seats: ["a\nb", "ben"].map((name) => ({ name, account: name })) }, "name of an account"],
+    [
+      "label",
+      { output: { kind: "hotp", algorithm: "SHA1", digits: 6, issuer: LONG, label: "x" } },
+      "makes no such hotp",
+    ],
+  ];
+  test.each(cases)("are refused: %s", async (_, change, text) => {
+    const fault = await rejected(organiser.client.ceremonyOpen(wish(["ann", "ben"], change)), "bad_input");
+    expect(fault.message).toContain(text);
+    expect(organiser.open.box.model.held.ceremonyDrafts).toEqual([]);
+  });
+
+  test("and what the vault cannot hold hinders no later change", async () => {
+    const before = organiser.open.box.model.held;
+    const [one] = before.ceremonies;
+    if (!one) throw new Error("no ceremony");
+    const broken = { ...one, url: "x".repeat(100_000) };
+    await rejected(
+      changeHeld(organiser.open, (held) => ({ ...held, ceremonies: [broken] })),
+      "internal",
+    );
+    expect(organiser.open.box.model.held).toBe(before);
+    const { info } = await opened();
+    expect(info.status).toBe("open");
   });
 });
 

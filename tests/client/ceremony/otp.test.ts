@@ -199,7 +199,10 @@ describe("keys", () => {
     const text = new TextDecoder().decode(parcel);
     const changed = text.replace(/"counter":\d+/, '"counter":7');
     await rejected(there.client.otpReceive({ parcel: new TextEncoder().encode(changed) }), "integrity");
-    expect(await there.client.otpReceive({ parcel })).toMatchObject({ name, keyId, status: "active" });
+    const received = await there.client.otpReceive({ parcel });
+    expect(received).toMatchObject({ name, version: 1, status: "active" });
+    expect(received.keyId).not.toBe(keyId);
+    expect(await there.client.otpReceive({ parcel })).toEqual(received);
     const [entry] = (await issuer.client.otpEntries()).filter((one) => one.keyId === keyId);
     expect(entry).toMatchObject({ status: "moved", movedTo: other.pin });
   });

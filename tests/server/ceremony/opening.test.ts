@@ -41,6 +41,15 @@ describe("a draft", () => {
     expect((await server.call("ceremony.list", { after: null })).items.length).toBe(1);
   });
 
+  test("is good for the account that came with it first: whoever has it from the manifest opens nothing by it", async () => {
+    const { draft, signature } = await drafted(server, 2);
+    await server.call("ceremony.open", { draft, signature }, 1);
+    expect(await codeOf(server.call("ceremony.open", { draft, signature }, 2))).toBe("conflict");
+    server.crash();
+    expect(await codeOf(server.call("ceremony.open", { draft, signature }, 2))).toBe("conflict");
+    expect((await server.call("ceremony.list", { after: null }, 2)).items).toEqual([]);
+  });
+
   test("with the nonce of another one is refused, and so is one that its organiser did not sign", async () => {
     const { draft, signature, organiser } = await drafted(server, 2);
     await server.call("ceremony.open", { draft, signature });

@@ -74,7 +74,7 @@ test("its steps of now are not handed out there again", async () => {
   const first = await keyFor(TOTP);
   await here.code(first, ben);
   const parcel = await send(first);
-  await there.call("otp.receive", { parcel }, zoe);
+  const { keyId } = (await there.call("otp.receive", { parcel }, zoe)).record;
   await there.grant(zoe, keyId, zoe);
   expect(await codeOf(there.code(keyId, zoe))).toBe("rate_limited");
   there.nowMs += 30_000;

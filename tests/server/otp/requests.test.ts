@@ -37,6 +37,13 @@ const asks = async (who: OtpPerson | Signer, change: Partial<OtpAsk> = {}, id = 
 const DENIED = ["denied", "the server hands nothing of this key to you", undefined];
 
 describe("who is not entitled", () => {
+  test("uses up no counter where nothing can be sealed to its key", async () => {
+    const ask = { recipient: new Uint8Array(32) };
+    expect(await codeOf(world.ask(keyId, ask).then((asked) => world.request(asked, ben)))).toBe("bad_input");
+    const { items } = await world.call("otp.entries", { after: null }, ann);
+    expect(items.map(({ record, counter }) => [record.keyId, counter])).toContainEqual([keyId, 0]);
+  });
+
   test("gets one answer, and costs the same statements, whatever the reason", async () => {
     const phone = device("phone");
     const over = await world.person("over");

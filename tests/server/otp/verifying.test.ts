@@ -181,6 +181,30 @@ describe("a key in an authenticator", () => {
     expect(await codeOf(provision(keyId))).toBe("ok");
   });
 
+  test("waits for an open code of somebody else behind many that were used since", async () => {
+    const keyId = await keyFor();
+    await world.code(keyId, eve);
+    for (let n = 0; n < 70; n++) {
+      world.nowMs += 1;
+      expect(await world.check(ann, keyId, await world.code(keyId, ben))).toBe("accepted");
+    }
+    expect(await codeOf(provision(keyId))).toBe("rate_limited");
+  });
+
+  test.each([HOTP, TOTP])("of an authenticator is revoked with the grant of whoever has it: %o", async (output) => {
+    const keyId = await keyFor(output);
+    const { at, first } = await provision(keyId);
+    const grants = (await world.grant(ann, keyId, ben, BOTH)).grants;
+    const own = grants.find(({ to }) => to.kind === "account" && to.account === "ben");
+    world.nowMs += 3 * STEP;
+    const code = at(output.kind === "hotp" ? first : 0);
+    await world.call("otp.revoke", { keyId, grantId: own?.grantId ?? null, askId: null }, ann);
+    expect(await world.check(ann, keyId, code)).toBe("revoked");
+    // back with a new grant, and the code was not used up by who asked in vain
+    await world.grant(ann, keyId, ben, BOTH);
+    expect(await world.check(ann, keyId, code)).toBe("accepted");
+  });
+
   test("of a hotp is accepted in order, up to ten ahead, and each code once", async () => {
     const keyId = await keyFor();
     const { at } = await provision(keyId);
