@@ -52,7 +52,8 @@ async function keep(
   const input = { name, type, value: got.value, tags: [], where: null, ...(replace ? {} : { ifVersion: 0 }) };
   const { info, requestId, queued } = await ctx.term.step("Storing", client.store(input));
   const data = { ...writtenData(info), kind: got.kind, ...(queued ? { queued } : {}) };
-  const lines = [`${writtenLine(info)}`, "The server's store has it still.", ...(queued ? [QUEUED] : [])];
+  const where = got.kind === "multisig" ? "No server ever had it." : "The server's store has it still.";
+  const lines = [`${writtenLine(info)}`, where, ...(queued ? [QUEUED] : [])];
   return result(data, () => lines.join("\n"), { requestId, exit: queued ? 10 : 0 });
 }
 

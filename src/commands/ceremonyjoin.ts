@@ -73,6 +73,18 @@ export function inviteIn(text: string): string {
   return found;
 }
 
+/** An invite on the command line, where a shell ends it at the first line break. @throws Fault bad_input */
+function wholeLine(text: string): string {
+  try {
+    return inviteIn(text);
+  } catch (error) {
+    if (!(error instanceof Fault)) throw error;
+    throw new Fault(error.code, error.message, {
+      hint: "keyhold ceremony join asks for it: paste the whole of it there, however a mail broke it; or ask the organiser again",
+    });
+  }
+}
+
 function isInvite(line: string): boolean {
   try {
     wipe(decodeInvite(line).seed);
@@ -87,7 +99,7 @@ async function readInvite(ctx: Context, args: Given): Promise<string | null> {
   const ways = [args.invite, args.inviteFile, args.ceremony].filter((way) => way !== null);
   if (ways.length > 1) throw new Fault("usage", "an invite and --ceremony exclude each other: give one of them");
   if (args.ceremony !== null) return null;
-  if (args.invite !== null) return inviteIn(args.invite);
+  if (args.invite !== null) return wholeLine(args.invite);
   if (args.inviteFile !== null && args.inviteFile !== "-") {
     return inviteIn(decodeText(readSecretFile(args.inviteFile, INVITE_MAX, "accept")));
   }
@@ -228,6 +240,13 @@ function demandFree({ info, index }: { readonly info: CeremonyInfo; readonly ind
 
 const goOnWith = (info: CeremonyInfo): string => `keyhold ceremony join --ceremony ${plain(info.name)}`;
 
+/** Running text is broken to the terminal's width; commands, which are indented, stay whole to be copied. */
+const beliefLines = (info: CeremonyInfo, width: number | null): readonly string[] =>
+  beliefs(info)
+    .join("\n")
+    .split("\n")
+    .flatMap((line) => (line.startsWith("  ") ? [line] : wrapped(line, textWidth(width))));
+
 async function joined(
   ctx: Context,
   client: Client,
@@ -252,8 +271,7 @@ async function joined(
   if (args.noWait) info = isOver(info) || !again ? info : await look();
   else info = await waitForEnd(ctx, info, { timeoutMs: args.timeout, goOn, look, signal });
   if (info.status === "aborted") throw abortFault(info);
-  if (info.status === "stored")
-    return result(info, (width) => wrapped(beliefs(info).join("\n"), textWidth(width)).join("\n"));
+  if (info.status === "stored") return result(info, (width) => beliefLines(info, width).join("\n"));
   return result(info, () => `${ceremonyLines(info, Date.now())}\nTo go on: ${goOn}`, { exit: 9 });
 }
 

@@ -47,7 +47,7 @@ const ARGS = {
     type: "integer",
     min: 0,
     max: PARTICIPANTS.max,
-    description: "participants who must agree to that (default 0)",
+    description: "participants who must agree to that, one who takes it being counted (default 0)",
   },
   commitTime: { type: "duration", description: "how long participants may join (default 1h)" },
   revealTime: { type: "duration", description: "how long those who joined may reveal (default 1h)" },

@@ -10,7 +10,7 @@ import { FACTOR } from "../protocol/factor.ts";
 import { base32Key } from "../protocol/otp.ts";
 import type { Values } from "../ui/args.ts";
 import { type Context, defineCommand } from "../ui/command.ts";
-import { codeFile, factorSource } from "../ui/factor.ts";
+import { codeFile, factorSource, hasUnaskedFactor } from "../ui/factor.ts";
 import { type ReservedFile, reserveNewFile } from "../ui/outfile.ts";
 import { type Result, result } from "../ui/output.ts";
 import { needPassword, readSecretFile } from "../ui/password.ts";
@@ -188,14 +188,14 @@ export const factorEnable = defineCommand({
   },
 });
 
-/** Runs a change with the proof that it needs: none right after a login with a code, else one that is asked for. */
+/** Runs a change with the proof that it needs: the one that was given; none right after a login with a code; else one that is asked for. */
 async function withProof<T>(
   ctx: Context,
   client: KeyholdClient,
   work: (proof: string | null) => Promise<T>,
 ): Promise<T> {
   const { enabled, proven } = await client.factor();
-  if (!enabled || proven) return work(null);
+  if (!enabled || (proven && !hasUnaskedFactor(ctx))) return work(null);
   const source = factorSource(ctx);
   for (let refused: Fault | null = null; ; ) {
     const proof = await source.code(refused);

@@ -1,7 +1,6 @@
-import { createPrivateKey, createPublicKey, diffieHellman } from "node:crypto";
 import { Aes256Gcm, CipherSuite, DhkemX25519HkdfSha256, HkdfSha256 } from "@hpke/core";
 import { Fault } from "../errors.ts";
-import { concat, type RandomSource, wipe } from "./bytes.ts";
+import { type RandomSource, wipe } from "./bytes.ts";
 import { sealBase } from "./hpkeseal.ts";
 
 /** Size of an X25519 public key and of an encapsulated key, in bytes. */
@@ -35,23 +34,22 @@ export async function hpkeKeyPair(seed: Uint8Array): Promise<HpkeKeyPair> {
   return { publicKey, privateKey: pair.privateKey };
 }
 
-/** A private key that is none's: with a public key of small order any gives zero. */
-const ANY_KEY = createPrivateKey({
-  key: Buffer.from(`302e020100300506032b656e04220420${"42".repeat(HPKE_KEY_BYTES)}`, "hex"),
-  format: "der",
-  type: "pkcs8",
-});
-const SPKI_PREFIX = Uint8Array.fromHex("302a300506032b656e032100");
+/** Every u-coordinate of small order, those below 2^255 that are not reduced among them (RFC 7748 §6.1). */
+const SMALL_ORDER: ReadonlySet<string> = new Set([
+  "0000000000000000000000000000000000000000000000000000000000000000",
+  "0100000000000000000000000000000000000000000000000000000000000000",
+  "e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800",
+  "5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157",
+  "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+  "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+  "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+]);
 
 /** False for what is no X25519 key, and for the few whose every shared secret is zero (RFC 7748 §6.1). */
 export function canSealTo(publicKey: Uint8Array): boolean {
   if (publicKey.length !== HPKE_KEY_BYTES) return false;
-  try {
-    const key = createPublicKey({ key: Buffer.from(concat(SPKI_PREFIX, publicKey)), format: "der", type: "spki" });
-    return diffieHellman({ privateKey: ANY_KEY, publicKey: key }).some((byte) => byte !== 0);
-  } catch {
-    return false;
-  }
+  // the highest bit counts for nothing (RFC 7748 §5)
+  return !SMALL_ORDER.has(publicKey.with(31, (publicKey[31] ?? 0) & 0x7f).toHex());
 }
 
 /**

@@ -98,6 +98,17 @@ export interface FederatedCaller extends Caller {
 }
 
 /**
+ * Who asks for an operation whose first and last transactions are the dispatcher's too: one commit less at each end.
+ * What work throws in either undoes that transaction, and the failure is recorded in one of its own.
+ */
+export interface StagedCaller {
+  /** Admits the session, with the work: before anything else, once. */
+  first<T>(work: (tx: Tx, account: AccountRow) => Promise<T>): Promise<T>;
+  /** Does the work and, where `answer` has the operation's output, records it as what came of the request. */
+  last<T>(work: (tx: Tx) => Promise<T>, answer: (value: T) => object | null, near: string): Promise<T>;
+}
+
+/**
  * Work of one session operation inside its transaction. A thrown Fault undoes its writes and becomes a failed audit
  * entry.
  */

@@ -1,6 +1,6 @@
 import { equalBytes } from "../crypto/bytes.ts";
-import { type ErrorCode, Fault } from "../errors.ts";
-import type { AnyHashId, KeyId, SessionId, UserId } from "../ids.ts";
+import { Fault } from "../errors.ts";
+import type { KeyId, SessionId, UserId } from "../ids.ts";
 import {
   type ChannelKeys,
   channelKeys,
@@ -16,37 +16,30 @@ import { type Codec, decodeJson, encodeJson } from "../wire/codec.ts";
 import { isOperation, operations, replyHead, requestHash, type SessionOperation } from "../wire/operations.ts";
 import { openSessionKey } from "./accounts.ts";
 import { appendEvent } from "./audit.ts";
-import { namedByKeyStore } from "./ceremony/named.ts";
-import { type KeyStoreService, type KeyStoreWork, noKeyStore } from "./ceremony/service.ts";
+import type { KeyStoreService } from "./ceremony/service.ts";
 import { createClear, type Reply } from "./clear.ts";
 import type {
   Caller,
-  FederatedOperation,
   HandlerResult,
   HouseOperation,
-  KeyStoreOperation,
   Refusal,
-  RegistryOperation,
   Remote,
   ServerContext,
   SessionHandler,
 } from "./context.ts";
 import { demandFactor } from "./factor.ts";
 import { asFault, faultReply } from "./faultreply.ts";
-import { namedBy, shortId } from "./federation/named.ts";
-import { type FederatedWork, type FederationService, noRole } from "./federation/service.ts";
+import type { FederationService } from "./federation/service.ts";
 import { isFederated, isKeyStore, isRegistry, needsSession, sessionHandlers } from "./handlers/index.ts";
 import { sessionAlive } from "./handlers/session.ts";
-import { namedByRegistry } from "./keyring/named.ts";
-import { noRegistry, type RegistryService, type RegistryWork } from "./keyring/service.ts";
+import type { RegistryService } from "./keyring/service.ts";
 import { namedKeys } from "./namedkeys.ts";
 import { promiseOf } from "./promise.ts";
+import { createRoleWork, type Done, positionOf, SESSION_OVER, UNRECORDED } from "./rolework.ts";
 
 export type { Reply };
 
 const encoder = new TextEncoder();
-
-const SESSION_OVER = () => new Fault("session_invalid", "the session is over or was never open");
 
 interface Cached {
   readonly userId: UserId;
@@ -63,30 +56,8 @@ export interface Dispatcher {
   ): Promise<Reply>;
 }
 
-/** Failures that leave no entry: nobody is known to have asked, or the store cannot take one. */
-const UNRECORDED: ReadonlySet<string> = new Set<ErrorCode>([
-  "session_invalid",
-  "replayed",
-  "unavailable",
-  // the request id decides: what the client sends again finds the recorded answer, or is done now
-  "outcome_unknown",
-  "storage",
-]);
-
-/** Polls that find what they ask for or nothing leave no entry; what they bring about does (docs/protocol.md §9.6). */
-const UNNOTED: ReadonlySet<string> = new Set<SessionOperation>(["party.tasks"]);
-
 const CACHE_MAX = 10_000;
 const SETTINGS_MAX = 1_024;
-
-/** Operations of the server's roles: each brings its own transactions. */
-type RoleOperation = FederatedOperation | RegistryOperation | KeyStoreOperation;
-
-/** What an operation of a role is about, by its input. */
-function namedByRole(name: RoleOperation, input: unknown): AnyHashId | undefined {
-  if (isFederated(name)) return namedBy(name, input as never);
-  return isKeyStore(name) ? namedByKeyStore(name, input as never) : namedByRegistry(name, input as never);
-}
 
 /** True for the input of a mutation, which brings the account's next state. */
 function carriesState(input: unknown): input is { readonly state: SignedState } {
@@ -146,14 +117,6 @@ export function createDispatcher(
     return account;
   }
 
-  type Position = { readonly revision: number; readonly stateHash: Uint8Array };
-  type Done = { position: Position; audit: AuditPosition; ok: boolean; body: string; fault?: Fault };
-
-  const positionOf = (account: AccountRow): Position => ({
-    revision: account.state.state.revision,
-    stateHash: account.stateHash,
-  });
-
   async function record(
     tx: Tx,
     caller: Caller,
@@ -175,6 +138,8 @@ export function createDispatcher(
     for (const keyId of keyIds.slice(1)) head = await appendEvent(ctx, tx, { ...event, keyId });
     return head;
   }
+
+  const outside = createRoleWork(ctx, { enter, record, onFault }, { federation, registry, keyStore });
 
   async function attempt<N extends HouseOperation>(
     name: N,
@@ -226,63 +191,6 @@ export function createDispatcher(
         ? { revision: account.state.state.revision + 1, stateHash: result.stateHash }
         : positionOf(account);
       return { position, audit, ok: true, body };
-    }, userId);
-  }
-
-  function roleWork(name: RoleOperation): FederatedWork<FederatedOperation> {
-    if (isFederated(name)) {
-      if (!federation) throw noRole();
-      return federation[name] as FederatedWork<FederatedOperation>;
-    }
-    if (isKeyStore(name)) {
-      if (!keyStore) throw noKeyStore();
-      return keyStore[name] as KeyStoreWork<KeyStoreOperation> as FederatedWork<FederatedOperation>;
-    }
-    if (!registry) throw noRegistry();
-    return registry[name] as RegistryWork<RegistryOperation> as FederatedWork<FederatedOperation>;
-  }
-
-  /** Like {@link attempt} for work outside a transaction: one admits the caller, another one records what came of it. */
-  async function outside<N extends RoleOperation>(
-    name: N,
-    head: FrameHead,
-    userId: UserId,
-    input: unknown,
-    hash: Uint8Array,
-    address: string,
-  ): Promise<Done> {
-    const account = await ctx.store.transaction((tx) => enter(tx, head, userId, name), userId);
-    let named = namedByRole(name, input);
-    const caller = {
-      account,
-      sessionId: head.sessionId,
-      requestId: head.requestId,
-      address,
-      bodyHash: hash,
-      concerns: (id: AnyHashId) => {
-        named = id;
-      },
-    };
-    let body: string;
-    let fault: Fault | undefined;
-    try {
-      const output = await roleWork(name)(caller, input as never);
-      body = encodeJson(operations[name].output as Codec<unknown>, output);
-    } catch (error) {
-      fault = asFault(error);
-      if (fault.code === "internal") onFault(error);
-      if (UNRECORDED.has(fault.code)) throw fault;
-      body = String(faultReply(fault).body);
-    }
-    return ctx.store.transaction(async (tx) => {
-      const after = await tx.account(userId);
-      if (!after) throw SESSION_OVER();
-      const status = fault?.code ?? "ok";
-      if (!fault && UNNOTED.has(name)) {
-        return { position: positionOf(after), audit: await tx.auditPosition(userId), ok: true, body };
-      }
-      const audit = await record(tx, caller, name, status, named === undefined ? [] : [shortId(named)], null);
-      return { position: positionOf(after), audit, ok: !fault, body, ...(fault && { fault }) };
     }, userId);
   }
 

@@ -6,10 +6,38 @@ import { type Codec, decodeJson, encodeJson } from "../wire/codec.ts";
 export interface DocumentKind<T> {
   readonly kind: string;
   readonly codec: Codec<T>;
+  /** Of {@link keptKindOf}: what was decoded last, by id. */
+  readonly kept?: Map<string, Decoded<T>>;
+}
+
+/** The value of one body, byte by byte. */
+interface Decoded<T> {
+  readonly body: Uint8Array;
+  readonly value: T;
 }
 
 /** Names a kind of document. */
 export const kindOf = <T>(kind: string, codec: Codec<T>): DocumentKind<T> => ({ kind, codec });
+
+/** Decoded bodies that a kind keeps at most. */
+const KEPT_MAX = 1_024;
+
+/**
+ * The same for what is read often and changed seldom. The row is read each time, as with any other kind; a body that is
+ * the one of before in every byte is not decoded again, so that a value may be shared: nobody writes to it.
+ */
+export const keptKindOf = <T>(kind: string, codec: Codec<T>): DocumentKind<T> => ({ kind, codec, kept: new Map() });
+
+function decoded<T>({ codec, kept }: DocumentKind<T>, { id, body }: DocumentRow): T {
+  const known = kept?.get(id);
+  if (known && Buffer.compare(known.body, body) === 0) return known.value;
+  const value = decodeJson(codec, body);
+  if (kept) {
+    if (kept.size >= KEPT_MAX) kept.clear();
+    kept.set(id, { body, value });
+  }
+  return value;
+}
 
 /** A document with its decoded body. */
 export interface Stored<T> {
@@ -21,13 +49,17 @@ export interface Stored<T> {
   readonly version: number;
 }
 
-function stored<T>({ kind, codec }: DocumentKind<T>, row: DocumentRow): Stored<T> {
+function stored<T>(kind: DocumentKind<T>, row: DocumentRow): Stored<T> {
   try {
-    return { id: row.id, owner: row.owner, place: row.place, value: decodeJson(codec, row.body), version: row.version };
+    return { id: row.id, owner: row.owner, place: row.place, value: decoded(kind, row), version: row.version };
   } catch {
-    throw new Fault("corrupt", `cannot read the database: a record of kind ${kind} is not in the documented form`, {
-      hint: "keyhold server check, or restore a backup",
-    });
+    throw new Fault(
+      "corrupt",
+      `cannot read the database: a record of kind ${kind.kind} is not in the documented form`,
+      {
+        hint: "keyhold server check, or restore a backup",
+      },
+    );
   }
 }
 

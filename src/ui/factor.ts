@@ -42,11 +42,19 @@ export async function askFactor({ term, out }: Sources, refused: Fault | null): 
   });
 }
 
+/** Flags whose code a login of this process has taken. */
+const taken = new WeakSet<Sources["flags"]>();
+
+/** True where a code was given that nothing has asked for yet: one that is given is always checked. */
+export const hasUnaskedFactor = ({ flags }: Pick<Sources, "flags">): boolean =>
+  (flags.factorFd !== null || flags.factorFile !== null) && !taken.has(flags);
+
 /** What a login asks for beyond the password: given, and then once; else asked for. */
 export function factorSource(sources: Sources): FactorSource {
   return {
     async code(refused) {
       const { flags, term } = sources;
+      taken.add(flags);
       if (flags.factorFd !== null || flags.factorFile !== null) return refused === null ? givenFactor(sources) : null;
       return term.canPrompt ? askFactor(sources, refused) : null;
     },

@@ -160,7 +160,9 @@ describe("without a terminal", () => {
     expect(fresh).toHaveLength(10);
     expect((await home.fails(4, ["list", ...home.password, ...byCode(old)])).code).toBe("factor_failed");
     await home.ok(["login", ...home.password, ...byCode(fresh[0] ?? "")]);
-    // an agent's session: right after its login it needs no further code
+    // one that is given is checked, though right after its login an agent's session needs none
+    const given = ["account", "factor", "disable", "--yes", ...byCode("000000")];
+    expect((await home.fails(4, given)).code).toBe("factor_failed");
     const off = await home.ok(["account", "factor", "disable", "--yes"]);
     expect(off.data).toEqual({ disabled: true });
     await home.ok(["lock"]);

@@ -35,6 +35,16 @@ async function opened(argv: readonly string[], before?: CeremonyInfo): Promise<O
 const TWO = ["--participant", "ann", "--participant", "ben"];
 
 describe("ceremony open", () => {
+  test.each(["Door", "a b", "-x", "", "x".repeat(65)])(
+    "a name that no key can have is refused first: %p",
+    async (name) => {
+      await withHome(opener(), async (home) => {
+        const ran = await home.run(["ceremony", "open", "--json", "--", name]);
+        expect([ran.code, errorOf(ran).message.includes("cannot be the name"), home.calls]).toEqual([2, true, []]);
+      });
+    },
+  );
+
   test("asks for all with what was said, and defaults for the rest", async () => {
     const seats = [
       { name: "ann", account: null },
@@ -92,6 +102,10 @@ describe("ceremony open", () => {
       policy: before.policy,
     });
     expect(input.seats.map(({ name }) => name)).toEqual(["ann", "ben"]);
+    const fewer = { ...before, seats: [...before.seats, ...before.seats.slice(0, 1)], minimum: 2 };
+    const named = fewer.seats.map((seat, at) => ({ ...seat, index: at + 1, name: `seat ${at + 1}` }));
+    expect((await opened(["b", "--again", "b"], { ...fewer, seats: named })).minimum).toBe(2);
+    expect((await opened(["b", "--again", "b", ...TWO], { ...fewer, seats: named })).minimum).toBeNull();
     expect((await opened(["b", "--again", "b", "--bits", "4096"], before)).output).toEqual({
       kind: "rsa",
       bits: 4_096,

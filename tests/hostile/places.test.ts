@@ -1,8 +1,11 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
+import type { UserId } from "../../src/ids.ts";
 import { startRaw } from "../support/attacker.ts";
+import { placeOfFactor, placesOfCeremonies } from "../support/ceremonyplaces.ts";
 import { type Place, placesOfAccount, placesOfLife, placesOfServer, placesOfVault } from "../support/ciphertexts.ts";
 import { kindsInSource } from "../support/contexts.ts";
 import { type EnclaveWorld, enclaveWorld } from "../support/enclaveworld.ts";
+import { type EntropyWorld, entropyWorld } from "../support/entropyworld.ts";
 import { placesOfFederation } from "../support/federationplaces.ts";
 import {
   addTestDevice,
@@ -21,6 +24,7 @@ import { type FileStore, fileStore } from "../support/storeprobe.ts";
 
 let file: FileStore;
 let world: EnclaveWorld;
+let ceremonies: EntropyWorld;
 let server: TestServer;
 const devices: TestDevice[] = [];
 const places: Place[] = [];
@@ -52,10 +56,14 @@ beforeAll(async () => {
   places.push(...(await placesOfServer(server, file)));
   world = await enclaveWorld();
   places.push(...(await placesOfFederation(world)));
+  for (const digit of ["a", "b"]) places.push(placeOfFactor(server, digit.repeat(32) as UserId));
+  ceremonies = await entropyWorld();
+  places.push(...(await placesOfCeremonies(ceremonies)));
 }, 30_000);
 afterAll(async () => {
   for (const device of devices) await device.end();
   world.close();
+  ceremonies.close();
   await server.close();
   file.end();
 });

@@ -14,6 +14,7 @@ import {
   manifestHash,
   type SignedManifest,
 } from "../../src/protocol/federation/manifest.ts";
+import type { KeyStoreService } from "../../src/server/ceremony/service.ts";
 import type { Limits, ServerContext } from "../../src/server/context.ts";
 import { assembleFederation } from "../../src/server/federation/index.ts";
 import type { FederationService, FederationSite } from "../../src/server/federation/service.ts";
@@ -46,6 +47,8 @@ export async function startFederated(
     promptLog?: boolean;
     /** Its role as a registry too; none without it. */
     registry?: (ctx: ServerContext) => RegistryService;
+    /** Its key store; none without it. */
+    keyStore?: (ctx: ServerContext) => KeyStoreService;
   } = {},
 ): Promise<FederatedServer> {
   const directory = mkdtempSync(join(tmpdir(), "keyhold-federated-"));

@@ -73,7 +73,10 @@ export async function entryNamed(ground: Ground, wanted: string, whose: "own" | 
     what: whose === "own" ? "one-time password of yours in the store" : "one-time password for you",
     name: ({ record }) => record.name,
     id: ({ record }) => record.keyId,
-    hint: "keyhold otp entries lists all",
+    hint:
+      whose === "own"
+        ? "keyhold otp entries lists all"
+        : "keyhold otp entries lists all; its issuer lets you ask: keyhold otp issue NAME --to ACCOUNT",
   });
 }
 

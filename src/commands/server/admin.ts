@@ -186,7 +186,7 @@ export const serverRotate = defineCommand({
       sealing: "everything is sealed under a new key; all sessions have ended",
       "audit-key": "the server-wide log is signed by a new key",
       opaque: `the window is open: ${done.remaining} accounts move to the new set-up at their next login`,
-      ceremony: `new ceremonies use a new key; before it ${done.remaining} are kept while their overlap lasts or a ceremony needs them`,
+      ceremony: `new ceremonies use a new key; earlier keys that are kept, while their overlap lasts or a ceremony needs them: ${done.remaining}`,
       "opaque-finish": `the window is closed; ${done.remaining} accounts need their recovery kit`,
     };
     return result(done, () => said[key]);

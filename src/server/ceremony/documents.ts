@@ -3,7 +3,7 @@ import type { StoredKeyRecord } from "../../protocol/ceremony/model.ts";
 import { storedKeyRecord } from "../../wire/ceremony/records.ts";
 import { bytes, id, nullable, oneOf, struct } from "../../wire/codec.ts";
 import { hash32 } from "../../wire/records.ts";
-import { type DocumentKind, kindOf } from "../documents.ts";
+import { type DocumentKind, keptKindOf, kindOf } from "../documents.ts";
 
 /** The newest version of a key in the store: id = key id, owner = account that opened its ceremony, place = created. */
 export interface StoredKeyBody {
@@ -15,7 +15,7 @@ export interface StoredKeyBody {
   /** Identity of the server that has it now, 32 bytes. */
   readonly movedTo: Uint8Array | null;
 }
-export const STORED_KEY: DocumentKind<StoredKeyBody> = kindOf(
+export const STORED_KEY: DocumentKind<StoredKeyBody> = keptKindOf(
   "storedKey",
   struct({
     record: storedKeyRecord,

@@ -10,6 +10,7 @@ import type {
   KeyStoreTokenOperation,
   Remote,
   ServerContext,
+  StagedCaller,
 } from "../context.ts";
 import type { EnclaveClient } from "../enclave.ts";
 import type { HookEvent } from "../federation/hook.ts";
@@ -30,6 +31,14 @@ export type KeyStoreWork<N extends KeyStoreOperation> = (
   caller: FederatedCaller,
   input: InputOf<N>,
 ) => Promise<OutputOf<N>>;
+
+/** The same where it joins the dispatcher's transactions. */
+export type StagedWork<N extends KeyStoreOperation> = (caller: StagedCaller, input: InputOf<N>) => Promise<OutputOf<N>>;
+
+/** Operations of {@link StagedWork}. */
+const STAGED = ["otp.request"] as const satisfies readonly KeyStoreOperation[];
+export type StagedOperation = (typeof STAGED)[number];
+export const isStaged = (name: string): name is StagedOperation => (STAGED as readonly string[]).includes(name);
 
 /** The same without a session. */
 export type KeyStoreAnonymousWork<N extends KeyStoreAnonymousOperation> = (
@@ -52,7 +61,9 @@ export type RelyingWork<N extends KeyStoreTokenOperation> = (
 ) => Promise<OutputOf<N>>;
 
 /** All work of a server with an enclave as key store. */
-export type KeyStoreService = { readonly [N in KeyStoreOperation]: KeyStoreWork<N> } & {
+export type KeyStoreService = { readonly [N in Exclude<KeyStoreOperation, StagedOperation>]: KeyStoreWork<N> } & {
+  readonly [N in StagedOperation]: StagedWork<N>;
+} & {
   readonly [N in KeyStoreAnonymousOperation]: KeyStoreAnonymousWork<N>;
 } & {
   readonly [N in KeyStoreTokenOperation]: RelyingWork<N>;
@@ -69,5 +80,5 @@ export type KeyStoreService = { readonly [N in KeyStoreOperation]: KeyStoreWork<
 /** Of a server without an enclave of its own. */
 export const noKeyStore = () =>
   new Fault("unsupported", "this server keeps no keys and holds no ceremonies", {
-    hint: "another process of it has the enclave: ask that one",
+    hint: "keyhold serve runs the process that does: ask that one, or start it",
   });

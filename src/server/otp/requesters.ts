@@ -2,8 +2,9 @@ import { open, seal } from "../../crypto/aead.ts";
 import { deriveKey } from "../../crypto/kdf.ts";
 import type { StoredKeyId, UserId } from "../../ids.ts";
 import { pad, unpad } from "../../protocol/secret.ts";
+import type { AccountRow } from "../../storage/store.ts";
 import { credentialIdOf } from "../accounts.ts";
-import type { FederatedCaller, ServerContext } from "../context.ts";
+import type { ServerContext } from "../context.ts";
 import type { StoredRequester } from "./documents.ts";
 
 /** A requester as operations name it. */
@@ -30,7 +31,7 @@ export function requesterName(to: StoredRequester): string {
   return to.kind === "account" ? `a:${to.credentialId.toHex()}` : `d:${to.key.toHex()}`;
 }
 
-export function accountAsker({ account }: FederatedCaller): Asker {
+export function accountAsker(account: Pick<AccountRow, "credentialId" | "userId">): Asker {
   return { name: `a:${account.credentialId.toHex()}`, bound: account.userId, userId: account.userId };
 }
 

@@ -9,6 +9,7 @@ import type { Tx } from "../../storage/store.ts";
 import type { OutputOf } from "../../wire/operations.ts";
 import { appendEvent } from "../audit.ts";
 import type { KeyStoreSite } from "../ceremony/service.ts";
+import type { StagedCaller } from "../context.ts";
 import { listStored, putStored, readStored, type Stored } from "../documents.ts";
 import { changedMeanwhile } from "../federation/life.ts";
 import { shortId } from "../federation/named.ts";
@@ -56,6 +57,11 @@ type TagRow = Stored<{ readonly askId: OtpAskId }> | undefined;
 
 interface Begun extends Admitted {
   readonly row: Handout;
+}
+
+/** The first and the last transaction of a hand-out, which may be others' too. */
+interface Stages extends Pick<StagedCaller, "last"> {
+  first<T>(work: (tx: Tx, asker: Asker) => Promise<T>): Promise<T>;
 }
 
 /** Hand-outs of codes and of keys (docs/protocol.md §10.8). */
@@ -263,25 +269,30 @@ export function createRequests(site: KeyStoreSite): Requests {
     await appendEvent(ctx, tx, { userId: issuer, action, status: "ok", keyId: shortId(id) });
   }
 
-  async function handOut(asker: Asker, ask: OtpAsk, action: string): Promise<Handed> {
-    const askId = otpAskIdOf(ask, asker.bound);
-    const start = () => ctx.store.transaction((tx) => begin(tx, asker, ask, askId), ask.keyId);
-    const begun = (await start()) ?? (await start());
-    if (!begun) throw changedMeanwhile();
-    let at: Begun = begun;
+  async function handOut(stages: Stages, ask: OtpAsk, action: string): Promise<Handed> {
+    const start = async (tx: Tx, asker: Asker) => {
+      const askId = otpAskIdOf(ask, asker.bound);
+      return { asker, askId, begun: await begin(tx, asker, ask, askId) };
+    };
+    const { asker, askId, begun } = await stages.first(start);
+    const again = begun ?? (await ctx.store.transaction((tx) => start(tx, asker), ask.keyId)).begun;
+    if (!again) throw changedMeanwhile();
+    let at: Begun = again;
     for (let attempt = 0; attempt < COLLISIONS_MAX; attempt++) {
       const todo = unfinished(at);
       if (!todo) return handed(at);
       const made = await make(at.entry, todo, askId, ask.recipient);
       const { row, entry } = at;
-      at = await ctx.store.transaction((tx) => keep(tx, asker, ask, row, made, action), entry.value.issuer);
+      const kept = (tx: Tx) => keep(tx, asker, ask, row, made, action);
+      at = await stages.last(kept, (next) => (next.row.value.sealed ? handed(next) : null), entry.value.issuer);
     }
     if (at.row.value.sealed) return handed(at);
     throw new Fault("unavailable", "no code could be found that nobody has: try again");
   }
 
   return {
-    "otp.request": (caller, { ask }) => handOut(accountAsker(caller), ask, "otp.request"),
+    "otp.request": ({ first, last }, { ask }) =>
+      handOut({ first: (work) => first((tx, account) => work(tx, accountAsker(account))), last }, ask, "otp.request"),
 
     async "otp.request.device"({ address }, signed) {
       const bucket = `otp-device:${addressBucket(address)}`;
@@ -289,7 +300,13 @@ export function createRequests(site: KeyStoreSite): Requests {
       const refused = await ctx.store.transaction((tx) => refusedBy(ctx, tx, bucket));
       if (refused) throw refused;
       try {
-        return await handOut(deviceAsker(signed.device), verifyOtpAsk(signed), "otp.request.device");
+        const ask = verifyOtpAsk(signed);
+        const device = deviceAsker(signed.device);
+        const stages: Stages = {
+          first: (work) => ctx.store.transaction((tx) => work(tx, device), ask.keyId),
+          last: (work, _, near) => ctx.store.transaction(work, near),
+        };
+        return await handOut(stages, ask, "otp.request.device");
       } catch (error) {
         if (error instanceof Fault && error.code === "denied")
           await ctx.store.transaction((tx) => spend(ctx, tx, bucket, free));

@@ -22,7 +22,13 @@ import { handoutInfo, type OtpAsk, signOtpAsk } from "../../../src/protocol/otph
 import { credentialIdOf } from "../../../src/server/accounts.ts";
 import { createCeremonies } from "../../../src/server/ceremony/index.ts";
 import type { KeyStoreSite } from "../../../src/server/ceremony/service.ts";
-import type { FederatedCaller, KeyStoreOperation, Limits, ServerContext } from "../../../src/server/context.ts";
+import type {
+  FederatedCaller,
+  KeyStoreOperation,
+  Limits,
+  ServerContext,
+  StagedCaller,
+} from "../../../src/server/context.ts";
 import { createDistribution, type DistributionPart } from "../../../src/server/otp/index.ts";
 import { openSqlite } from "../../../src/storage/sqlite.ts";
 import type { AccountRow, Store } from "../../../src/storage/store.ts";
@@ -174,7 +180,9 @@ export async function otpWorld(
     async call(operation, input, who) {
       const shape = operations[operation];
       const given = decodeJson(shape.input as never, encoder.encode(encodeJson(shape.input as never, input as never)));
-      const caller: FederatedCaller = {
+      const caller: FederatedCaller & StagedCaller = {
+        first: (work) => store.transaction((tx) => work(tx, who.row)),
+        last: (work) => store.transaction(work),
         account: who.row,
         sessionId: "0".repeat(32) as SessionId,
         requestId: "0".repeat(32) as RequestId,
@@ -182,7 +190,10 @@ export async function otpWorld(
         bodyHash: new Uint8Array(32),
         concerns: (_: AnyHashId) => undefined,
       };
-      const work = world.service[operation] as (caller: FederatedCaller, input: unknown) => Promise<unknown>;
+      const work = world.service[operation] as (
+        caller: FederatedCaller & StagedCaller,
+        input: unknown,
+      ) => Promise<unknown>;
       const output = await work(caller, given);
       return decodeJson(shape.output as never, encoder.encode(encodeJson(shape.output as never, output as never)));
     },
