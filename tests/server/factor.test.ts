@@ -227,6 +227,7 @@ describe("a login to an account with a second factor", () => {
     const whole = await restricted();
     await bring(whole, codeNow(key));
     const waiting = await restricted();
+    server.advance(1_000);
     for (let i = 0; i < 4; i++) await restricted();
     expect(await check(whole)).toBe("ok");
     expect((await bring(waiting, codeNow(key, 1))).code).toBe("session_invalid");
