@@ -1,6 +1,6 @@
 import { Fault } from "../errors.ts";
 import { OUTPUT_KINDS, type OutputSpec } from "../protocol/ceremony/model.ts";
-import { OTP_ALGORITHMS } from "../protocol/otp.ts";
+import { OTP_ALGORITHMS } from "../protocol/otpalgorithm.ts";
 import type { Values } from "../ui/args.ts";
 import { flagName } from "../ui/args.ts";
 

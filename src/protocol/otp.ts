@@ -2,10 +2,7 @@ import { HOTP, Secret, TOTP, URI } from "otpauth";
 import { wipe } from "../crypto/bytes.ts";
 import { hmac } from "../crypto/hmac.ts";
 import { Fault } from "../errors.ts";
-
-/** Hash functions of one-time passwords (RFC 6238 §1.2). */
-export const OTP_ALGORITHMS = ["SHA1", "SHA256", "SHA512"] as const;
-export type OtpAlgorithm = (typeof OTP_ALGORITHMS)[number];
+import { OTP_ALGORITHMS, type OtpAlgorithm } from "./otpalgorithm.ts";
 
 /** A one-time password's key with everything that its URI says. */
 export interface OtpKey {

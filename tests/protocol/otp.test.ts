@@ -1,15 +1,8 @@
 import { describe, expect, test } from "bun:test";
 import { createHmac } from "node:crypto";
 import fc from "fast-check";
-import {
-  base32Key,
-  checkOtpKey,
-  OTP_ALGORITHMS,
-  type OtpKey,
-  otpCode,
-  otpUri,
-  parseOtpUri,
-} from "../../src/protocol/otp.ts";
+import { base32Key, checkOtpKey, type OtpKey, otpCode, otpUri, parseOtpUri } from "../../src/protocol/otp.ts";
+import { OTP_ALGORITHMS } from "../../src/protocol/otpalgorithm.ts";
 import vectors from "../vectors/otp.json" with { type: "json" };
 
 const ascii = (text: string) => new TextEncoder().encode(text);

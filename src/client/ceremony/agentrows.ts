@@ -1,5 +1,5 @@
 import { CEREMONY_FUNCTIONS, COLLECTORS, type OutputSpec, PARTICIPANTS } from "../../protocol/ceremony/model.ts";
-import { OTP_ALGORITHMS } from "../../protocol/otp.ts";
+import { OTP_ALGORITHMS } from "../../protocol/otpalgorithm.ts";
 import { bool, nullable, oneOf, text, u53, uint } from "../../wire/codec.ts";
 import { byKind, data, many, or, orNull, params, type Reader } from "../agentparams.ts";
 import { type Row, row } from "../agentrow.ts";

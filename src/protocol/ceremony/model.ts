@@ -1,5 +1,5 @@
 import type { CeremonyId, StoredKeyId } from "../../ids.ts";
-import type { OtpAlgorithm } from "../otp.ts";
+import type { OtpAlgorithm } from "../otpalgorithm.ts";
 
 /** Functions among which each participant chooses its own (docs/protocol.md §10.3). */
 export const CEREMONY_FUNCTIONS = ["hkdf-sha256", "hkdf-sha512", "hmac-drbg", "argon2id"] as const;

@@ -21,7 +21,7 @@ import {
   type StoredKeyRecord,
   type StorePolicy,
 } from "../../protocol/ceremony/model.ts";
-import { OTP_ALGORITHMS } from "../../protocol/otp.ts";
+import { OTP_ALGORITHMS } from "../../protocol/otpalgorithm.ts";
 import { accountName } from "../accountname.ts";
 import { bytes, type Codec, hashIdOf, list, nullable, oneOf, struct, tagged, text, u53, uint } from "../codec.ts";
 import { hash32, signature } from "../records.ts";
