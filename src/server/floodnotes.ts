@@ -46,6 +46,18 @@ async function note(ctx: ServerContext, tx: Tx, { action, status }: Flood, name:
   await appendEvent(ctx, tx, { userId: name.userId, action, status, count, shadow: !name.known });
 }
 
+/** Counts an event in its window of `loginBackoffMaxMs`: how many the entry stands for that is due; null for none. */
+export async function countWindowed(ctx: ServerContext, tx: Tx, bucket: string): Promise<number | null> {
+  const nowMs = ctx.now();
+  const row = await tx.limit(bucket);
+  if (row && nowMs - row.updatedAtMs < ctx.limits.loginBackoffMaxMs) {
+    await tx.putLimit({ ...row, count: row.count + 1 });
+    return null;
+  }
+  await tx.putLimit({ bucket, count: 0, blockedUntilMs: 0, updatedAtMs: nowMs });
+  return 1 + (row?.count ?? 0);
+}
+
 /**
  * Adds an event to the log of a name, real or shadow: one counted entry a window (docs/protocol.md §6.1). What comes
  * later in the window is counted by the next entry, or by {@link sweepFloods}.
@@ -57,15 +69,8 @@ export async function noteWindowed(
   credentialId: Uint8Array,
   name: Candidate,
 ): Promise<void> {
-  const bucket = `${flood.prefix}${credentialId.toHex()}`;
-  const nowMs = ctx.now();
-  const row = await tx.limit(bucket);
-  if (row && nowMs - row.updatedAtMs < ctx.limits.loginBackoffMaxMs) {
-    await tx.putLimit({ ...row, count: row.count + 1 });
-    return;
-  }
-  await tx.putLimit({ bucket, count: 0, blockedUntilMs: 0, updatedAtMs: nowMs });
-  await note(ctx, tx, flood, name, 1 + (row?.count ?? 0));
+  const count = await countWindowed(ctx, tx, `${flood.prefix}${credentialId.toHex()}`);
+  if (count !== null) await note(ctx, tx, flood, name, count);
 }
 
 /** Adds to the logs what was only counted in windows that are over; says how many windows. */

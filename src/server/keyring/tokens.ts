@@ -1,12 +1,12 @@
 import { equalBytes } from "../../crypto/bytes.ts";
 import { Fault } from "../../errors.ts";
 import type { UserId, WorkspaceId } from "../../ids.ts";
-import { TOKEN_BYTES, tokenHash, tokenText } from "../../protocol/keyring/token.ts";
 import type { Tx } from "../../storage/store.ts";
 import { hashIdOf, id, struct, u53 } from "../../wire/codec.ts";
 import { keyringName } from "../../wire/keyring/records.ts";
 import { hash32 } from "../../wire/records.ts";
 import { appendEvent } from "../audit.ts";
+import { bearerTokens } from "../bearer.ts";
 import {
   type DocumentKind,
   eachStored,
@@ -18,7 +18,6 @@ import {
 } from "../documents.ts";
 import { changedMeanwhile } from "../federation/life.ts";
 import { shortId } from "../federation/named.ts";
-import { addressBucket, spend } from "../limits.ts";
 import { OWNERSHIP, ownershipId } from "./documents.ts";
 import { recorded } from "./events.ts";
 import { keyOf } from "./people.ts";
@@ -62,17 +61,11 @@ const NOTE_MS = 3_600_000;
 const noSuchToken = () =>
   new Fault("session_invalid", "this token opens no workspace", { hint: "keyhold workspace token create" });
 
-/** Constant in time by the hash: what is looked up tells nothing of the token. */
-function presented(authorization: string | null): Uint8Array | null {
-  const token = authorization === null ? undefined : /^bearer +([^\s,]+)$/i.exec(authorization)?.[1];
-  return token === undefined ? null : tokenHash(token);
-}
-
 /** Tokens with which programs read a workspace (docs/protocol.md §9.7). */
 export function createTokens(site: RegistrySite): Tokens {
   const { ctx } = site;
 
-  const isOver = ({ expiresAtMs }: TokenBody): boolean => expiresAtMs <= ctx.now();
+  const tokens = bearerTokens(ctx, TOKEN, "workspace", { of: "workspace", list: "keyhold workspace token list" });
 
   /** True while the maker of a token has an account and owns its workspace by the newest head. */
   async function speaks(tx: Tx, { userId, workspaceId }: TokenBody): Promise<boolean> {
@@ -94,43 +87,21 @@ export function createTokens(site: RegistrySite): Tokens {
 
   async function holder(tx: Tx, hash: Uint8Array, name: RegistryTokenOperation): Promise<TokenCaller | undefined> {
     const row = await readStored(tx, TOKEN, hash.toHex());
-    if (!row || !equalBytes(row.value.hash, hash) || isOver(row.value) || !(await speaks(tx, row.value)))
+    if (!row || !equalBytes(row.value.hash, hash) || tokens.isOver(row.value) || !(await speaks(tx, row.value)))
       return undefined;
     await note(tx, row, name);
     return { workspaceId: row.value.workspaceId, tokenId: row.id, userId: row.value.userId };
   }
 
-  /** Tokens of a workspace that have not expired; the others go. */
-  async function living(tx: Tx, workspaceId: WorkspaceId): Promise<readonly Stored<TokenBody>[]> {
-    const all = await eachStored(tx, TOKEN, workspaceId);
-    for (const row of all) if (isOver(row.value)) await removeStored(tx, TOKEN, row.id);
-    return all.filter(({ value }) => !isOver(value));
-  }
-
   return {
     async "workspace.token.create"({ account: { userId } }, { workspaceId, name, expiresAtMs }) {
-      const bytes = ctx.random(TOKEN_BYTES);
-      const token = tokenText(bytes);
-      bytes.fill(0);
-      const hash = tokenHash(token);
-      if (!hash) throw new Fault("internal", "the server failed");
-      const tokenId = hash.toHex();
+      const { token, hash, tokenId } = tokens.draw();
       await recorded(
         site,
         async (tx, tell) => {
           await demandOwner(tx, workspaceId, userId);
+          tokens.demandRoom(await tokens.living(tx, workspaceId), { name, expiresAtMs });
           const nowMs = ctx.now();
-          if (expiresAtMs <= nowMs || expiresAtMs > nowMs + ctx.limits.tokenMs)
-            throw new Fault("bad_input", "a token expires later than now, and within a year");
-          const others = await living(tx, workspaceId);
-          if (others.some(({ value }) => value.name === name))
-            throw new Fault("exists", "the workspace has a token of that name", {
-              hint: "revoke it first: keyhold workspace token list",
-            });
-          if (others.length >= ctx.limits.tokensPerWorkspace)
-            throw new Fault("rate_limited", "the workspace has too many tokens", {
-              hint: "revoke some: keyhold workspace token list",
-            });
           const value = { workspaceId, userId, name, hash, createdAtMs: nowMs, expiresAtMs, notedAtMs: 0 };
           if (!(await putStored(tx, TOKEN, { id: tokenId, owner: workspaceId, place: nowMs, value }, 0)))
             throw changedMeanwhile();
@@ -144,15 +115,7 @@ export function createTokens(site: RegistrySite): Tokens {
     async "workspace.token.list"({ account: { userId } }, { workspaceId }) {
       return ctx.store.transaction(async (tx) => {
         await demandOwner(tx, workspaceId, userId);
-        const items = (await eachStored(tx, TOKEN, workspaceId)).filter(({ value }) => !isOver(value));
-        return {
-          items: items.map(({ id: tokenId, value: { name, createdAtMs, expiresAtMs } }) => ({
-            tokenId,
-            name,
-            createdAtMs,
-            expiresAtMs,
-          })),
-        };
+        return { items: await tokens.shown(tx, workspaceId) };
       }, workspaceId);
     },
 
@@ -173,12 +136,10 @@ export function createTokens(site: RegistrySite): Tokens {
     },
 
     async admitToken(name, { address, authorization }) {
-      const hash = presented(authorization);
+      const hash = tokens.presented(authorization);
       const found = hash && (await ctx.store.transaction((tx) => holder(tx, hash, name)));
       if (found) return found;
-      // a bucket of its own: a program with an old token keeps nobody at its address from logging in
-      const bucket = `token:${addressBucket(address)}`;
-      await ctx.store.transaction((tx) => spend(ctx, tx, bucket, ctx.limits.loginFreeFailuresPerAddress));
+      await tokens.refuse(address);
       throw noSuchToken();
     },
   };

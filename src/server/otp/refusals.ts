@@ -3,7 +3,7 @@ import type { Tx } from "../../storage/store.ts";
 import { appendEvent } from "../audit.ts";
 import type { ServerContext } from "../context.ts";
 import { shortId } from "../federation/named.ts";
-import { inBatches } from "../floodnotes.ts";
+import { countWindowed, inBatches } from "../floodnotes.ts";
 import { readEntry } from "./keys.ts";
 
 /** Begins the bucket that counts the refused codes of a key's running window. */
@@ -18,15 +18,8 @@ function note(ctx: ServerContext, tx: Tx, keyId: StoredKeyId, userId: UserId, co
  * counted by the next entry, or by {@link sweepRefused}.
  */
 export async function noteRefused(ctx: ServerContext, tx: Tx, keyId: StoredKeyId, userId: UserId): Promise<void> {
-  const bucket = `${PREFIX}${keyId}`;
-  const nowMs = ctx.now();
-  const row = await tx.limit(bucket);
-  if (row && nowMs - row.updatedAtMs < ctx.limits.loginBackoffMaxMs) {
-    await tx.putLimit({ ...row, count: row.count + 1 });
-    return;
-  }
-  await tx.putLimit({ bucket, count: 0, blockedUntilMs: 0, updatedAtMs: nowMs });
-  await note(ctx, tx, keyId, userId, 1 + (row?.count ?? 0));
+  const count = await countWindowed(ctx, tx, `${PREFIX}${keyId}`);
+  if (count !== null) await note(ctx, tx, keyId, userId, count);
 }
 
 /** Adds to the logs what was only counted in windows that are over. */
