@@ -8,7 +8,6 @@ import { ceremonyIdOf, storedKeyHash, verifyCeremonyKey } from "../../protocol/c
 import type { Tx } from "../../storage/store.ts";
 import type { ServerContext } from "../context.ts";
 import { eachStored, readStored, type Stored } from "../documents.ts";
-import { olderId, STORED_KEY, STORED_KEY_BEFORE, type StoredKeyBody } from "./documents.ts";
 import {
   CEREMONY,
   CEREMONY_KEY,
@@ -18,7 +17,8 @@ import {
   type HeadBody,
   OPENING,
   type OpeningBody,
-} from "./rows.ts";
+} from "./documents.ts";
+import { olderId, STORED_KEY, STORED_KEY_BEFORE, type StoredKeyBody } from "./storedkeys.ts";
 
 /** All that lies here of one ceremony. */
 interface Rows {

@@ -6,8 +6,8 @@ import type { CeremonyStatus, SignedEntry } from "../../protocol/ceremony/model.
 import type { Tx } from "../../storage/store.ts";
 import { putStored, readStored, removeStored } from "../documents.ts";
 import { changedMeanwhile } from "../federation/life.ts";
+import { ARRIVING, type ArrivingBody, ENTRY, HEAD, type HeadBody, numbered, OPENING, OVER } from "./documents.ts";
 import { finish, keepResult, stepToCombine } from "./ending.ts";
-import { ARRIVING, type ArrivingBody, ENTRY, HEAD, type HeadBody, numbered, OPENING, OVER } from "./rows.ts";
 import { type CeremonyAction, type Desk, note, readHead, readScene, type Scene } from "./scene.ts";
 
 export type Step = EnclaveInput<"ceremony.append">["step"];

@@ -7,7 +7,6 @@ import { credentialIdOf } from "../accounts.ts";
 import type { ServerContext } from "../context.ts";
 import { eachStored, putStored, readStored, removeStored, type Stored } from "../documents.ts";
 import { changedMeanwhile } from "../federation/life.ts";
-import { olderId, STORED_KEY, STORED_KEY_BEFORE, type StoredKeyBody } from "./documents.ts";
 import {
   ARRIVING,
   KEY_USE,
@@ -21,9 +20,10 @@ import {
   SEAT,
   seatId,
   seatOwner,
-} from "./rows.ts";
+} from "./documents.ts";
 import type { Desk, Scene } from "./scene.ts";
 import type { KeyStoreSite } from "./service.ts";
+import { olderId, STORED_KEY, STORED_KEY_BEFORE, type StoredKeyBody } from "./storedkeys.ts";
 
 type Combine = Extract<EnclaveInput<"ceremony.append">["step"], { kind: "combine" }>;
 

@@ -2,9 +2,9 @@ import type { CeremonyId, UserId } from "../../ids.ts";
 import type { Tx } from "../../storage/store.ts";
 import type { ServerContext } from "../context.ts";
 import { type DocumentKind, eachStored, removeStored } from "../documents.ts";
-import { STORED_KEY, STORED_KEY_BEFORE } from "./documents.ts";
+import { CEREMONY, ENTRY, HEAD, OPENING, PART, RELEASE } from "./documents.ts";
 import { unlist } from "./ending.ts";
-import { CEREMONY, ENTRY, HEAD, OPENING, PART, RELEASE } from "./rows.ts";
+import { STORED_KEY, STORED_KEY_BEFORE } from "./storedkeys.ts";
 
 /**
  * Erases what hangs on an account's ceremonies and stored keys but is not the account's own in the store: for the end

@@ -5,7 +5,7 @@ import type { Tx } from "../../storage/store.ts";
 import { eachStored, listStored, putStored, readStored, removeStored, type Stored } from "../documents.ts";
 import { changedMeanwhile } from "../federation/life.ts";
 import { createTurns } from "../federation/turns.ts";
-import { CEREMONY_KEY, type CeremonyKeyBody, KEY_USE, keyOwner, newestFirst } from "./rows.ts";
+import { CEREMONY_KEY, type CeremonyKeyBody, KEY_USE, keyOwner, newestFirst } from "./documents.ts";
 import type { KeyStoreSite } from "./service.ts";
 
 /** A key pair for ceremonies with its private halves, as the enclave takes it. */

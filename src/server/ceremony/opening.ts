@@ -7,8 +7,8 @@ import { ceremonyIdOf, ceremonyKeyHash, draftBytes, entryHash } from "../../prot
 import type { Tx } from "../../storage/store.ts";
 import { putStored, readStored } from "../documents.ts";
 import { changedMeanwhile } from "../federation/life.ts";
+import { CEREMONY, DRAFT, ENTRY, HEAD, newestFirst, numbered, OPEN, REPLACING } from "./documents.ts";
 import { index, replacedBy } from "./ending.ts";
-import { CEREMONY, DRAFT, ENTRY, HEAD, newestFirst, numbered, OPEN, REPLACING } from "./rows.ts";
 import { type Desk, readHead } from "./scene.ts";
 import type { KeyStoreService } from "./service.ts";
 

@@ -6,11 +6,11 @@ import type { Tx } from "../../storage/store.ts";
 import { eachStored, putStored, readStored, removeStored, type Stored } from "../documents.ts";
 import { changedMeanwhile } from "../federation/life.ts";
 import { noSuchCeremony } from "./course.ts";
-import { olderId, STORED_KEY, STORED_KEY_BEFORE, type StoredKeyBody } from "./documents.ts";
+import { RELEASE, type ReleaseBody } from "./documents.ts";
 import { counted } from "./limits.ts";
-import { RELEASE, type ReleaseBody } from "./rows.ts";
 import { type Desk, note, readScene, type Scene } from "./scene.ts";
 import type { KeyStoreService } from "./service.ts";
+import { olderId, STORED_KEY, STORED_KEY_BEFORE, type StoredKeyBody } from "./storedkeys.ts";
 
 /** Values that one participant has had, beside the wish that waits: the oldest are forgotten. */
 const DONE_MAX = 3;

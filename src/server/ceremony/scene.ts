@@ -6,7 +6,6 @@ import { appendEvent } from "../audit.ts";
 import { listStored, readStored, type Stored } from "../documents.ts";
 import { shortId } from "../federation/named.ts";
 import { createTurns, type Turns } from "../federation/turns.ts";
-import { type CeremonyKeys, createCeremonyKeys } from "./keys.ts";
 import {
   ARRIVING,
   type ArrivingBody,
@@ -16,7 +15,8 @@ import {
   HEAD,
   type HeadBody,
   numbered,
-} from "./rows.ts";
+} from "./documents.ts";
+import { type CeremonyKeys, createCeremonyKeys } from "./keys.ts";
 import type { KeyStoreSite } from "./service.ts";
 
 /** What the parts of the ceremonies share in one process. */

@@ -5,8 +5,8 @@ import { openAccountName } from "../accounts.ts";
 import { readStored } from "../documents.ts";
 import { changedMeanwhile } from "../federation/life.ts";
 import { CLOSABLE, change, noSuchCeremony, putHead, settle, stepToReveal } from "./course.ts";
+import { numbered, PART } from "./documents.ts";
 import { counted } from "./limits.ts";
-import { numbered, PART } from "./rows.ts";
 import { type Desk, readHead, readScene, type Scene } from "./scene.ts";
 import type { KeyStoreService } from "./service.ts";
 

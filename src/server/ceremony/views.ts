@@ -5,7 +5,17 @@ import type { OutputOf } from "../../wire/operations.ts";
 import { credentialIdOf, openAccountName } from "../accounts.ts";
 import { eachStored, listStored, readStored } from "../documents.ts";
 import { isDue, noSuchCeremony, settle } from "./course.ts";
-import { CEREMONY, type CeremonyBody, ENTRY, HEAD, type HeadBody, RELEASE, SEAT, seatId, seatOwner } from "./rows.ts";
+import {
+  CEREMONY,
+  type CeremonyBody,
+  ENTRY,
+  HEAD,
+  type HeadBody,
+  RELEASE,
+  SEAT,
+  seatId,
+  seatOwner,
+} from "./documents.ts";
 import { type Desk, readHead } from "./scene.ts";
 import type { KeyStoreService } from "./service.ts";
 

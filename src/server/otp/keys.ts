@@ -4,7 +4,7 @@ import type { StoredKeyRecord } from "../../protocol/ceremony/model.ts";
 import { afterRestore, type OtpKind, type OtpPosition, startingAt } from "../../protocol/otpwindow.ts";
 import type { Tx } from "../../storage/store.ts";
 import type { OutputOf } from "../../wire/operations.ts";
-import { STORED_KEY, type StoredKeyBody } from "../ceremony/documents.ts";
+import { STORED_KEY, type StoredKeyBody } from "../ceremony/storedkeys.ts";
 import type { ServerContext } from "../context.ts";
 import { eachStored, listStored, putStored, readStored, removeStored, type Stored } from "../documents.ts";
 import { changedMeanwhile } from "../federation/life.ts";

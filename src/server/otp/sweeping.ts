@@ -1,5 +1,5 @@
 import type { StoredKeyId } from "../../ids.ts";
-import { STORED_KEY } from "../ceremony/documents.ts";
+import { STORED_KEY } from "../ceremony/storedkeys.ts";
 import type { ServerContext } from "../context.ts";
 import { listStored, readStored } from "../documents.ts";
 import { inBatches } from "../floodnotes.ts";

@@ -3,8 +3,8 @@ import { hpkeOpen } from "../../../src/crypto/hpke.ts";
 import type { AbortReason, EntryBody, SignedEntry } from "../../../src/protocol/ceremony/model.ts";
 import { entryHash, walletPartInfo } from "../../../src/protocol/ceremony/records.ts";
 import { verifyTranscript } from "../../../src/protocol/ceremony/verify.ts";
-import { STORED_KEY } from "../../../src/server/ceremony/documents.ts";
-import { HEAD, KEY_USE, keyOwner, OPEN, OPENING } from "../../../src/server/ceremony/rows.ts";
+import { HEAD, KEY_USE, keyOwner, OPEN, OPENING } from "../../../src/server/ceremony/documents.ts";
+import { STORED_KEY } from "../../../src/server/ceremony/storedkeys.ts";
 import { eachStored, readStored } from "../../../src/server/documents.ts";
 import {
   type CeremonyServer,

@@ -1,8 +1,8 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { checkCeremonies, checkCeremonyKeys } from "../../../src/server/ceremony/checking.ts";
-import { STORED_KEY } from "../../../src/server/ceremony/documents.ts";
+import { CEREMONY_KEY, ENTRY, numbered, OPENING } from "../../../src/server/ceremony/documents.ts";
 import { eraseCeremonies } from "../../../src/server/ceremony/erasing.ts";
-import { CEREMONY_KEY, ENTRY, numbered, OPENING } from "../../../src/server/ceremony/rows.ts";
+import { STORED_KEY } from "../../../src/server/ceremony/storedkeys.ts";
 import { type DocumentKind, putStored, readStored, removeStored } from "../../../src/server/documents.ts";
 import { type CeremonyServer, ceremonyServer, codeOf, finished, join1, opened, type Run, reveal1 } from "./world.ts";
 

@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { signerFromSeed } from "../../../src/crypto/identity.ts";
 import { ceremonyIdOf, draftBytes, verifyCeremonyKey } from "../../../src/protocol/ceremony/records.ts";
-import { STORED_KEY, STORED_KEY_BEFORE } from "../../../src/server/ceremony/documents.ts";
+import { STORED_KEY, STORED_KEY_BEFORE } from "../../../src/server/ceremony/storedkeys.ts";
 import { eachStored, putStored, readStored } from "../../../src/server/documents.ts";
 import {
   type CeremonyServer,

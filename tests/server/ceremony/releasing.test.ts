@@ -2,7 +2,7 @@ import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { hpkeKeyPair, hpkeOpen } from "../../../src/crypto/hpke.ts";
 import { signerFromSeed } from "../../../src/crypto/identity.ts";
 import { releaseBytes, releaseInfo } from "../../../src/protocol/ceremony/records.ts";
-import { STORED_KEY } from "../../../src/server/ceremony/documents.ts";
+import { STORED_KEY } from "../../../src/server/ceremony/storedkeys.ts";
 import { putStored, readStored } from "../../../src/server/documents.ts";
 import { approvalOf, type CeremonyServer, ceremonyServer, codeOf, finished, opened, releaseOf } from "./world.ts";
 

@@ -4,7 +4,7 @@ import { signerFromSeed } from "../../../src/crypto/identity.ts";
 import type { CeremonyKey, StoredKeyRecord } from "../../../src/protocol/ceremony/model.ts";
 import { ceremonyKeyBytes, storedKeyIdOf } from "../../../src/protocol/ceremony/records.ts";
 import { parcelBytes, parcelInfo } from "../../../src/protocol/otphandout.ts";
-import { STORED_KEY } from "../../../src/server/ceremony/documents.ts";
+import { STORED_KEY } from "../../../src/server/ceremony/storedkeys.ts";
 import type { FederatedCaller } from "../../../src/server/context.ts";
 import { readStored } from "../../../src/server/documents.ts";
 import { createDistribution, type DistributionPart } from "../../../src/server/otp/index.ts";
