@@ -6,6 +6,8 @@ export interface Cutter {
   readonly url: string;
   /** At the `nth` request from now on; `heard` lets the server have it, and cuts the answer. `cut` is called then. */
   arm(nth: number, heard: boolean, cut: () => void): void;
+  /** Resolves when the server is done with the request that was cut: its answer, or its end, was there. */
+  settled(): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -16,6 +18,7 @@ const APPLICATION_DATA = 23;
 export async function startCutter(port: number): Promise<Cutter> {
   let armed: { left: number; readonly heard: boolean; readonly cut: () => void } | null = null;
   const open = new Set<Socket>();
+  let settled = Promise.withResolvers<void>();
 
   function quiet(socket: Socket): Socket {
     open.add(socket);
@@ -31,6 +34,7 @@ export async function startCutter(port: number): Promise<Cutter> {
     const end = () => {
       client.destroy();
       upstream.destroy();
+      settled.resolve();
     };
     client.on("data", (data) => {
       if (armed && data[0] === APPLICATION_DATA) armed.left -= 1;
@@ -50,7 +54,10 @@ export async function startCutter(port: number): Promise<Cutter> {
     client.on("close", () => {
       if (!mute) upstream.destroy();
     });
-    upstream.on("close", () => client.destroy());
+    upstream.on("close", () => {
+      client.destroy();
+      if (mute) settled.resolve();
+    });
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   const address = server.address();
@@ -60,7 +67,9 @@ export async function startCutter(port: number): Promise<Cutter> {
     url: `https://127.0.0.1:${address.port}`,
     arm(left, heard, cut) {
       armed = { left, heard, cut };
+      settled = Promise.withResolvers<void>();
     },
+    settled: () => settled.promise,
     async close() {
       for (const socket of open) socket.destroy();
       await new Promise<void>((resolve) => server.close(() => resolve()));
