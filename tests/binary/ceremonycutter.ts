@@ -6,13 +6,15 @@ export interface Cutter {
   readonly url: string;
   /** At the `nth` request from now on; `heard` lets the server have it, and cuts the answer. `cut` is called then. */
   arm(nth: number, heard: boolean, cut: () => void): void;
-  /** Resolves when the server is done with the request that was cut: its answer, or its end, was there. */
+  /** Resolves when the server is done with the request that was cut: it has said nothing more for a while. */
   settled(): Promise<void>;
   close(): Promise<void>;
 }
 
 /** First byte of a TLS record with data, RFC 8446 §5.1; a handshake's last flight begins with another one. */
 const APPLICATION_DATA = 23;
+/** So long after its last word a server is done with a request. */
+const SILENCE_MS = 250;
 
 /** Listens on the loopback address and passes bytes on to `port`. */
 export async function startCutter(port: number): Promise<Cutter> {
@@ -36,6 +38,12 @@ export async function startCutter(port: number): Promise<Cutter> {
       upstream.destroy();
       settled.resolve();
     };
+    // what comes first need not be the answer: a ticket of TLS 1.3 goes before it (RFC 8446 §4.6.1)
+    let silence: ReturnType<typeof setTimeout> | undefined;
+    const endSoon = () => {
+      clearTimeout(silence);
+      silence = setTimeout(end, SILENCE_MS);
+    };
     client.on("data", (data) => {
       if (armed && data[0] === APPLICATION_DATA) armed.left -= 1;
       if (armed?.left !== 0) return void upstream.write(data);
@@ -43,7 +51,7 @@ export async function startCutter(port: number): Promise<Cutter> {
       armed = null;
       cut();
       if (!heard) return end();
-      mute = end;
+      mute = endSoon;
       upstream.write(data);
     });
     upstream.on("data", (data) => {
@@ -54,10 +62,7 @@ export async function startCutter(port: number): Promise<Cutter> {
     client.on("close", () => {
       if (!mute) upstream.destroy();
     });
-    upstream.on("close", () => {
-      client.destroy();
-      if (mute) settled.resolve();
-    });
+    upstream.on("close", () => client.destroy());
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   const address = server.address();
