@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import about from "../../package.json" with { type: "json" };
 import { orderBytes, readOrder } from "../../src/ui/agentprocess.ts";
 import { testUnless } from "../support/skip.ts";
 import { lastError, MAIN, run, withDirectory } from "./support.ts";
@@ -77,6 +78,7 @@ describe("the agent", () => {
       options: null,
       device: null,
       factor: null,
+      vaultAlone: false,
     };
     const sent = orderBytes({ ...order, password });
     const line = new TextDecoder().decode(sent.subarray(0, sent.indexOf(10)));
@@ -109,7 +111,7 @@ describe("how long the agent runs", () => {
         socket: join(keyhold.directory, "home", "run", "agent-default.sock"),
         pid: expect.any(Number),
         profile: "default",
-        version: "0.0.0-source",
+        version: about.version,
         api: 1,
         startedAt: expect.any(String),
         locksAt: expect.any(String),
@@ -142,7 +144,8 @@ describe("how long the agent runs", () => {
       await keyhold("unlock", "--password-file", join(keyhold.directory, "right"), "--confirm", "prod/*");
       await keyhold("list");
       const { out } = await run(["agent", "status"], { env });
-      expect(out).toMatch(/^running +pid \d+, keyhold 0\.0\.0-source, API 1$/m);
+      expect(out).toMatch(/^running +pid \d+, keyhold \S+, API 1$/m);
+      expect(out).toContain(`keyhold ${about.version},`);
       expect(out).toMatch(/^limits +locks at .*Z if unused, at .*Z at the latest, when the system slept$/m);
       expect(out).toMatch(/^confirms +prod\/\* \(refused: no confirmCommand is set\)$/m);
       expect(out).toMatch(/^calls +1$/m);

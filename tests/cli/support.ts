@@ -1,6 +1,7 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { binary } from "../binary/world.ts";
 
 const PROJECT = join(import.meta.dir, "..", "..");
 export const MAIN = join(PROJECT, "src", "main.ts");
@@ -24,9 +25,13 @@ export function cleanEnvironment(extra: Record<string, string> = {}): Record<str
   return { PATH: process.env["PATH"] ?? "", HOME: tmpdir(), TERM: "xterm-256color", ...extra };
 }
 
-/** Runs a command line as a child without a controlling terminal and collects what it says. */
+/**
+ * Runs a command line of the executable, or of `script`, as a child without a controlling terminal and collects what it
+ * says.
+ */
 export async function run(argv: readonly string[], options: RunOptions = {}): Promise<Ran> {
-  const child = Bun.spawn([process.execPath, options.script ?? MAIN, ...argv], {
+  const program = options.script === undefined ? [await binary()] : [process.execPath, options.script];
+  const child = Bun.spawn([...program, ...argv], {
     env: cleanEnvironment(options.env),
     stdin: options.stdin ?? "ignore",
     stdout: "pipe",
@@ -38,12 +43,12 @@ export async function run(argv: readonly string[], options: RunOptions = {}): Pr
   return { code, out, err };
 }
 
-/** Runs shell text with `$KEYHOLD` as the command line of main.ts and `$FIXTURE` as that of the fixture. */
+/** Runs shell text with `$KEYHOLD` as the executable and `$FIXTURE` as that of the fixture. */
 export async function shell(text: string, env: Record<string, string> = {}, program = "bash"): Promise<Ran> {
   const child = Bun.spawn([program, "-c", text], {
     env: cleanEnvironment({
       ...env,
-      KEYHOLD: `${process.execPath} ${MAIN}`,
+      KEYHOLD: await binary(),
       FIXTURE: `${process.execPath} ${FIXTURE}`,
     }),
     stdin: "ignore",
@@ -96,7 +101,7 @@ export async function onTerminal(
       env: cleanEnvironment({
         ...env,
         OUT: outFile,
-        KEYHOLD: `${process.execPath} ${MAIN}`,
+        KEYHOLD: await binary(),
         FIXTURE: `${process.execPath} ${FIXTURE}`,
       }),
       terminal: {

@@ -49,6 +49,42 @@ describe("the closing line", () => {
   });
 });
 
+describe("a whole run", () => {
+  /** A project of these test files alone; gives the run's last line and its exit code. */
+  async function whole(files: Readonly<Record<string, string>>): Promise<[string, number | null]> {
+    const folder = await mkdtemp(join(tmpdir(), "keyhold-rooms-"));
+    try {
+      for (const name of ["check.ts", "tally.ts"])
+        await Bun.write(join(folder, "scripts", name), Bun.file(join(SUPPORT, "..", "..", "scripts", name)));
+      for (const [path, text] of Object.entries(files)) await Bun.write(join(folder, "tests", path), text);
+      const run = Bun.spawn([process.execPath, "scripts/check.ts", "tests"], {
+        cwd: folder,
+        env: { ...process.env, KEYHOLD_TEST_NO_SKIP: "" },
+        stdin: "ignore",
+        stdout: "pipe",
+        stderr: "ignore",
+      });
+      const out = await run.stdout.text();
+      return [out.trimEnd().split("\n").at(-1) ?? "", await run.exited];
+    } finally {
+      await rm(folder, { recursive: true, force: true });
+    }
+  }
+  const good = `${HEAD}test("a", () => {}); test("b", () => {});\n`;
+  const five = Object.fromEntries([1, 2, 3, 4, 5].map((at) => [`client/deep/c${at}.test.ts`, good]));
+
+  test("has each test once, in whatever room and part it is, and every failure", async () => {
+    expect(await whole({ ...five, "binary/one.test.ts": good, "top.test.ts": good, "ui/u.test.ts": good })).toEqual([
+      "16 passed, 0 failed",
+      0,
+    ]);
+    expect(await whole({ ...five, "binary/one.test.ts": MIXED })).toEqual(["12 passed, 1 failed, 2 skipped", 1]);
+  });
+  test("without any test is a failure", async () => {
+    expect(await whole({ "support/none.ts": "export {};\n" })).toEqual(["0 passed, 1 failed", 1]);
+  });
+});
+
 describe("the causes at the end", () => {
   const LOG = [
     "(pass) one [1.00ms]",
