@@ -110,7 +110,7 @@ async function vectorOf(name: string, w: PureCeremony, others: readonly OutputSp
 }
 
 /** All vectors, computed. */
-export async function ceremonyVectors(): Promise<readonly CeremonyVector[]> {
+async function ceremonyVectors(): Promise<readonly CeremonyVector[]> {
   const world = async (seed: string, options: Omit<PureOptions, "random" | "rsa">) => {
     const random = seededRandom(`keyhold ceremony vectors: ${seed}`);
     const { publicKey } = await rsaFromSeed(random(64), text(seed), 3_072);
@@ -135,7 +135,20 @@ export async function ceremonyVectors(): Promise<readonly CeremonyVector[]> {
   return [await vectorOf("totp", totp, OTHERS), await vectorOf("wallet", wallet, [])];
 }
 
+/** The text of the vector file, laid out as the formatter has it. @throws Error when that does not run. */
+export async function ceremonyVectorText(): Promise<string> {
+  const root = new URL("..", import.meta.url).pathname;
+  const child = Bun.spawn(["node_modules/.bin/biome", "format", "--stdin-file-path=tests/vectors/ceremony.json"], {
+    cwd: root,
+    stdin: new TextEncoder().encode(JSON.stringify(await ceremonyVectors(), null, 2)),
+    stdout: "pipe",
+    stderr: "pipe",
+  });
+  const [text, said, code] = await Promise.all([child.stdout.text(), child.stderr.text(), child.exited]);
+  if (code !== 0) throw new Error(`the formatter ended with ${code}: ${said}`);
+  return text;
+}
+
 if (import.meta.main) {
-  const path = new URL("../tests/vectors/ceremony.json", import.meta.url);
-  await Bun.write(path, `${JSON.stringify(await ceremonyVectors(), null, 2)}\n`);
+  await Bun.write(new URL("../tests/vectors/ceremony.json", import.meta.url), await ceremonyVectorText());
 }

@@ -58,6 +58,8 @@ export interface FaultDetails {
   readonly hint?: string;
   /** Milliseconds until a new try makes sense (rate limits). */
   readonly retryAfterMs?: number;
+  /** What is known all the same, for programs: what the command's data would say. */
+  readonly data?: Readonly<Record<string, unknown>>;
   /** Names of servers whose message failed verification. */
   readonly culprits?: readonly string[];
   /** The request that failed, where one was made; never at login. */
@@ -66,13 +68,14 @@ export interface FaultDetails {
 
 /**
  * The only error class. Its code fixes HTTP status, exit code and hint (docs/cli.md).
- * Never put a secret, a password or a ciphertext into message, why or hint.
+ * Never put a secret, a password or a ciphertext into message, why, hint or data.
  */
 export class Fault extends Error {
   readonly code: ErrorCode;
   readonly why: string | undefined;
   readonly hint: string | undefined;
   readonly retryAfterMs: number | undefined;
+  readonly data: Readonly<Record<string, unknown>> | undefined;
   readonly culprits: readonly string[];
   readonly requestId: string | undefined;
 
@@ -84,6 +87,7 @@ export class Fault extends Error {
     const row: CodeRow = CODES[code];
     this.hint = details.hint ?? row.hint;
     this.retryAfterMs = details.retryAfterMs;
+    this.data = details.data;
     this.culprits = details.culprits ?? [];
     this.requestId = details.requestId;
   }

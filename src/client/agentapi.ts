@@ -55,6 +55,7 @@ const item = params<PlainItem>({
   createdAt: or(nullable(date), null),
   fields: maybe(fields),
   expiresAt: maybe(nullable(date)),
+  origin: maybe(word),
 });
 /** Words of one line of a file's header, and what follows it. */
 const stanza = params<UnwrapInput["stanzas"][number]>({ args: list(word, { max: 64 }), body: data });
@@ -90,6 +91,7 @@ export const AGENT_METHODS: { readonly [M in AgentMethod]: Row<InputOf<M>> } = {
       expiresAt: maybe(nullable(date)),
       ifVersion: maybe(uint()),
       where: or(where, null),
+      origin: maybe(word),
     }),
   ),
   get: row(

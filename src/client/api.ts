@@ -2,7 +2,7 @@ import type { PlainItem } from "../formats/item.ts";
 import type { KeyId, RequestId, SessionId, UserId } from "../ids.ts";
 import type { Field } from "../protocol/content.ts";
 import type { SecretType } from "../protocol/secrettype.ts";
-import type { CeremonyClient } from "./ceremonyapi.ts";
+import type { CeremonyClient, OtpRequester } from "./ceremonyapi.ts";
 import type { FactorClient } from "./factorapi.ts";
 import type { FederationClient } from "./federationapi.ts";
 import type { UnwrapInput, Unwrapped } from "./filekey.ts";
@@ -122,6 +122,8 @@ export interface StoreInput {
   expiresAt?: string | null;
   /** The version that the caller has seen, 0 for none: with another one there now nothing is stored (conflict). */
   ifVersion?: number;
+  /** Of a value that a server's enclave has seen, `ceremony:ID` or `provisioned:ID`; left out: end to end. */
+  origin?: string;
   where: Where | null;
 }
 
@@ -129,7 +131,7 @@ export interface StoreInput {
 export interface FileBegin extends Pick<StoreInput, "name" | "tags" | "fields" | "expiresAt" | "ifVersion" | "where"> {
   /** Bytes of the whole, where they are known. */
   size: number | null;
-  /** Format that it was imported from. */
+  /** Format that it was imported from, or as in {@link StoreInput}. */
   origin?: string;
   /** When it was made, where an import knows it; of a secret that is there its own day is kept. */
   createdAt?: string | null;
@@ -206,8 +208,10 @@ export interface SecretInfo {
   where: Where;
   /** True where a change of it waits in the vault for a server that is away. */
   queued?: boolean;
-  /** How it came to be: `generated`, `stored`, `imported:FORMAT`. */
+  /** How it came to be: `generated`, `stored`, `imported:FORMAT`; `ceremony:ID`, `provisioned:ID`. */
   origin: string;
+  /** Of a value that a server's enclave has seen; left out: end to end. */
+  custody?: "custodial";
   publicKey: Uint8Array | null;
   /** RFC 3339, or null. */
   expiresAt: string | null;
@@ -226,6 +230,7 @@ export interface Written {
 }
 
 export interface Got {
+  /** Of the newest version; origin and custody of the one that was asked for. */
   info: SecretInfo;
   /** The version that was asked for. */
   version: number;
@@ -270,6 +275,8 @@ export interface VersionInfo {
   updatedAt: string | null;
   name: string | null;
   current: boolean;
+  /** As in {@link SecretInfo}, of this version. */
+  custody?: "custodial";
 }
 
 export interface Imported {
@@ -304,6 +311,10 @@ export interface AuditItem {
   requestId: RequestId | null;
   session: SessionId | null;
   count: number;
+  /** As in {@link SecretInfo}, of the secret's newest version. */
+  custody?: "custodial";
+  /** Of a hand-out of a key that the account issues: who got it, as far as a grant or a listed hand-out still says. */
+  handedTo?: OtpRequester;
   /** True for a mutation that carries the account's signature; otherwise the server's testimony. */
   signed: boolean;
   linkHex: string;

@@ -1,12 +1,11 @@
 import { equalBytes } from "../crypto/bytes.ts";
 import { Fault } from "../errors.ts";
-import type { KeyId, RequestId } from "../ids.ts";
+import type { RequestId } from "../ids.ts";
 import { type AuditHead, auditLink, continueAudit, type SaltedEntry } from "../protocol/audit.ts";
 import { DEFAULTS } from "../protocol/defaults.ts";
 import { type SignedState, stateHash } from "../protocol/state.ts";
-import type { AuditItem, AuditQuery, Verified } from "./api.ts";
+import type { Verified } from "./api.ts";
 import { broken, matching, records } from "./auditmatch.ts";
-import { findSecret } from "./changes.ts";
 import { type LogProof, proveLog } from "./checkpoint.ts";
 import { mergeLogs } from "./logpin.ts";
 import { type Bound, boundOf, type Model, pinnedHash, type Surroundings } from "./model.ts";
@@ -14,97 +13,12 @@ import { type Online, type Open, online, save } from "./opened.ts";
 import type { Session } from "./session.ts";
 import { synchronise } from "./sync.ts";
 
-function itemOf(model: Model, salted: SaltedEntry): AuditItem {
-  const { entry } = salted;
-  const meta = entry.keyId === null ? undefined : model.secrets.get(entry.keyId)?.meta;
-  // the part of a file has the id of its file for a name
-  const named = meta?.type === "part" ? model.secrets.get(meta.name as KeyId)?.meta : meta;
-  const name = named?.name ?? null;
-  return {
-    seq: entry.seq,
-    at: new Date(entry.atMs).toISOString(),
-    action: entry.action,
-    status: entry.status,
-    keyId: entry.keyId,
-    name,
-    requestId: entry.requestId,
-    session: entry.session,
-    count: entry.count,
-    signed: entry.stateHash !== null,
-    linkHex: auditLink(salted).toHex(),
-  };
-}
-
-function cursorOf(text: string | null): number {
-  if (text === null) return 0;
-  if (!/^\d{1,15}$/.test(text))
-    throw new Fault("bad_input", "this is not a cursor", { hint: "pass the `next` of the page before" });
-  return Number(text);
-}
-
-/** Events of the account's log, oldest first. */
-export function listAudit(
-  open: Open,
-  query: AuditQuery,
-): Promise<{ items: readonly AuditItem[]; next: string | null; requestId: RequestId | null }> {
-  return online(open, true, async (at) => {
-    if (!at) throw new Fault("unreachable", "the log lies on the server");
-    const operation = query.purpose === "export" ? "audit.export" : "audit.list";
-    const keyId = query.name === null ? null : findSecret(open.box.model, query.name, { removed: true }).leaf.keyId;
-    const found: SaltedEntry[] = [];
-    let requestId: RequestId | null = null;
-    let after = cursorOf(query.cursor);
-    let next: string | null = null;
-    for (;;) {
-      const limit = Math.min(
-        DEFAULTS.auditPage,
-        query.limit === null ? DEFAULTS.auditPage : query.limit - found.length,
-      );
-      const filter = { ...query, keyId };
-      const answer = await at.session.call(operation, {
-        after,
-        limit,
-        keyId,
-        action: query.action,
-        fromMs: query.fromMs,
-        untilMs: query.untilMs,
-        requestId: query.requestId,
-      });
-      requestId ??= answer.requestId;
-      const { entries, more } = answer.output;
-      for (const item of entries) {
-        const { entry } = item;
-        const fits = entry.seq > after && entry.seq <= answer.head.auditSeq && entry.userId === open.box.model.owner;
-        if (!fits || !asked(item, filter)) throw broken(`entry ${entry.seq} does not belong into this answer`);
-        after = entry.seq;
-      }
-      if (entries.length > limit) throw broken("it sends more entries than were asked for");
-      found.push(...entries);
-      if (!more || entries.length === 0) break;
-      if (query.limit !== null && found.length >= query.limit) {
-        next = String(after);
-        break;
-      }
-    }
-    if (at.moved()) await synchronise(open.box.model, at.session, open.around);
-    await checkSigned(at.session, open.box.model, found);
-    return { items: found.map((item) => itemOf(open.box.model, item)), next, requestId };
-  });
-}
-
-/** True when an entry is one that the filter lets through. */
-function asked({ entry }: SaltedEntry, filter: Omit<AuditQuery, "name"> & { keyId: KeyId | null }): boolean {
-  return (
-    (filter.keyId === null || entry.keyId === filter.keyId) &&
-    (filter.action === null || entry.action === filter.action) &&
-    (filter.requestId === null || entry.requestId === filter.requestId) &&
-    (filter.fromMs === null || entry.atMs >= filter.fromMs) &&
-    (filter.untilMs === null || entry.atMs <= filter.untilMs)
-  );
-}
-
-/** Holds each entry that claims the owner's signature to the signed states, so that none is shown as signed wrongly. */
-async function checkSigned(session: Session, model: Model, entries: readonly SaltedEntry[]): Promise<void> {
+/**
+ * Holds each entry that claims the owner's signature to the signed states, so that none is shown as signed wrongly.
+ *
+ * @throws Fault integrity
+ */
+export async function checkSigned(session: Session, model: Model, entries: readonly SaltedEntry[]): Promise<void> {
   if (entries.every(({ entry }) => entry.stateHash === null)) return;
   const states = new Map<string, SignedState>();
   for (const signed of await statesAfter(session, model, 0, new Uint8Array(32))) {

@@ -34,6 +34,10 @@ export interface CeremonyInfo {
   /** When the stage ends. */
   readonly until: string | null;
   readonly minimum: number;
+  /** How long participants may commit, and may reveal. */
+  readonly commitMs: number;
+  readonly revealMs: number;
+  /** In the order of their numbers. */
   readonly seats: readonly SeatInfo[];
   /** This vault opened it. */
   readonly organiser: boolean;
@@ -106,6 +110,8 @@ export interface OtpEntryInfo {
   readonly counter: number | null;
   readonly provisioned: boolean;
   readonly ceremonyId: string | null;
+  /** Who issues it, by the key's record: text that the issuer chose (`--issuer`); null where it says nothing. */
+  readonly issuer: string | null;
   readonly grants: readonly {
     readonly grantId: string;
     readonly to: OtpRequester;
@@ -127,6 +133,7 @@ export interface OtpHandoutInfo {
 
 export interface OtpHanded {
   readonly askId: string;
+  readonly keyId: string;
   readonly name: string;
   /** The code; or the otpauth:// URI. */
   readonly value: string;
@@ -176,10 +183,19 @@ export interface CeremonyClient {
     readonly suite: "hpke" | "rsa-oaep";
   }): Promise<CeremonyInfo>;
   /** Verifies the transcript anew and does what is this vault's to do: reveals once everything is frozen. */
-  ceremonyAdvance(input: { readonly ceremony: string }): Promise<CeremonyInfo>;
+  ceremonyAdvance(input: {
+    readonly ceremony: string;
+    /** Asked by a program that waits: it does not put the agent's idle time off. */
+    readonly passive?: boolean;
+  }): Promise<CeremonyInfo>;
   /** All that this vault knows of; with the profile's server, also seats that wait for the account. */
   ceremonies(): Promise<readonly CeremonyInfo[]>;
-  ceremony(input: { readonly ceremony: string }): Promise<CeremonyInfo>;
+  /** How one stands; where its server is away as it was seen last, unless `fresh`. */
+  ceremony(input: {
+    readonly ceremony: string;
+    readonly fresh?: boolean;
+    readonly passive?: boolean;
+  }): Promise<CeremonyInfo>;
   ceremonyClose(input: { readonly ceremony: string; readonly abort: boolean }): Promise<CeremonyInfo>;
   /** The whole transcript as a file, verified first. */
   ceremonyTranscript(input: { readonly ceremony: string }): Promise<Uint8Array>;

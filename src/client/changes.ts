@@ -6,6 +6,7 @@ import { type Content, type Field, type FileParts, shownFields } from "../protoc
 import { publicKeyOf } from "../protocol/keygen.ts";
 import { type LeafRecord, type LeafStatus, leafHash } from "../protocol/leaf.ts";
 import { nearestName } from "../protocol/nearest.ts";
+import { isCustodial } from "../protocol/provenance.ts";
 import { openValue, sealedHash, sealValue } from "../protocol/secret.ts";
 import { isTextType, type SecretType } from "../protocol/secrettype.ts";
 import { decodeFile, decodeRecord, encodeFile, encodeRecord } from "../wire/content.ts";
@@ -23,8 +24,18 @@ export function whereIs(secret: Secret): Where {
   return secret.sealed === null ? "server" : "both";
 }
 
-/** What callers see of a secret. @throws Fault not_found once purged */
-export function infoOf(secret: Secret): SecretInfo {
+/** What an origin says of who has seen the value (P12). */
+export function custodyOf(origin: string | undefined): Pick<SecretInfo, "custody"> {
+  return origin !== undefined && isCustodial(origin) ? { custody: "custodial" } : {};
+}
+
+/**
+ * What callers see of a secret.
+ *
+ * @param origin Of another version than the newest.
+ * @throws Fault not_found once purged
+ */
+export function infoOf(secret: Secret, origin: string | null = null): SecretInfo {
   const { meta, leaf } = secret;
   if (meta === null) throw new Fault("not_found", "no such secret");
   return {
@@ -36,7 +47,8 @@ export function infoOf(secret: Secret): SecretInfo {
     createdAt: new Date(meta.createdAtMs).toISOString(),
     updatedAt: new Date(meta.updatedAtMs).toISOString(),
     where: whereIs(secret),
-    origin: meta.origin,
+    origin: origin ?? meta.origin,
+    ...custodyOf(origin ?? meta.origin),
     ...(secret.place === "queued" ? { queued: true } : {}),
     publicKey: meta.publicKey,
     expiresAt: meta.expiresAtMs === null ? null : new Date(meta.expiresAtMs).toISOString(),

@@ -1,4 +1,11 @@
-import type { Control, Custody, FederatedType, SignForm } from "../protocol/federation/kinds.ts";
+import type {
+  Control,
+  Custody,
+  FederatedType,
+  ImportOrigin,
+  KeyOrigin,
+  SignForm,
+} from "../protocol/federation/kinds.ts";
 
 /** Facts of one federation that this profile has joined. */
 export interface FederationInfo {
@@ -53,9 +60,12 @@ export interface FederatedKeyInfo {
   readonly custody: Custody;
   /** `unilateral` or `shared`; of a shared key whose shares were let out `unilateral in fact`, for good. */
   readonly control: string;
-  /** What is true for good: `delegated`, `self-custodial`, `released`; see P12. */
+  /** What is true for good: `delegated`, `self-custodial`, `released`, `custodial`; see P12. */
   readonly shown: string;
-  readonly origin: "generated" | "imported";
+  /** `custodial`: a ceremony's server had combined it before it was shared out. */
+  readonly origin: KeyOrigin;
+  /** Servers have let its shares out, and its owner could put it together. */
+  readonly released: boolean;
   readonly publicKeyHex: string;
   readonly threshold: number;
   readonly holders: readonly number[];
@@ -162,7 +172,13 @@ export interface FederationClient {
   federatedKey(input: { readonly key: string }): Promise<FederatedKeyInfo>;
   generateFederated(input: GenerateFederated): Promise<FederatedResult>;
   /** @param value the secret to share out: a scalar or, of `bytes`, any bytes; wiped. */
-  importFederated(input: GenerateFederated & { readonly value: Uint8Array }): Promise<FederatedResult>;
+  importFederated(
+    input: GenerateFederated & {
+      readonly value: Uint8Array;
+      /** `custodial` where a ceremony's server has seen it; left out: `imported`. */
+      readonly origin?: ImportOrigin;
+    },
+  ): Promise<FederatedResult>;
   /** Without `form` the message itself; a digest, or an unsigned transaction, with `input` of a Bitcoin one. */
   signFederated(input: {
     readonly key: string;

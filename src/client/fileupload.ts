@@ -4,6 +4,7 @@ import { Fault } from "../errors.ts";
 import { type KeyId, newId, type RequestId } from "../ids.ts";
 import { checkFileFields, type Field, type FileParts } from "../protocol/content.ts";
 import { DEFAULTS } from "../protocol/defaults.ts";
+import { isCustodial } from "../protocol/provenance.ts";
 import { encodeFile } from "../wire/content.ts";
 import type { FileBegin, Written } from "./api.ts";
 import { infoOf, liveNamed, newMeta, secretOf, valueChange, withFields } from "./changes.ts";
@@ -179,7 +180,9 @@ export async function finishUpload(open: Open, upload: Upload): Promise<Written>
   if (upload.parts.length === 0 && size <= most) {
     const value = upload.buffer.slice(0, size);
     try {
-      return await storeSecret(open, { ...input, ...(upload.bound && at), type: "file", value, fields });
+      const { origin, ...about } = input;
+      const seen = origin !== undefined && isCustodial(origin) ? { origin } : {};
+      return await storeSecret(open, { ...about, ...seen, ...(upload.bound && at), type: "file", value, fields });
     } finally {
       wipe(value);
     }
@@ -224,7 +227,8 @@ async function commit(
     }
     if (upload.bound && (before?.leaf.version ?? 0) !== upload.seenVersion) throw changedMeanwhile();
     const nowMs = open.around.now();
-    const origin = input.origin === undefined ? "stored" : `imported:${input.origin}`;
+    const { origin: from = null } = input;
+    const origin = from === null ? "stored" : isCustodial(from) ? from : `imported:${from}`;
     const made = newMeta(input.name, "file", input.tags, origin, null, nowMs);
     const fresh = { ...made, createdAtMs: input.createdAt ? timeMs(input.createdAt) : nowMs };
     const meta = withFields(nextMeta(before, fresh, input.expiresAt), fields, file);

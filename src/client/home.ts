@@ -11,6 +11,7 @@ import { openVaultWithPassword } from "../protocol/vault.ts";
 import type { KeyholdClient } from "./api.ts";
 import { createClient } from "./client.ts";
 import { explainClosed } from "./detach.ts";
+import { ENROL_HINT } from "./factorapi.ts";
 import { demandListed, followLogin, lagsBehind, openVaultAfterLogin } from "./follow.ts";
 import { connect, type LoggedIn, logIn } from "./login.ts";
 import { adoptReceipts, boundOf, decodeModel, type Model, type Surroundings } from "./model.ts";
@@ -237,7 +238,7 @@ export async function openOffline(
   profile: Profile,
   password: Uint8Array,
   around: Surroundings,
-  since?: "unlocked",
+  since?: "unlocked" | "withheld",
 ): Promise<KeyholdClient> {
   const opened = await openVaultWithPassword(vaultBytes(home, profile), password, {
     allowTestKdf: profile.kdf === "test",
@@ -253,25 +254,44 @@ export async function openOffline(
 
 const AWAY: ReadonlySet<string> = new Set(["unreachable", "timed_out", "unavailable"]);
 
-/** Opens a profile with its password: on the server where there is one and it answers, else the vault alone. */
+/** A profile that was opened with its password. */
+export interface OpenedProfile {
+  readonly client: KeyholdClient;
+  /** Null where the vault alone is open. */
+  readonly login: LoggedInClient | null;
+  /** Why the server, which is there, lets nobody in: it asks for a second factor. */
+  readonly withheld: Fault | null;
+}
+
+/**
+ * Opens a profile with its password: on the server where there is one and it answers, else the vault alone.
+ *
+ * @param options.vaultAlone Opens the vault alone, too, where the server asks for a code and none is given (docs/protocol.md §10.9).
+ */
 export async function openProfile(
   home: Home,
   profile: Profile,
   password: Uint8Array,
   around: Surroundings,
-  options: { readonly keep: boolean },
-): Promise<{ client: KeyholdClient; login: LoggedInClient | null }> {
+  options: { readonly keep: boolean; readonly vaultAlone?: boolean },
+): Promise<OpenedProfile> {
+  let withheld: Fault | null = null;
   if (profile.server) {
     try {
       const login = await loginProfile(home, profile, password, around, options);
-      return { client: login.client, login };
+      return { client: login.client, login, withheld };
     } catch (error) {
-      if (!(error instanceof Fault) || !AWAY.has(error.code)) throw error;
-      if (options.keep) around.notice(`the server is away (${error.message}): only the local vault is open`);
+      if (!(error instanceof Fault)) throw error;
+      if (options.vaultAlone && error.code === "factor_required") withheld = error;
+      else if (!AWAY.has(error.code)) throw error;
+      if (withheld) {
+        const mend = error.hint === ENROL_HINT ? ENROL_HINT : "keyhold login";
+        around.notice(`${error.message}: only the vault of this device is open (${mend})`);
+      } else if (options.keep) around.notice(`the server is away (${error.message}): only the local vault is open`);
     }
   }
-  const since = options.keep && profile.server ? "unlocked" : undefined;
-  return { client: await openOffline(home, profile, password, around, since), login: null };
+  const since = withheld ? "withheld" : options.keep && profile.server ? "unlocked" : undefined;
+  return { client: await openOffline(home, profile, password, around, since), login: null, withheld };
 }
 
 /** Marks a profile as logged out (or in): without a login its commands are refused. */

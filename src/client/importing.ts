@@ -4,6 +4,7 @@ import type { PlainItem } from "../formats/item.ts";
 import { type KeyId, newId, type RequestId } from "../ids.ts";
 import { checkFields, type Field } from "../protocol/content.ts";
 import { DEFAULTS } from "../protocol/defaults.ts";
+import { isCustodial } from "../protocol/provenance.ts";
 import { checkLength } from "../protocol/secret.ts";
 import { encodeRecord } from "../wire/content.ts";
 import type { Imported, Where } from "./api.ts";
@@ -18,7 +19,7 @@ import { viewOf } from "./overlay.ts";
 import { type Place, placeOf, sendFirst, writeOrQueue } from "./placing.ts";
 import { readVersion } from "./reading.ts";
 import { synchronise } from "./sync.ts";
-import { nextMeta } from "./writing.ts";
+import { checkedOrigin, nextMeta } from "./writing.ts";
 
 const BATCH = 20;
 /** Leaves room for the signed state beside the changes. */
@@ -46,12 +47,12 @@ export async function importItems(
     }));
   }
   const outcomes: { name: string; outcome: "new" | "version" | "same" }[] = [];
-  const todo: { index: number; known: Secret | undefined; place: Place; keep: boolean }[] = [];
+  const todo: { index: number; known: Secret | undefined; kept: string | null; place: Place; keep: boolean }[] = [];
   for (const [index, item] of items.entries()) {
     const known = liveNamed(viewOf(open.box.model), item.name);
-    const same = known !== undefined && (await holds(open, known, item));
+    const { same, kept } = known ? await likeness(open, known, item) : { same: false, kept: null };
     outcomes.push({ name: item.name, outcome: same ? "same" : known ? "version" : "new" });
-    if (!same) todo.push({ index, known, ...placeOf(open, known, input.where) });
+    if (!same) todo.push({ index, known, kept, ...placeOf(open, known, input.where) });
   }
   let requestId: RequestId | null = null;
   let queued = false;
@@ -65,13 +66,14 @@ export async function importItems(
     let taken = 0;
     const wish = { insist: input.where === "server", away };
     const done = await writeOrQueue(open, place, "secret.import", todo[at]?.known, wish, (model) => {
-      const changes = fitting(batch, ({ index, keep }, i) => {
+      const changes = fitting(batch, ({ index, keep, kept }, i) => {
         const item = items[index];
         const fresh = ids[i];
         const imported = metas[index];
         if (!item || !fresh || !imported) throw new Fault("internal", "an item was lost");
         const before = liveNamed(model, item.name);
-        const meta = { ...nextMeta(before, imported), expiresAtMs: imported.expiresAtMs };
+        const origin = item.origin ?? kept ?? imported.origin;
+        const meta = { ...nextMeta(before, imported), expiresAtMs: imported.expiresAtMs, origin };
         const content = { value: item.value, fields: item.fields ?? [] };
         return valueChange(model, before?.leaf.keyId ?? fresh, before, meta, content, keep, open.around.random);
       });
@@ -97,7 +99,8 @@ function importedMeta(open: Open, item: PlainItem, origin: string): Meta {
   const { keys, owner } = open.box.model;
   refuseIdAsName(viewOf(open.box.model), item.name);
   const publicKey = checkedPublicKey(item.type, item.value);
-  const base = newMeta(item.name, item.type, item.tags, `imported:${origin}`, publicKey, nowMs);
+  const from = item.origin === undefined ? `imported:${origin}` : checkedOrigin(item.origin);
+  const base = newMeta(item.name, item.type, item.tags, from, publicKey, nowMs);
   const createdAtMs = item.createdAt === null ? nowMs : timeMs(item.createdAt);
   const meta = withFields({ ...base, createdAtMs, expiresAtMs: expiryMs(item.expiresAt ?? null) }, fields);
   encryptMeta(keys.index, owner, newId<KeyId>(open.around.random), 1, meta, open.around.random);
@@ -127,18 +130,31 @@ function fitting<T>(batch: readonly T[], change: (one: T, index: number) => Chan
   return changes;
 }
 
-async function holds(open: Open, secret: Secret, item: PlainItem): Promise<boolean> {
-  if (secret.meta?.type !== item.type) return false;
+/**
+ * Whether a secret is what an item says, and the origin that stays with a value that a server has seen: neither an
+ * import that does not say so takes it away, nor is one that says so left out.
+ */
+async function likeness(
+  open: Open,
+  secret: Secret,
+  item: PlainItem,
+): Promise<{ readonly same: boolean; readonly kept: string | null }> {
+  const { meta } = secret;
+  const seen = meta !== null && isCustodial(meta.origin);
+  if (meta === null || (meta.type !== item.type && !seen)) return { same: false, kept: null };
   const read = await online(open, false, (at) =>
     readVersion(open, secret, secret.leaf.version, secret.place === "local" ? null : at),
   );
   try {
     const expiresAtMs = expiryMs(item.expiresAt ?? null);
-    return (
-      equalBytes(read.value, item.value) &&
+    const equal = equalBytes(read.value, item.value);
+    const same =
+      equal &&
+      meta.type === item.type &&
       sameFields(read.fields, item.fields ?? []) &&
-      secret.meta.expiresAtMs === expiresAtMs
-    );
+      meta.expiresAtMs === expiresAtMs &&
+      (item.origin === undefined || seen);
+    return { same, kept: seen && equal ? meta.origin : null };
   } finally {
     wipe(read.value);
   }

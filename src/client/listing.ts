@@ -36,10 +36,10 @@ function paged(open: Open, input: ListInput, from: Listed["from"], requestId: Li
   const all = fitting(viewOf(open.box.model), input);
   const limit = input.limit ?? null;
   const answer = { requestId, from, syncedAt: syncedAt(open) };
-  if (limit === null && start === 0) return { items: all.map(infoOf), ...answer };
+  if (limit === null && start === 0) return { items: all.map((one) => infoOf(one)), ...answer };
   const end = limit === null ? all.length : start + limit;
   const next = end < all.length ? `${stampOf(open)}.${end}` : null;
-  return { items: all.slice(start, end).map(infoOf), next, ...answer };
+  return { items: all.slice(start, end).map((one) => infoOf(one)), next, ...answer };
 }
 
 /** What changes with every change of the account or the vault. */

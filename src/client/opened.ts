@@ -15,8 +15,11 @@ export interface Open {
   /** null: no server, or it is away. */
   readonly session: Session | null;
   readonly around: Surroundings;
-  /** Without a session: `unlocked` where an agent has had none since it was unlocked, and the server may be back. */
-  readonly since?: "unlocked";
+  /**
+   * Without a session: `unlocked` where an agent has had none since it was unlocked, and the server may be back;
+   * `withheld` where the server is there, and nobody gave the code that it asks for.
+   */
+  readonly since?: "unlocked" | "withheld";
 }
 
 /** The server's side of one piece of work. */
@@ -39,8 +42,11 @@ function tellAge({ around, since, box }: Open): void {
   const { bound } = box.model;
   if (!bound) return;
   const age = ageText(around.now() - bound.syncedAtMs);
-  const why =
-    since === "unlocked" ? "unlocked while the server was away (keyhold login asks it again)" : "the server is away";
+  const why = {
+    unlocked: "unlocked while the server was away (keyhold login asks it again)",
+    withheld: "without a code of the second factor (keyhold login asks for one)",
+    away: "the server is away",
+  }[since ?? "away"];
   around.notice(`${why}: from the vault, synced ${age}`);
 }
 
@@ -85,6 +91,9 @@ export async function online<T>(
 }
 
 function noServer({ box, since }: Open): Fault {
+  if (since === "withheld") {
+    return new Fault("factor_required", "this vault was opened without the code that its server asks for");
+  }
   if (box.model.bound) {
     return new Fault("unreachable", "the server is away", since === "unlocked" ? { hint: "keyhold login" } : {});
   }

@@ -2,6 +2,7 @@ import { wipe } from "../crypto/bytes.ts";
 import { Fault } from "../errors.ts";
 import type { Field } from "../protocol/content.ts";
 import { type OtpKey, otpCode, otpUri, parseOtpUri } from "../protocol/otp.ts";
+import { isCustodial } from "../protocol/provenance.ts";
 import type { Got, OtpCode, StoreInput } from "./api.ts";
 import type { Open } from "./opened.ts";
 import { getSecret } from "./reading.ts";
@@ -46,8 +47,14 @@ export async function secretOtp(open: Open, input: { name: string; fresh: boolea
       const shown = { name: got.info.name, code, expiresAt, periodS: key.kind === "totp" ? key.period : null };
       if (key.kind === "totp") return { ...shown, requestId: got.requestId, queued: false };
       const next = advance({ ...key, counter: key.counter + 1 });
-      const about = { name: got.info.name, type: null, tags: [], where: null, ifVersion: got.info.version };
-      const { requestId, queued } = await storeSecret(open, { ...about, ...next });
+      const { name, version: ifVersion, origin } = got.info;
+      const about = { name, type: null, tags: [], where: null, ifVersion };
+      const { requestId, queued } = await storeSecret(open, {
+        ...about,
+        ...next,
+        // another counter, and the same key
+        ...(isCustodial(origin) ? { origin } : {}),
+      });
       return { ...shown, requestId, queued };
     } finally {
       wipe(key.secret);

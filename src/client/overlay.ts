@@ -44,8 +44,13 @@ function withEntry(before: Secret | undefined, entry: QueueEntry): QueuedSecret 
 }
 
 /** The content of a version that waits for the server; null where it is none of those. @throws Fault integrity */
-export function queuedContent(model: Model, secret: QueuedSecret, version: number): Content | null {
+export function queuedContent(
+  model: Model,
+  secret: QueuedSecret,
+  version: number,
+): (Content & { readonly origin: string }) | null {
   const found = secret.waiting.find((one) => one.version === version && one.entry.sealed !== null);
   if (!found) return null;
-  return contentOf(found.entry.meta.form, openEntry(recordKeys(model), model.owner, found.entry));
+  const { form, origin } = found.entry.meta;
+  return { ...contentOf(form, openEntry(recordKeys(model), model.owner, found.entry)), origin };
 }

@@ -4,9 +4,9 @@ import type { KeyId, RequestId } from "../ids.ts";
 import { type Content, isShown } from "../protocol/content.ts";
 import { type LeafRecord, leafHash, leafMetaFits } from "../protocol/leaf.ts";
 import type { Got, VersionInfo } from "./api.ts";
-import { findSecret, infoOf, isForeignId, noSuchSecret, openChecked, secretOf } from "./changes.ts";
+import { custodyOf, findSecret, infoOf, isForeignId, noSuchSecret, openChecked, secretOf } from "./changes.ts";
 import { fetchSealed } from "./fetching.ts";
-import { decryptMeta } from "./meta.ts";
+import { decryptMeta, type Meta } from "./meta.ts";
 import { indexKeys, type LocalSecret, type QueuedSecret, type Secret, type ServerSecret } from "./model.ts";
 import { type Online, type Open, online, save } from "./opened.ts";
 import { queuedContent, viewOf } from "./overlay.ts";
@@ -90,13 +90,16 @@ export function leafOfVersion(leaves: readonly LeafRecord[], version: number): L
   return found;
 }
 
+/** One version's content, and its own origin. */
+type ReadVersion = Content & { readonly origin: string; readonly requestId: RequestId | null };
+
 /** One version's content, from the server where there is one. */
 export async function readVersion(
   open: Open,
   secret: Secret,
   version: number,
   at: Online | null,
-): Promise<Content & { requestId: RequestId | null }> {
+): Promise<ReadVersion> {
   const { model } = open.box;
   if (secret.place === "queued") return readQueued(open, secret, version, at);
   const current = version === secret.leaf.version;
@@ -105,30 +108,26 @@ export async function readVersion(
     : leafOfVersion((await leavesOf(open, secret, at?.session ?? null)).leaves, version);
   const meta = current ? secret.meta : decryptMeta(indexKeys(model), model.owner, leaf);
   if (meta === null) throw noSuchSecret();
+  const { origin } = meta;
   if (secret.place === "local") {
     const kept = secret.values.find((one) => one.version === version);
     if (!kept) throw noSuchSecret();
-    return { ...openChecked(model, leaf, meta, kept.sealed), requestId: null };
+    return { ...openChecked(model, leaf, meta, kept.sealed), origin, requestId: null };
   }
   if (at) {
     const { sealed, requestId } = await fetchSealed(at.session, "secret.get", [{ keyId: leaf.keyId, version }]);
-    return { ...openChecked(model, leaf, meta, sealed[0] ?? new Uint8Array(0)), requestId };
+    return { ...openChecked(model, leaf, meta, sealed[0] ?? new Uint8Array(0)), origin, requestId };
   }
   if (!current || secret.sealed === null) {
     throw new Fault("unreachable", "the server is away and the vault keeps no copy of this value", {
       hint: "keyhold get NAME --save keeps one next time",
     });
   }
-  return { ...openChecked(model, leaf, meta, secret.sealed), requestId: null };
+  return { ...openChecked(model, leaf, meta, secret.sealed), origin, requestId: null };
 }
 
 /** A version of a secret that has changes waiting: one of those, or one of before. */
-async function readQueued(
-  open: Open,
-  secret: QueuedSecret,
-  version: number,
-  at: Online | null,
-): Promise<Content & { requestId: RequestId | null }> {
+async function readQueued(open: Open, secret: QueuedSecret, version: number, at: Online | null): Promise<ReadVersion> {
   const waiting = queuedContent(open.box.model, secret, version);
   if (waiting) return { ...waiting, requestId: null };
   if (secret.under && version <= secret.under.leaf.version) return readVersion(open, secret.under, version, at);
@@ -201,7 +200,7 @@ async function getOnce(
     if (input.reveal && read.file) throw inParts();
     if (!input.reveal) wipe(read.value);
     return {
-      info: infoOf(now),
+      info: infoOf(now, read.origin),
       shown: read.fields.map((field) => ({ ...field, value: isShown(field) ? field.value : null })),
       ...(read.file && { size: read.file.size }),
       version,
@@ -255,6 +254,10 @@ function naming(name: string, error: unknown): unknown {
   });
 }
 
+function readNow(open: Open, leaf: LeafRecord, meta: Meta, sealed: Uint8Array, requestId: RequestId): ReadVersion {
+  return { ...openChecked(open.box.model, leaf, meta, sealed), origin: meta.origin, requestId };
+}
+
 async function getManyOnce(
   open: Open,
   input: { refs: readonly { name: string; version: number | null }[]; purpose: "get" | "export" },
@@ -282,13 +285,13 @@ async function getManyOnce(
     for (const [i, secret] of secrets.entries()) {
       const version = input.refs[i]?.version ?? secret.leaf.version;
       const sealed = fetched?.sealed[order.indexOf(i)];
-      const read =
+      const { origin, ...read } =
         order.includes(i) && sealed && secret.meta
-          ? { ...openChecked(open.box.model, secret.leaf, secret.meta, sealed), requestId: fetched.requestId }
+          ? readNow(open, secret.leaf, secret.meta, sealed, fetched.requestId)
           : await readVersion(open, secret, version, secret.place === "local" ? null : at);
       if (read.file) throw inParts();
       const from = secret.place === "server" && at ? "server" : "vault";
-      got.push({ info: infoOf(secret), version, ...read, from, syncedAt: syncedAt(open) });
+      got.push({ info: infoOf(secret, origin), version, ...read, from, syncedAt: syncedAt(open) });
     }
   } catch (error) {
     for (const one of got) wipe(one.value ?? undefined);
@@ -329,6 +332,7 @@ async function historyOnce(
       updatedAt: meta ? new Date(meta.updatedAtMs).toISOString() : null,
       name: meta?.name ?? null,
       current: waiting.length === 0 && leaf.serial === secret.leaf.serial,
+      ...custodyOf(meta?.origin),
     };
   });
   const queued = waiting.map(({ version, entry }, i) => ({
@@ -337,6 +341,7 @@ async function historyOnce(
     updatedAt: new Date(entry.meta.updatedAtMs).toISOString(),
     name: entry.meta.name,
     current: i === waiting.length - 1,
+    ...custodyOf(entry.meta.origin),
   }));
   const items = [...signed, ...queued];
   return { items, requestId };

@@ -52,7 +52,7 @@ async function newest(open: Open, fresh: boolean): Promise<readonly SecretInfo[]
   });
   return [...viewOf(open.box.model).secrets.values()]
     .filter(({ leaf, meta }) => leaf.status === "live" && meta !== null && meta.type !== "part")
-    .map(infoOf);
+    .map((one) => infoOf(one));
 }
 
 function itemOf({ name, keyId }: SecretInfo, issue: ReportIssue, detail: string): Item {

@@ -1,9 +1,10 @@
-import { wipe } from "../crypto/bytes.ts";
+import { equalBytes, wipe } from "../crypto/bytes.ts";
 import { generateRsa } from "../crypto/rsa.ts";
 import { Fault } from "../errors.ts";
 import type { KeyId } from "../ids.ts";
 import { type Content, checkFields, type Field, type FileParts } from "../protocol/content.ts";
 import { deriveGenerated, generateValue, resolveLength } from "../protocol/keygen.ts";
+import { isCustodial } from "../protocol/provenance.ts";
 import { isGenerated, type SecretType } from "../protocol/secrettype.ts";
 import type { CommitName } from "../wire/operations.ts";
 import type { GenerateInput, StoreInput, Written } from "./api.ts";
@@ -121,12 +122,18 @@ export function nextMeta(before: Secret | undefined, meta: Meta, expiresAt?: str
   return { ...meta, createdAtMs: before.meta.createdAtMs, tags, expiresAtMs };
 }
 
+interface Beside {
+  readonly value: Uint8Array | null;
+  readonly fields: readonly Field[];
+  readonly file?: FileParts | undefined;
+}
+
 /** What of the version before goes into the next one: whatever was not given. The value is the caller's to wipe. */
 async function beside(
   open: Open,
   known: Secret | undefined,
   given: { readonly value?: Uint8Array | null; readonly fields?: readonly Field[] },
-): Promise<{ value: Uint8Array | null; fields: readonly Field[]; file?: FileParts | undefined }> {
+): Promise<Beside> {
   if (given.fields !== undefined) checkFields(given.fields);
   const wanted =
     given.value === null || (given.fields === undefined && known?.meta !== null && known?.meta.form !== "raw");
@@ -138,6 +145,46 @@ async function beside(
   if (given.value === null) return { value: before.value, fields, file: before.file };
   wipe(before.value);
   return { value: null, fields };
+}
+
+/**
+ * Origin of what is stored: of a value that a server has seen it stays, whatever else of the secret changes. Where
+ * nobody can tell whether the value is the same, it counts as the same.
+ *
+ * @throws Fault bad_input for an origin that callers do not give
+ */
+async function originOf(
+  open: Open,
+  known: Secret | undefined,
+  { value, origin }: Pick<StoreInput, "value" | "origin">,
+): Promise<string> {
+  if (origin !== undefined) return checkedOrigin(origin);
+  const before = known?.meta?.origin ?? "";
+  if (!known || !isCustodial(before)) return "stored";
+  return value === null || (await holdsValue(open, known, value)) ? before : "stored";
+}
+
+/** An origin that a caller gives: of a value that a server has seen, and of no other. @throws Fault bad_input */
+export function checkedOrigin(origin: string): string {
+  if (isCustodial(origin)) return origin;
+  throw new Fault("bad_input", "an origin that is given is that of a ceremony or of a key that was handed over");
+}
+
+/** Whether the newest version has this very value; true where it is out of reach. */
+async function holdsValue(open: Open, known: Secret, value: Uint8Array): Promise<boolean> {
+  let before: Uint8Array | undefined;
+  try {
+    const read = await online(open, false, (at) =>
+      withheld(open, at, () => readVersion(open, known, known.leaf.version, known.place === "local" ? null : at)),
+    );
+    before = read.value;
+    return equalBytes(before, value);
+  } catch (error) {
+    if (isAway(error)) return true;
+    throw error;
+  } finally {
+    wipe(before);
+  }
 }
 
 /** Another version is there than the caller has seen. */
@@ -174,6 +221,7 @@ export async function storeSecret(open: Open, input: StoreInput): Promise<Writte
   const seenVersion = known?.leaf.version ?? 0;
   if (input.ifVersion !== undefined && input.ifVersion !== seenVersion) throw changedMeanwhile();
   const kept = await beside(open, known, input);
+  const origin = await originOf(open, known, input);
   const value = input.value ?? kept.value ?? new Uint8Array(0);
   try {
     const content = { value, fields: kept.fields, ...(kept.file && { file: kept.file }) };
@@ -193,7 +241,7 @@ export async function storeSecret(open: Open, input: StoreInput): Promise<Writte
         });
       }
       if (bound && (before?.leaf.version ?? 0) !== seenVersion) throw changedMeanwhile();
-      const fresh = newMeta(name, type, tags, "stored", publicKey, open.around.now());
+      const fresh = newMeta(name, type, tags, origin, publicKey, open.around.now());
       const meta = withFields(nextMeta(before, fresh, input.expiresAt), content.fields, content.file);
       return [valueChange(model, keyId, before, meta, content, keep, open.around.random)];
     });
@@ -273,7 +321,7 @@ export async function restoreSecret(open: Open, input: { name: string; version: 
     }),
   );
   try {
-    const { type, expiresAtMs } = await metaOfVersion(open, known, input.version);
+    const { type, expiresAtMs, origin } = await metaOfVersion(open, known, input.version);
     const publicKey = checkedPublicKey(type, content.value);
     const place = known.place === "local" ? "local" : "server";
     const done = await writeOrQueue(open, place, "secret.restore", known, { insist: false, away }, (model) => {
@@ -281,7 +329,7 @@ export async function restoreSecret(open: Open, input: { name: string; version: 
       if (secret.meta === null) throw noSuchSecret();
       const other = liveNamed(model, secret.meta.name);
       if (other && other.leaf.keyId !== secret.leaf.keyId) throw taken();
-      const dated = { ...secret.meta, type, publicKey, expiresAtMs, updatedAtMs: open.around.now() };
+      const dated = { ...secret.meta, type, publicKey, expiresAtMs, origin, updatedAtMs: open.around.now() };
       const meta = withFields(dated, content.fields, content.file);
       const keep = isKept(secret);
       return [valueChange(model, secret.leaf.keyId, secret, meta, content, keep, open.around.random)];

@@ -11,13 +11,14 @@ import { errnoOf } from "../ui/process.ts";
 import { withClient } from "../ui/session.ts";
 import { plain } from "../ui/text.ts";
 import { PAGE_ARGS } from "./list.ts";
+import { requesterText } from "./otpshown.ts";
 
 const FILTERS = {
   name: {
     type: "positional",
     required: false,
     complete: "secret",
-    description: "only what was done with this secret",
+    description: "only this secret, one-time password or ceremony: its name, its id, or the start of the id",
   },
   action: { type: "string", hint: "ACTION", description: "only this operation, such as secret.get" },
   after: { type: "time", description: "only from this time on" },
@@ -45,14 +46,20 @@ function query(args: Filters, rest: Pick<AuditQuery, "limit" | "cursor" | "purpo
   };
 }
 
+/** To whom a code went, in the log of who issues it. */
+const handedText = ({ handedTo }: AuditItem): string => (handedTo ? ` (to ${requesterText(handedTo)})` : "");
+
 export const auditList = defineCommand({
   list: true,
   args: { ...FILTERS, ...PAGE_ARGS },
-  data: "{items:[{seq, at, action, status, keyId, name, requestId, session, count, signed, linkHex}], next}; actions are the operation names",
-  details: "Changes carry your signature; all other events are the server's testimony.",
+  data: "{items:[{seq, at, action, status, keyId, name, requestId, session, count, custody?, handedTo?, signed, linkHex}], next}; actions are the operation names",
+  details:
+    "Changes carry your signature; all other events are the server's testimony. A name means all that have it. Of a " +
+    "code that you issue, it is said who got it, while the grant stands or the hand-out is listed.",
   examples: [
     ["keyhold audit list", "everything, oldest first"],
     ["keyhold audit list db/prod --action secret.get", "who read one secret"],
+    ["keyhold audit list door-code", "of a key of which you hand out codes: who got one"],
   ],
   run: async (args, ctx) =>
     withClient(ctx, async (client) => {
@@ -63,7 +70,7 @@ export const auditList = defineCommand({
         item.at,
         item.action,
         item.status,
-        item.name ?? item.keyId ?? "-",
+        `${item.name ?? item.keyId ?? "-"}${item.custody ? ` (${item.custody})` : ""}${handedText(item)}`,
         item.signed ? "signed" : "server",
       ]);
       const heads = ["SEQ", "AT", "ACTION", "STATUS", "SECRET", "WORD OF"];
@@ -171,6 +178,13 @@ const COLUMNS = [
   "linkHex",
 ] as const;
 
+/** One event as a row of a table. */
+const tableRow = (item: AuditItem): readonly unknown[] => {
+  const { handedTo } = item;
+  const to = handedTo && (handedTo.kind === "device" ? `device ${handedTo.name}` : handedTo.name);
+  return [...COLUMNS.map((name) => item[name]), to ?? null];
+};
+
 function csv(items: readonly AuditItem[]): string {
   const cell = (value: unknown) => {
     const text = value === null ? "" : String(value);
@@ -178,7 +192,7 @@ function csv(items: readonly AuditItem[]): string {
     const safe = /^[=+\-@\t\r]/.test(text) ? `'${text}` : text;
     return /[",\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
   };
-  return [COLUMNS.join(","), ...items.map((item) => COLUMNS.map((name) => cell(item[name])).join(","))].join("\r\n");
+  return [[...COLUMNS, "handedTo"].join(","), ...items.map((item) => tableRow(item).map(cell).join(","))].join("\r\n");
 }
 
 /** Verifies an export; what is wrong with it may be its way here, not a server. */

@@ -4,8 +4,8 @@ import { defineCommand } from "../ui/command.ts";
 import { OUT_FILE_ARGS, outFile, putFile } from "../ui/outfile.ts";
 import { listing, result } from "../ui/output.ts";
 import { withClient } from "../ui/session.ts";
-import { plain } from "../ui/text.ts";
-import { abortFault, CEREMONY_DATA, ceremonyLines, ceremonyRows, isOver } from "./ceremonyshown.ts";
+import { decodeText, plain } from "../ui/text.ts";
+import { abortFault, CEREMONY_DATA, ceremonyLines, ceremonyRows, isOver, waitingLines } from "./ceremonyshown.ts";
 import { goingOn, waitForEnd } from "./ceremonywait.ts";
 
 /** The ceremony that a command is about. */
@@ -47,11 +47,13 @@ export const ceremonyStatus = defineCommand({
         withClient(ctx, async (client) => {
           if (ceremony === null) {
             const items = await ctx.term.step("Asking", client.ceremonies());
+            if (!ctx.flags.json) for (const line of waitingLines(items)) ctx.out.notice(line);
             return listing({ items, next: null }, ceremonyRows(items, Date.now()));
           }
-          const look = () => client.ceremony({ ceremony });
           const goOn = `keyhold ceremony status ${plain(ceremony)} --watch`;
-          const first = await look();
+          const first = await client.ceremony({ ceremony });
+          const again = { ceremony: first.ceremonyId, fresh: true, passive: true };
+          const look = () => client.ceremony(again);
           const info =
             args.watch && !isOver(first)
               ? await waitForEnd(ctx, first, { timeoutMs: args.timeout, goOn, look, signal })
@@ -90,16 +92,17 @@ export const ceremonyClose = defineCommand({
 
 export const ceremonyTranscript = defineCommand({
   args: { ceremony: CEREMONY, ...OUT_FILE_ARGS },
-  data: "{ceremonyId, bytes, out}; without --out the transcript itself",
+  data: "{ceremonyId, bytes, out}; without --out {ceremonyId, bytes, transcript}: the file's text",
   details:
     "One signed, self-contained file in JSON Lines, verified before it is written. It holds nothing secret: keep it, and hand it to whom you like.",
-  examples: [["keyhold ceremony transcript backup-key --out backup-key.jsonl", "for keyhold ceremony verify"]],
+  examples: [["keyhold ceremony transcript backup-key --out backup-key.ceremony", "for keyhold ceremony verify"]],
   run: async (args, ctx) => {
     const file = outFile(args);
     return withClient(ctx, async (client) => {
       const { ceremonyId } = await client.ceremony({ ceremony: args.ceremony });
       const bytes = await ctx.term.step("Verifying", client.ceremonyTranscript({ ceremony: args.ceremony }));
       if (file === null) {
+        if (ctx.flags.json) return result({ ceremonyId, bytes: bytes.length, transcript: decodeText(bytes) }, () => "");
         ctx.out.bytes(bytes);
         return undefined;
       }

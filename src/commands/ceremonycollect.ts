@@ -2,7 +2,9 @@ import type { KeyholdClient } from "../client/api.ts";
 import type { Collected } from "../client/ceremonyapi.ts";
 import { wipe } from "../crypto/bytes.ts";
 import { Fault } from "../errors.ts";
+import { asHashId, type CeremonyId } from "../ids.ts";
 import { FEDERATED_TYPES } from "../protocol/federation/kinds.ts";
+import { ceremonyOrigin } from "../protocol/provenance.ts";
 import { SECRET_TYPES } from "../protocol/secrettype.ts";
 import type { Values } from "../ui/args.ts";
 import { type Context, defineCommand } from "../ui/command.ts";
@@ -39,17 +41,22 @@ const ARGS = {
 } as const;
 type Given = Values<typeof ARGS>;
 
-/** Keeps what was collected in the vault, under its own type. */
+/** Whether the ceremony's server has seen the value: of a wallet each participant has its own key, and nobody else. */
+const isSeen = ({ kind }: Collected): boolean => kind !== "multisig";
+
+/** Keeps what was collected in the vault, under its own type, marked with where it comes from (P12). */
 async function keep(
   ctx: Context,
   client: KeyholdClient,
-  name: string,
+  { name, ceremonyId }: { readonly name: string; readonly ceremonyId: CeremonyId },
   replace: boolean,
   got: Collected,
 ): Promise<Result> {
   const type = SECRET_TYPES.find((one) => one === got.type);
   if (type === undefined) throw new Fault("unsupported", `this version of keyhold keeps no ${got.type}`);
-  const input = { name, type, value: got.value, tags: [], where: null, ...(replace ? {} : { ifVersion: 0 }) };
+  const origin = isSeen(got) ? { origin: ceremonyOrigin(ceremonyId) } : {};
+  const about = { name, type, value: got.value, tags: [], where: null, ...origin };
+  const input = { ...about, ...(replace ? {} : { ifVersion: 0 }) };
   const { info, requestId, queued } = await ctx.term.step("Storing", client.store(input));
   const data = { ...writtenData(info), kind: got.kind, ...(queued ? { queued } : {}) };
   const where = got.kind === "multisig" ? "No server ever had it." : "The server's store has it still.";
@@ -57,7 +64,7 @@ async function keep(
   return result(data, () => lines.join("\n"), { requestId, exit: queued ? 10 : 0 });
 }
 
-/** Shares it out among a federation's servers; it stays marked as imported. */
+/** Shares it out among a federation's servers; the key stays marked with where it comes from (P12). */
 async function importInto(
   ctx: Context,
   client: KeyholdClient,
@@ -81,11 +88,13 @@ async function importInto(
     custody: "self",
     control: "unilateral",
     policy: null,
+    origin: isSeen(got) ? "custodial" : "imported",
   } as const;
   const made = await ctx.term.step("Sharing it out", client.importFederated({ ...how, value }));
-  return federatedResult(
-    made,
-    ({ keyId }) => `${plain(name)}  ${keyId}   (imported: the ceremony's server has it still)`,
+  return federatedResult(made, ({ keyId }) =>
+    isSeen(got)
+      ? `${plain(name)}  ${keyId}   (custodial for good: the ceremony's server has it still)`
+      : `${plain(name)}  ${keyId}   (imported)`,
   );
 }
 
@@ -99,10 +108,11 @@ async function demandFree(client: KeyholdClient, name: string): Promise<void> {
 
 export const ceremonyCollect = defineCommand({
   args: ARGS,
-  data: "{name, keyId, type, version, kind, …}; with --out {ceremonyId, kind, type, out}; with --import-into {requestId, status, keyId, publicKeyHex, absent}; never the value",
+  data: "{name, keyId, type, version, custody?, kind, …}; with --out {ceremonyId, kind, type, out}; with --import-into {requestId, status, keyId, publicKeyHex, absent}; never the value",
   details: `Takes the value out of the server's key store where the ceremony's policy lets you, and keeps it in the vault. It exits 9
 while participants must agree: they run \`keyhold ceremony approve\`, and you this again. Of a wallet each participant
-collects its own key, which no server ever had.`,
+collects its own key, which no server ever had. Any other value stays marked as custodial, in the vault and in a federation:
+the ceremony's server has seen it.`,
   examples: [
     ["keyhold ceremony collect backup-key", "into the vault, as backup-key"],
     ["keyhold ceremony collect backup-key --out backup.key", "into a file"],
@@ -121,7 +131,8 @@ collects its own key, which no server ever had.`,
       const got = await ctx.term.step("Collecting", client.ceremonyCollect({ ceremony: args.ceremony }));
       try {
         if (args.importInto !== null) return await importInto(ctx, client, args, as, got);
-        if (file === null) return await keep(ctx, client, as, args.replace, got);
+        if (file === null)
+          return await keep(ctx, client, { name: as, ceremonyId: asHashId<CeremonyId>(ceremonyId) }, args.replace, got);
         putFile(file, got.value);
         const data = { ceremonyId, kind: got.kind, type: got.type, out: file.path };
         return result(data, () => `${got.type} of ${plain(name)} is in ${plain(file.path)}`);

@@ -97,7 +97,13 @@ function isInvite(line: string): boolean {
 /** The invite that was given in whatever way; null where `--ceremony` names what to go on with. */
 async function readInvite(ctx: Context, args: Given): Promise<string | null> {
   const ways = [args.invite, args.inviteFile, args.ceremony].filter((way) => way !== null);
-  if (ways.length > 1) throw new Fault("usage", "an invite and --ceremony exclude each other: give one of them");
+  if (ways.length > 1) {
+    const [one, other] = [
+      args.invite === null ? "--invite-file" : "an invite",
+      args.ceremony === null ? "--invite-file" : "--ceremony",
+    ];
+    throw new Fault("usage", `${one} and ${other} exclude each other: give one of them`);
+  }
   if (args.ceremony !== null) return null;
   if (args.invite !== null) return wholeLine(args.invite);
   if (args.inviteFile !== null && args.inviteFile !== "-") {
@@ -134,8 +140,13 @@ function mixKinds(args: Given): readonly MixKind[] | null {
   return kinds.length === 0 && args.mixFile.length === 0 ? null : asked;
 }
 
-/** A vault for what is drawn, where this home has none: its password, the caller's to wipe; else null. */
-async function readyVault(ctx: Context): Promise<Uint8Array | null> {
+/**
+ * A vault for what is drawn, where this home has none: its password, the caller's to wipe; else null. None is made for
+ * an invite that leads nowhere.
+ *
+ * @throws Fault of the server's answer
+ */
+async function readyVault(ctx: Context, invite: string | null): Promise<Uint8Array | null> {
   const home = homeOf(ctx);
   const name = (await wantedProfile(ctx)) ?? null;
   const profile = await profileOf(ctx).catch((error: unknown) => {
@@ -147,6 +158,13 @@ async function readyVault(ctx: Context): Promise<Uint8Array | null> {
   if (homeState(home, wanted).at !== "nothing") {
     throw new Fault("conflict", "a first run of keyhold was cut short here", { hint: "keyhold init goes on with it" });
   }
+  if (invite === null) {
+    throw new Fault("not_logged_in", "there is no vault here that could take part", {
+      hint: "with an invite: keyhold ceremony join INVITE; for an account's seat: keyhold login --server URL --pin PIN --account NAME",
+    });
+  }
+  const { lookWithoutVault } = await import("../client/ceremony/joining.ts");
+  demandFree(await ctx.term.step("Asking the server", lookWithoutVault(surroundings(ctx), invite)));
   if (ctx.term.canPrompt && !ctx.flags.json) {
     await ctx.term.steps.say(
       "This computer has no keyhold vault yet. A vault is an encrypted file of yours: it keeps what is drawn for you " +
@@ -238,7 +256,9 @@ function demandFree({ info, index }: { readonly info: CeremonyInfo; readonly ind
   });
 }
 
-const goOnWith = (info: CeremonyInfo): string => `keyhold ceremony join --ceremony ${plain(info.name)}`;
+/** Command that goes on: with the id, where that was given since a name means several. */
+const goOnWith = ({ name }: CeremonyInfo, given: string | null): string =>
+  `keyhold ceremony join --ceremony ${plain(given ?? name)}`;
 
 /** Running text is broken to the terminal's width; commands, which are indented, stay whole to be copied. */
 const beliefLines = (info: CeremonyInfo, width: number | null): readonly string[] =>
@@ -260,16 +280,17 @@ async function joined(
   if (!again) demandFree(seat);
   let info = again ? seat.info : await commit(ctx, client, args, invite, seat, progress);
   progress.committed = info;
-  const goOn = goOnWith(info);
+  const goOn = goOnWith(info, args.ceremony);
   if (!ctx.flags.json) {
     const text = again
       ? "You have committed before: going on."
       : "You have committed. What was drawn for you lies in this vault, and nowhere else.";
     ctx.out.notice(args.noWait || isOver(info) ? text : `${text}\nLeave this running. After an interruption: ${goOn}`);
   }
-  const look = advancing(client, info.ceremonyId);
-  if (args.noWait) info = isOver(info) || !again ? info : await look();
-  else info = await waitForEnd(ctx, info, { timeoutMs: args.timeout, goOn, look, signal });
+  const ceremony = info.ceremonyId;
+  if (!args.noWait) {
+    info = await waitForEnd(ctx, info, { timeoutMs: args.timeout, goOn, look: advancing(client, ceremony), signal });
+  } else if (again && !isOver(info)) info = await client.ceremonyAdvance({ ceremony });
   if (info.status === "aborted") throw abortFault(info);
   if (info.status === "stored") return result(info, (width) => beliefLines(info, width).join("\n"));
   return result(info, () => `${ceremonyLines(info, Date.now())}\nTo go on: ${goOn}`, { exit: 9 });
@@ -281,7 +302,8 @@ export const ceremonyJoin = defineCommand({
   details: `Leads through all of it at a terminal: what happens, whom to trust for what, which words to compare, whether to add words
 or dice of your own. It makes a vault where this home has none. Then it commits, waits for the others, reveals by itself
 what was committed, checks the whole transcript, and says what came of it. Ctrl-C is safe at any time: the command with
---ceremony NAME goes on. With --yes or --json nothing is asked.`,
+--ceremony NAME goes on. A server that is away is waited for until the stage is over, and at a terminal an agent that has
+locked, too: looking leaves its idle time as it is. With --yes or --json nothing is asked.`,
   examples: [
     ["keyhold ceremony join keyhold-ceremony:…", "with the line that the organiser gave you"],
     ["keyhold ceremony join --ceremony vault-key", "go on after an interruption; or with the seat of your account"],
@@ -290,10 +312,10 @@ what was committed, checks the whole transcript, and says what came of it. Ctrl-
   run: async (args, ctx) => {
     mixKinds(args);
     const progress: Progress = { committed: null };
-    const goOn = () => (progress.committed === null ? null : goOnWith(progress.committed));
+    const goOn = () => (progress.committed === null ? null : goOnWith(progress.committed, args.ceremony));
     return goingOn(ctx, goOn, async (signal) => {
       const invite = await readInvite(ctx, args);
-      const password = await readyVault(ctx);
+      const password = await readyVault(ctx, invite);
       return withClient(ctx, (client) => joined(ctx, client, args, invite, progress, signal), password ?? undefined);
     });
   },

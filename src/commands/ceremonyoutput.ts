@@ -4,7 +4,8 @@ import { OTP_ALGORITHMS } from "../protocol/otpalgorithm.ts";
 import type { Values } from "../ui/args.ts";
 import { flagName } from "../ui/args.ts";
 
-const NETWORKS = ["mainnet", "testnet", "signet", "regtest"] as const;
+/** Networks of a wallet. */
+export const NETWORKS = ["mainnet", "testnet", "signet", "regtest"] as const;
 
 /** Flags that say what a one-time password is like. */
 export const OTP_SPEC_ARGS = {
@@ -22,7 +23,12 @@ export const OUTPUT_ARGS = {
   ...OTP_SPEC_ARGS,
   bits: { type: "integer", min: 2_048, max: 4_096, description: "of rsa: 2048, 3072 or 4096 (default 3072)" },
   words: { type: "integer", min: 12, max: 24, description: "of bip39: 12 or 24 (default 24)" },
-  threshold: { type: "integer", min: 1, max: 15, description: "of multisig: how many spend together" },
+  threshold: {
+    type: "integer",
+    min: 1,
+    max: 15,
+    description: "of multisig: how many spend together (default: more than half)",
+  },
   network: { type: "enum", options: NETWORKS, description: "of multisig: for which network (default mainnet)" },
 } as const;
 

@@ -7,7 +7,7 @@ import { aligned } from "./keyringshown.ts";
 
 /** What `--json` shows of a ceremony. */
 export const CEREMONY_DATA =
-  "{ceremonyId, name, purpose, output, policy, url, pin, keyHex, words, status, until, minimum, seats:[{index, name, state, function, account, own}], organiser, aborted: {reason, culprits} | null, result: {keyId, version, custody, keyHashHex, publicKeyHex, descriptor} | null, next, releases, previous}";
+  "{ceremonyId, name, purpose, output, policy, url, pin, keyHex, words, status, until, minimum, commitMs, revealMs, seats:[{index, name, state, function, account, own}], organiser, aborted: {reason, culprits} | null, result: {keyId, version, custody, keyHashHex, publicKeyHex, descriptor} | null, next, releases, previous}";
 
 /** Each function in one sentence; the first is the usual one. */
 export const FUNCTION_TEXTS: Readonly<Record<CeremonyFunction, string>> = {
@@ -60,17 +60,18 @@ const STATES: Readonly<Record<SeatInfo["state"], string>> = {
   absent: "did not come",
 };
 
-/** Seats beyond this are counted and not listed. */
+/** Seats beyond this are counted and not listed where the roster is drawn anew in place. */
 const SEATS_SHOWN = 16;
 
 const done = ({ state }: SeatInfo, status: CeremonyInfo["status"]): boolean =>
   state === "revealed" || (state === "committed" && (status === "open" || status === "commit" || status === "freeze"));
 
-/** Who sits where and what they did; of many only those for whom is waited, and oneself. */
-export function rosterLines({ seats, status }: CeremonyInfo): string[] {
-  const many = seats.length > SEATS_SHOWN;
-  const open = seats.filter((seat) => !many || seat.own || !done(seat, status));
-  const shown = open.slice(0, SEATS_SHOWN);
+/** Who sits where and what they did; of more than `most` first of all oneself, and those for whom is waited. */
+export function rosterLines({ seats: all, status }: CeremonyInfo, most = SEATS_SHOWN): string[] {
+  const seats = all.toSorted((a, b) => a.index - b.index);
+  const rank = (seat: SeatInfo) => (seat.own ? 0 : done(seat, status) ? 2 : 1);
+  const first = seats.toSorted((a, b) => rank(a) - rank(b)).slice(0, most);
+  const shown = first.toSorted((a, b) => a.index - b.index);
   const wide = Math.max(0, ...shown.map(({ name }) => Bun.stringWidth(plain(name))));
   const lines = shown.map((seat) => {
     const name = plain(seat.name);
@@ -159,6 +160,7 @@ export function ceremonyLines(info: CeremonyInfo, nowMs: number): string {
     ["server", info.url],
     ["words", `${info.words.join(" ")}   (of the server's key: compare them aloud)`],
     ["needs", `${info.minimum} of ${info.seats.length} participants`],
+    ["stages", `${leftText(info.commitMs)} to commit, ${leftText(info.revealMs)} to reveal`],
     ["leaves", collectText(info)],
     ...(info.previous === null ? [] : [["repeats", info.previous] as const]),
     ...(result === null ? [] : [["custody", result.custody] as const, ["key hash", result.keyHashHex] as const]),
@@ -170,7 +172,7 @@ export function ceremonyLines(info: CeremonyInfo, nowMs: number): string {
     `${plain(info.name)}: ${stageText(info, nowMs)}`,
     ...facts,
     "Participants",
-    ...rosterLines(info),
+    ...rosterLines(info, info.seats.length),
     ...releaseLines(info),
     ...(info.next === "" ? [] : [`Next: ${nextText(info)}`]),
   ].join("\n");
@@ -189,6 +191,22 @@ const NEXT_COMMANDS: readonly (readonly [string, (name: string) => string])[] = 
 function nextText({ next, name }: Pick<CeremonyInfo, "next" | "name">): string {
   const command = NEXT_COMMANDS.find(([begins]) => next.startsWith(begins))?.[1];
   return command === undefined ? plain(next) : `${plain(next)}\n  keyhold ceremony ${command(plain(name))}`;
+}
+
+/** What waits for this vault in all its ceremonies, a line each with the command for it. */
+export function waitingLines(items: readonly CeremonyInfo[]): string[] {
+  return items.flatMap((one) => {
+    const name = plain(one.name);
+    const own = one.seats.some((seat) => seat.own);
+    const wishes = own ? one.releases.filter(({ done, approved }) => !done && !approved) : [];
+    if (wishes.length > 0) {
+      const who = wishes.map(({ by }) => plain(by)).join(", ");
+      return [`${name}: ${who} wants to take it out of the store (keyhold ceremony approve ${name})`];
+    }
+    const { next } = one;
+    if (/^(join|reveal)\b/.test(next)) return [`${name}: ${plain(next)} (keyhold ceremony join --ceremony ${name})`];
+    return next.startsWith("somebody else") ? [`${name}: ${plain(next)}`] : [];
+  });
 }
 
 /** Under which conditions the value leaves the store. */

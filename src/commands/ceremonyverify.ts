@@ -1,9 +1,9 @@
 import { agentSocket, agentUsable } from "../client/agent.ts";
 import type { CeremonyClient } from "../client/ceremonyapi.ts";
-import { defaultProfile, readProfile } from "../client/profile.ts";
+import { defaultProfile, listProfiles, type Profile, readProfile } from "../client/profile.ts";
 import { wipe } from "../crypto/bytes.ts";
 import { Fault } from "../errors.ts";
-import type { Transcript } from "../protocol/ceremony/model.ts";
+import type { AbortReason, Transcript } from "../protocol/ceremony/model.ts";
 import { type Evidence, type Verdict, verifyTranscript } from "../protocol/ceremony/verify.ts";
 import { type Context, defineCommand } from "../ui/command.ts";
 import { result } from "../ui/output.ts";
@@ -11,6 +11,7 @@ import { givenPassword, readSecretFile } from "../ui/password.ts";
 import { homeOf, wantedProfile, withClient } from "../ui/session.ts";
 import { plain } from "../ui/text.ts";
 import { decodeOpening, decodeTranscript, TRANSCRIPT_MAX_BYTES } from "../wire/ceremony/transcript.ts";
+import { parsePin } from "../wire/pin.ts";
 import { outputText } from "./ceremonyshown.ts";
 
 const OPENING_MAX = 4_096;
@@ -32,6 +33,48 @@ async function ownPart(ctx: Context, ceremonyId: string): Promise<Own> {
   if (found === null) return { at: "no part" };
   const own = { key: Uint8Array.fromHex(found.publicKeyHex), commitment: Uint8Array.fromHex(found.commitmentHex) };
   return { at: "known", own };
+}
+
+/** Whether a home pins the server of a transcript, without a password: pins lie open in its profiles. */
+type Pinned =
+  /** By this profile, which is not the one in use where `other` is set. */
+  | { readonly at: "same"; readonly profile: string; readonly other: boolean }
+  | { readonly at: "another"; readonly profile: string; readonly url: string }
+  | { readonly at: "none" };
+
+async function pinnedAs(ctx: Context, serverPin: string): Promise<Pinned> {
+  const { profiles } = homeOf(ctx);
+  const used = (await wantedProfile(ctx)) ?? defaultProfile(profiles) ?? "default";
+  const names = [used, ...listProfiles(profiles).filter((name) => name !== used)];
+  const known = names.flatMap((name) => readable(profiles, name) ?? []);
+  const same = known.find(({ server }) => server?.pin === serverPin);
+  if (same) return { at: "same", profile: same.name, other: same.name !== used };
+  const own = known.find(({ name, server }) => name === used && server !== null);
+  return own?.server ? { at: "another", profile: own.name, url: own.server.url } : { at: "none" };
+}
+
+/** A damaged profile pins nothing. */
+function readable(directory: string, name: string): Profile | null {
+  try {
+    return readProfile(directory, name);
+  } catch (error) {
+    if (error instanceof Fault) return null;
+    throw error;
+  }
+}
+
+function serverLine({ pinChecked, serverPin }: Verdict, pinned: Pinned, own: Own): string {
+  if (pinChecked) return "✔ server       its pin is the one that you gave";
+  // the ceremony's id binds the server's identity, which was held to its pin before anything was sent
+  if (own.at === "known" && pinned.at !== "same") return "✔ server       the one with which this vault took part";
+  switch (pinned.at) {
+    case "same":
+      return `✔ server       the one that ${pinned.other ? `your profile ${plain(pinned.profile)}` : "your vault"} pins`;
+    case "another":
+      return `! server       not ${plain(pinned.url)}, which your vault pins; compare its pin: ${serverPin}`;
+    case "none":
+      return `– server       no vault here pins a server; compare its pin: ${serverPin}`;
+  }
 }
 
 /** Openings by index. The caller wipes them. @throws Fault bad_input, not_found, denied */
@@ -65,8 +108,29 @@ const OWN_TEXTS = {
   "no vault": "there is no vault here; --participant HEX checks a key",
 } as const;
 
+/** What an abort rests on that no entry can prove (docs/protocol.md §10.4). */
+const ABORT_WORDS: Readonly<Record<AbortReason, string>> = {
+  absent: "that nobody else came in time is the server's word",
+  withheld: "that nothing else came in time is the server's word",
+  lied: "that opening is signed, that it does not fit is the server's word",
+  closed: "that its organiser wished it is the server's word",
+  failed: "that no key can be made of it is the server's word",
+};
+
+/** How it ended: ticked off only where the entries prove it. */
+export function endLines(
+  { result, aborted }: Pick<Verdict, "aborted"> & { result: Pick<NonNullable<Verdict["result"]>, "keyHashHex"> | null },
+  took: number,
+): string[] {
+  if (result !== null)
+    return [`✔ end          all ${took} revealed what they had committed to; key hash ${result.keyHashHex}`];
+  if (aborted === null) return [];
+  const who = aborted.culprits.length === 0 ? "" : ` (${aborted.culprits.map(plain).join(", ")})`;
+  return [`– end          aborted: ${aborted.reason}${who}; ${ABORT_WORDS[aborted.reason]}`];
+}
+
 /** What was checked, a line each. */
-function checkedLines(verdict: Verdict, own: Own, named: number | null, lines: number): string[] {
+function checkedLines(verdict: Verdict, own: Own, pinned: Pinned, named: number | null, lines: number): string[] {
   const took = verdict.participants.filter(({ keyHex }) => keyHex !== null);
   const missing = took.filter(({ opened }) => !opened).map(({ name }) => plain(name));
   const shown = missing.length > 8 ? `${missing.length} participants` : missing.join(", ");
@@ -76,9 +140,7 @@ function checkedLines(verdict: Verdict, own: Own, named: number | null, lines: n
     "✔ order        each entry holds the hash of the one before",
     "✔ signatures   organiser, server, and every participant",
     `✔ commitments  ${took.length}, all made before the server showed its part`,
-    verdict.result === null
-      ? `✔ end          aborted: ${verdict.aborted?.reason ?? ""}${verdict.aborted?.culprits.length ? ` (${verdict.aborted.culprits.map(plain).join(", ")})` : ""}`
-      : `✔ end          all ${took.length} revealed what they had committed to; key hash ${verdict.result.keyHashHex}`,
+    ...endLines(verdict, took.length),
     seat !== null
       ? `✔ you          number ${seat}, and counted`
       : `– you          not checked: ${own.at === "known" ? "" : OWN_TEXTS[own.at]}`,
@@ -89,9 +151,7 @@ function checkedLines(verdict: Verdict, own: Own, named: number | null, lines: n
             ? "✔ key          computed anew from all openings: it is this one"
             : `– key          not computed anew: it takes the openings of ${shown}`,
         ]),
-    verdict.pinChecked
-      ? "✔ server       its pin is the one that you gave"
-      : `– server       compare its pin: ${verdict.serverPin}`,
+    serverLine(verdict, pinned, own),
   ];
 }
 
@@ -116,13 +176,14 @@ export const ceremonyVerify = defineCommand({
     pin: { type: "string", hint: "PIN", description: "the server's pin, which must be that of the transcript" },
     participant: { type: "string", hint: "HEX", description: "key of a participant that must be in it, 64 digits" },
   },
-  data: "{ceremonyId, name, purpose, output, status, serverPin, enclaveHex, keyHex, openedAt, endedAt, transcriptHashHex, previous, participants:[{index, name, account, function, keyHex, commitmentHex, revealed, opened, own}], aborted, result: {keyHashHex, custody, keyId, version, publicKeyHex, descriptor, reproduced} | null, ownIndex, pinChecked, recomputed, ownChecked}",
+  data: "{ceremonyId, name, purpose, output, status, serverPin, enclaveHex, keyHex, openedAt, endedAt, transcriptHashHex, previous, participants:[{index, name, account, function, keyHex, commitmentHex, revealed, opened, own}], aborted, result: {keyHashHex, custody, keyId, version, publicKeyHex, descriptor, reproduced} | null, ownIndex, pinChecked, recomputed, ownChecked, pinnedBy}",
   details: `Needs no server and no account. Exit 8 where anything in it does not hold, with the line and the record; a ceremony that was
-aborted is verified as well. Where the vault is open, it also sees that your own commitment is in it and was counted.`,
+aborted is verified as well. Where the vault is open, it also sees that your own commitment is in it and was counted. It says
+whether the server is the one that your profile pins, which needs no password.`,
   examples: [
-    ["keyhold ceremony verify backup-key.jsonl", "order, signatures, commitments, and your own part"],
+    ["keyhold ceremony verify backup-key.ceremony", "order, signatures, commitments, and your own part"],
     [
-      "keyhold ceremony verify backup-key.jsonl --opening ann.opening --opening ben.opening",
+      "keyhold ceremony verify backup-key.ceremony --opening ann.opening --opening ben.opening",
       "and the key itself, of two participants",
     ],
   ],
@@ -130,6 +191,7 @@ aborted is verified as well. Where the vault is open, it also sees that your own
     const keyHex = args.participant?.toLowerCase() ?? null;
     if (keyHex !== null && !/^[0-9a-f]{64}$/.test(keyHex))
       throw new Fault("usage", "--participant takes a key of 64 hex digits");
+    const pin = args.pin === null ? null : parsePin(args.pin);
     const { transcript, lines } = readTranscript(args.file);
     // what it says of itself is verified before this vault is asked
     const { ceremonyId } = await verifyTranscript(transcript);
@@ -140,9 +202,10 @@ aborted is verified as well. Where the vault is open, it also sees that your own
       const evidence: Evidence = {
         openings,
         ...(own.at === "known" && { own: own.own }),
-        ...(args.pin !== null && { pin: args.pin }),
+        ...(pin !== null && { pin }),
       };
       const verdict = await verifyTranscript(transcript, evidence);
+      const pinned = await pinnedAs(ctx, verdict.serverPin);
       const named = keyHex === null ? null : demandParticipant(verdict, keyHex);
       const { openedAtMs, endedAtMs, ...rest } = verdict;
       const iso = (ms: number) => new Date(ms).toISOString();
@@ -152,9 +215,10 @@ aborted is verified as well. Where the vault is open, it also sees that your own
         ...times,
         recomputed: verdict.result?.reproduced ?? false,
         ownChecked: own.at === "known",
+        pinnedBy: pinned.at === "same" ? pinned.profile : null,
       };
       const head = `${plain(verdict.name)}: ${outputText(verdict.output)}, ${verdict.status === "stored" ? `made by ${verdict.participants.filter(({ revealed }) => revealed).length}` : "aborted"}`;
-      return result(data, () => [head, ...checkedLines(verdict, own, named, lines)].join("\n"));
+      return result(data, () => [head, ...checkedLines(verdict, own, pinned, named, lines)].join("\n"));
     } finally {
       wipe(...openings.values());
     }

@@ -73,7 +73,7 @@ export const historyCommand = defineCommand({
   list: true,
   args: NAME,
   details: "Versions are kept: each change makes a new one.",
-  data: "{items:[{version, updatedAt, name, status, current}], next}",
+  data: "{items:[{version, updatedAt, name, status, current, custody?}], next}",
   examples: [["keyhold history db/prod", "all changes, oldest first"]],
   run: async (args, ctx) =>
     withClient(ctx, async (client) => {
@@ -83,7 +83,7 @@ export const historyCommand = defineCommand({
         one.updatedAt ?? "-",
         one.name ?? "-",
         one.status,
-        one.current ? "current" : "",
+        [...(one.current ? ["current"] : []), ...(one.custody ? [one.custody] : [])].join(", "),
       ]);
       const heads = ["VERSION", "AT", "NAME", "STATUS", ""];
       return listing({ items, next: null }, { heads, cells: rows }, { requestId });

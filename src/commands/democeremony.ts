@@ -107,10 +107,10 @@ async function secondRun(world: World): Promise<string> {
 
 const VERIFY: Step = {
   title: "verify without a server",
-  shown: "keyhold ceremony transcript door-code --out t.jsonl; keyhold ceremony verify t.jsonl --opening …",
+  shown: "keyhold ceremony transcript door-code --out t.ceremony; keyhold ceremony verify t.ceremony --opening …",
   async run(world) {
     const id = await secondRun(world);
-    const file = world.file("t.jsonl");
+    const file = world.file("t.ceremony");
     expectExit(await world.run("ann", ["ceremony", "transcript", id, "--out", file]));
     const openings = await Promise.all(
       peopleOf(world).map(async (name) => {
@@ -124,7 +124,7 @@ const VERIFY: Step = {
     expectThat(seen.data["recomputed"] === true, "the openings give the same key");
     const { readFileSync } = await import("node:fs");
     const bytes = readFileSync(file, "utf8");
-    const changed = world.file("changed.jsonl", bytes.replace('"index":2', '"index":3'));
+    const changed = world.file("changed.ceremony", bytes.replace('"index":2', '"index":3'));
     const refused = expectExit(await world.run("ann", ["ceremony", "verify", changed]), 8);
     await world.server.start();
     return `order, signatures, commitments, the key from everyone's openings\none digit changed: ${text(refused, "message")}`;

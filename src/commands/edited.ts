@@ -1,6 +1,7 @@
 import type { KeyholdClient, StoreInput, Written } from "../client/api.ts";
 import { Fault } from "../errors.ts";
 import type { Field } from "../protocol/content.ts";
+import { isCustodial } from "../protocol/provenance.ts";
 import { isTextType, VISIBLE_TYPES, type VisibleType } from "../protocol/secrettype.ts";
 import type { Context } from "../ui/command.ts";
 import { type Result, result } from "../ui/output.ts";
@@ -69,10 +70,11 @@ export async function storeEdited(
 }
 
 /** What was not typed is what was shown, and not what came in meanwhile. */
-function kept(edited: Edited, current: Current): Pick<StoreInput, "value" | "fields" | "expiresAt"> {
+function kept(edited: Edited, current: Current): Pick<StoreInput, "value" | "fields" | "expiresAt" | "origin"> {
   return {
     value: edited.value ?? current.value,
     fields: edited.fields ?? current.fields,
     expiresAt: edited.expiresAt === undefined ? current.expiresAt : edited.expiresAt,
+    ...(edited.value === null && isCustodial(current.origin) ? { origin: current.origin } : {}),
   };
 }

@@ -91,6 +91,7 @@ export default defineCommand({
         const lost = [...left, ...able.left, ...written.lost];
         const exit = lost.length > 0 ? 10 : 0;
         warn(ctx, format, args.to, out);
+        if (!format.keeps.includes("origin")) tellSeen(ctx, items);
         const about = { count: items.length, lost, digest: `sha256:${sha256(file).toHex()}` };
         if (out === null) {
           ctx.out.bytes(file);
@@ -165,6 +166,13 @@ function place(out: OutFile, file: Uint8Array): void {
   if (same) return;
   rmSync(out.path, { force: true });
   throw new Fault("corrupt", "the file is not what was written", { hint: "is the disk sound? export again" });
+}
+
+/** Names the secrets that a server has seen, where the file does not say so (P12). */
+function tellSeen(ctx: Context, items: readonly PlainItem[]): void {
+  const names = items.flatMap(({ name, origin }) => (origin === undefined ? [] : [name]));
+  if (names.length === 0) return;
+  ctx.out.notice(`the file does not say that a server has seen ${names.map(plain).join(", ")} (--to age does)`);
 }
 
 function warn(ctx: Context, format: ForeignFormat, name: FormatName, out: OutFile | null): void {

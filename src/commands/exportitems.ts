@@ -4,6 +4,7 @@ import { wipe } from "../crypto/bytes.ts";
 import { Fault } from "../errors.ts";
 import type { ForeignFormat, PlainItem } from "../formats/index.ts";
 import type { RequestId } from "../ids.ts";
+import { isCustodial } from "../protocol/provenance.ts";
 import type { Terminal } from "../ui/terminal.ts";
 
 /** Which secrets. */
@@ -100,7 +101,8 @@ export async function fetchItems(
         const { info, value, fields } = one;
         const { name, tags, createdAt, expiresAt } = info;
         const content = { value: value ?? new Uint8Array(0), fields: fields ?? [] };
-        items.push({ name, type: info.type, tags, createdAt, expiresAt, ...content });
+        const seen = isCustodial(info.origin) ? { origin: info.origin } : {};
+        items.push({ name, type: info.type, tags, createdAt, expiresAt, ...seen, ...content });
       }
       counter.advance(step.length);
     }

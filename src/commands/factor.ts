@@ -1,6 +1,6 @@
 import { agentSocket, lockAgent } from "../client/agent.ts";
 import type { KeyholdClient } from "../client/api.ts";
-import { draftFactor, factorUri } from "../client/factor.ts";
+import { draftFactor } from "../client/factor.ts";
 import type { NewFactor } from "../client/factorapi.ts";
 import { openProfile } from "../client/home.ts";
 import type { Profile } from "../client/profile.ts";
@@ -10,7 +10,8 @@ import { FACTOR } from "../protocol/factor.ts";
 import { base32Key } from "../protocol/otp.ts";
 import type { Values } from "../ui/args.ts";
 import { type Context, defineCommand } from "../ui/command.ts";
-import { codeFile, factorSource, hasUnaskedFactor } from "../ui/factor.ts";
+import { factorDialog, recoveryText } from "../ui/enrolfactor.ts";
+import { factorSource, hasUnaskedFactor } from "../ui/factor.ts";
 import { type ReservedFile, reserveNewFile } from "../ui/outfile.ts";
 import { type Result, result } from "../ui/output.ts";
 import { needPassword, readSecretFile } from "../ui/password.ts";
@@ -39,11 +40,8 @@ const ENABLE_ARGS = {
 
 const CODES_ROOM = 1_024;
 
-const codesText = (codes: readonly string[]): string =>
-  `Recovery codes of keyhold: each opens one login instead of a code of the authenticator.\n\n${codes.join("\n")}\n`;
-
 function keepCodes(file: ReservedFile | null, codes: readonly string[]): void {
-  file?.write(new TextEncoder().encode(codesText(codes)));
+  file?.write(new TextEncoder().encode(recoveryText(codes)));
 }
 
 const reserved = (path: string | null): ReservedFile | null =>
@@ -68,42 +66,10 @@ function drafted(keyFile: string | null): Omit<NewFactor, "code"> {
   throw new Fault("bad_input", `the key has ${FACTOR.keyBytes} bytes: 32 letters and digits of base32`);
 }
 
-/** Shows the key and asks for a code of it, until one is right. */
-function dialog(
-  ctx: Context,
-  profile: Profile,
-  made: Omit<NewFactor, "code">,
-  args: Values<typeof ENABLE_ARGS>,
-): (refused: Fault | null) => Promise<NewFactor> {
-  return async (refused) => {
-    if (args.codeFile !== null) {
-      if (refused !== null) throw refused;
-      return { ...made, code: codeFile(args.codeFile) };
-    }
-    const otherwise = { needed: "a code of the new key", fix: "--key-file FILE and --code-file FILE" };
-    if (refused !== null) ctx.out.warn(refused.message);
-    else if (ctx.term.canPrompt) await show(ctx, profile, made.key, args);
-    return { ...made, code: await ctx.term.text("Code that the authenticator shows", otherwise) };
-  };
-}
-
-async function show(ctx: Context, profile: Profile, key: Uint8Array, args: Values<typeof ENABLE_ARGS>): Promise<void> {
-  const uri = factorUri(key, profile.account ?? "", new URL(profile.server?.url ?? "").host);
-  const { columns } = ctx.term.steps;
-  const { qrLines } = await import("../ui/qrcode.ts");
-  // beside the mark of the question
-  const drawn = await qrLines(uri, { width: columns - 4, invert: args.invert }).catch(() => "");
-  const base32 = new URL(uri).searchParams.get("secret") ?? "";
-  const typed = base32.replace(/(.{4})(?=.)/g, "$1 ");
-  await ctx.term.steps.say(
-    `Scan this with an authenticator program, or type the key there.\n\n${drawn}\n\nKey: ${typed}\n${uri}`,
-  );
-}
-
 async function setFactor(ctx: Context, args: Values<typeof ENABLE_ARGS>, password: Uint8Array, profile: Profile) {
   const made = drafted(args.keyFile);
   try {
-    const ask = dialog(ctx, profile, made, args);
+    const ask = factorDialog(ctx, profile, made, args);
     let enrolled = false;
     const enrol = async (refused: Fault | null): Promise<NewFactor> => {
       enrolled = true;

@@ -116,13 +116,21 @@ still. A scalar is 32 bytes, big-endian; of type ed25519 the 32-byte seed, of wh
   },
 });
 
+/** How a key is held that a ceremony's server has seen: what servers and owner have of it is not all there is. */
+const custodialText = ({ custody, released }: FederatedKeyInfo): string =>
+  [
+    "custodial (a ceremony's server has seen it)",
+    custody === "self" ? "a part is yours" : "delegated",
+    ...(released ? ["released"] : []),
+  ].join("; ");
+
 /** A key for people. */
 function describe(key: FederatedKeyInfo): string {
   const rows: readonly (readonly [string, string])[] = [
     ["key id", key.keyId],
     ["federation", key.federation],
     ["type", key.type],
-    ["custody", key.shown],
+    ["custody", key.shown === "custodial" ? custodialText(key) : key.shown],
     ["control", key.control],
     ["origin", key.origin],
     ["public key", key.publicKeyHex],
@@ -135,7 +143,7 @@ function describe(key: FederatedKeyInfo): string {
 
 export const keyShow = defineCommand({
   args: KEY,
-  data: "{name, federation, keyId, type, custody, control, shown, origin, publicKeyHex, threshold, holders, generation, frozen}",
+  data: "{name, federation, keyId, type, custody, control, shown, origin, released, publicKeyHex, threshold, holders, generation, frozen}",
   examples: [["keyhold key show treasury", "custody, holders and public key"]],
   run: async (args, ctx) =>
     withClient(ctx, async (client) => {

@@ -123,6 +123,7 @@ export interface Current {
   /** Empty for a large file. */
   readonly value: Uint8Array;
   readonly expiresAt: string | null;
+  readonly origin: string;
 }
 
 /** The secret of that name with its fields, or null. The caller wipes the value. */
@@ -137,6 +138,7 @@ export async function currentOf(client: KeyholdClient, name: string): Promise<Cu
       fields: got.fields ?? [],
       value: got.value ?? new Uint8Array(0),
       expiresAt: info.expiresAt,
+      origin: info.origin,
     };
   } catch (error) {
     if (!(error instanceof Fault)) throw error;
@@ -144,8 +146,8 @@ export async function currentOf(client: KeyholdClient, name: string): Promise<Cu
     if (error.code !== "too_large") throw error;
     const { handle, info, fields } = await client.fileOpen({ name, version: null, fresh: false, purpose: "get" });
     await client.fileAbort({ handle });
-    const { type, version, expiresAt } = info;
-    return { name: info.name, type, version, fields, value: new Uint8Array(0), expiresAt };
+    const { type, version, expiresAt, origin } = info;
+    return { name: info.name, type, version, fields, value: new Uint8Array(0), expiresAt, origin };
   }
 }
 

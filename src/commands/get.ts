@@ -5,9 +5,9 @@ import type { Field } from "../protocol/content.ts";
 import type { Values } from "../ui/args.ts";
 import { type Context, defineCommand } from "../ui/command.ts";
 import { type Result, result } from "../ui/output.ts";
-import { withClient } from "../ui/session.ts";
+import { withReader } from "../ui/session.ts";
 import { plain } from "../ui/text.ts";
-import { ENCODING_ARG, infoData, isText, valueText } from "./secretargs.ts";
+import { CUSTODIAL, ENCODING_ARG, infoData, isText, valueText } from "./secretargs.ts";
 
 const ARGS = {
   name: {
@@ -29,7 +29,7 @@ type GetArgs = Values<typeof ARGS>;
 
 export default defineCommand({
   args: ARGS,
-  data: "{name, keyId, type, version, tags, createdAt, updatedAt, expiresAt, where, origin, user, urls, publicKeyHex?, size?, fields:[{name, kind, value}], from, syncedAt}, hidden fields with value null; with --reveal all of them, and value or valueB64; with --field {…, field:{name, kind, value}}",
+  data: "{name, keyId, type, version, tags, createdAt, updatedAt, expiresAt, where, origin, custody?, user, urls, publicKeyHex?, size?, fields:[{name, kind, value}], from, syncedAt}, hidden fields with value null; with --reveal all of them, and value or valueB64; with --field {…, field:{name, kind, value}}",
   details: `Without --reveal hidden fields and one-time passwords are named and not shown. --field shows the one that it names; the field otp, which makes all codes, only together with --reveal: for a code there is keyhold otp code NAME.
 
 The value of a file in several parts is read with keyhold read NAME --out FILE.`,
@@ -39,7 +39,7 @@ The value of a file in several parts is read with keyhold read NAME --out FILE.`
     ["keyhold get web/shop --copy --field user", "a field to the clipboard"],
     ["keyhold get db/prod --reveal --json", "the value as JSON"],
   ],
-  run: async (args, ctx) => withClient(ctx, (client) => show(ctx, client, args)),
+  run: async (args, ctx) => withReader(ctx, (client) => show(ctx, client, args)),
 });
 
 async function show(ctx: Context, client: KeyholdClient, args: GetArgs): Promise<Result> {
@@ -140,6 +140,7 @@ function describe(got: Got): string {
     ...(info.expiresAt === null ? [] : [["expires", info.expiresAt] as const]),
     ["where", info.where],
     ["origin", info.origin],
+    ...(info.custody === undefined ? [] : [["custody", CUSTODIAL] as const]),
     ...(got.size === undefined ? [] : [["size", `${got.size} bytes`] as const]),
     ...(info.publicKey === null ? [] : [["public key", info.publicKey.toHex()] as const]),
   ];

@@ -78,8 +78,8 @@ export async function storeItems(client: KeyholdClient, input: ImportInput, term
       const same = known.has(name) && (await holdsFile(client, name, item));
       outcomes.set(name, same ? "same" : known.has(name) ? "version" : "new");
       if (!same && !input.dryRun) {
-        const { where, origin } = input;
-        const { value, tags, createdAt, fields = [], expiresAt = null } = item;
+        const { where } = input;
+        const { value, tags, createdAt, fields = [], expiresAt = null, origin = input.origin } = item;
         const file = { name, value, tags, fields, expiresAt, where, origin, createdAt };
         const done = await storeWholeFile(client, file);
         requestId = done.requestId ?? requestId;

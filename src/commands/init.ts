@@ -72,8 +72,11 @@ async function plainly(ctx: Context, given: Given, draft: Draft, name: string): 
     const completion =
       given.completion === null ? null : await installFor(ctx.env, given.completion, scriptOf(ctx), async () => false);
     const profile = readProfile(home.profiles, name) ?? made.profile;
+    const { firstLogin } = await import("../ui/enrolfactor.ts");
+    const asks = !found && profile.server !== null;
+    const factor = asks && password !== null ? await firstLogin(ctx, profile, password, false) : null;
     const { report } = await import("../ui/wizard/report.ts");
-    return report(ctx, { ...made, profile, kitOut: given.kitOut, completion, found });
+    return report(ctx, { ...made, profile, kitOut: given.kitOut, completion, found, factor });
   } finally {
     file?.end();
     wipe(password ?? undefined);
@@ -90,7 +93,7 @@ export default defineCommand({
     "strength is shown; an empty answer suggests a passphrase), whether a recovery kit is kept, and completion. Run " +
     "again it says what there is, goes on where it was cut short, and offers what is missing. Without a terminal, or " +
     "with --json or --yes, it does what the flags say; a password that is given by a flag is taken as it is.",
-  data: "{profile, vault, server?: {url, pin, pid?, dir?}, account?, userId?, kit: {out?, confirmed}, completion?}",
+  data: "{profile, vault, server?: {url, pin, pid?, dir?}, account?, userId?, kit: {out?, confirmed}, completion?, factor?}",
   examples: [
     ["keyhold init", "asks everything; the first minute with keyhold"],
     ["keyhold init --local --password-file pw --kit-out kit.txt --json", "for scripts: vault and recovery kit"],

@@ -87,6 +87,7 @@ export const keyList = defineCommand({
           version: info.version,
           publicKeyHex: info.publicKey?.toHex() ?? "",
           fingerprint: fingerprintOf(info),
+          ...(info.custody === undefined ? {} : { custody: info.custody }),
         }));
       const { prefix } = args;
       const federated = (await client.federatedKeys())

@@ -2,7 +2,7 @@ import type { Listed, SecretInfo } from "../client/api.ts";
 import { Fault } from "../errors.ts";
 import { defineCommand } from "../ui/command.ts";
 import { listing, type Result } from "../ui/output.ts";
-import { withClient } from "../ui/session.ts";
+import { withReader } from "../ui/session.ts";
 import { infoData } from "./secretargs.ts";
 
 /** Flags of commands that list pages. */
@@ -48,8 +48,9 @@ function shown(listed: Listed, limit: number | null, cursor: string | null): Res
   return listing(data, rows, { requestId: listed.requestId });
 }
 
-function rowOf({ name, type, version, tags, updatedAt, queued, where }: SecretInfo): readonly string[] {
-  return [name, type, String(version), tags.join(","), updatedAt.slice(0, 16), queued ? "queued" : where];
+function rowOf({ name, type, version, tags, updatedAt, queued, where, custody }: SecretInfo): readonly string[] {
+  const place = [queued ? "queued" : where, ...(custody ? [custody] : [])].join(", ");
+  return [name, type, String(version), tags.join(","), updatedAt.slice(0, 16), place];
 }
 
 const FILTERS = {
@@ -69,13 +70,13 @@ export const listCommand = defineCommand({
     },
     ...FILTERS,
   },
-  data: "{items:[{name, keyId, type, version, tags, createdAt, updatedAt, where, queued?, origin, publicKeyHex?}], next, from, syncedAt}",
+  data: "{items:[{name, keyId, type, version, tags, createdAt, updatedAt, where, queued?, origin, custody?, publicKeyHex?}], next, from, syncedAt}",
   examples: [
     ["keyhold list", "all secrets"],
     ["keyhold list db/ --tag prod", "those below db/ with a tag"],
   ],
   run: async (args, ctx) =>
-    withClient(ctx, async (client) => {
+    withReader(ctx, async (client) => {
       const asking = client.list({ prefix: args.prefix, search: null, tag: args.tag, fresh: args.fresh });
       return shown(await ctx.term.step("Listing", asking), args.limit, args.cursor);
     }),
@@ -87,7 +88,7 @@ export const searchCommand = defineCommand({
   data: "as list",
   examples: [["keyhold search prod", "names and tags that hold the text"]],
   run: async (args, ctx) =>
-    withClient(ctx, async (client) => {
+    withReader(ctx, async (client) => {
       const asking = client.list({ prefix: null, search: args.text, tag: args.tag, fresh: args.fresh });
       return shown(await ctx.term.step("Searching", asking), args.limit, args.cursor);
     }),

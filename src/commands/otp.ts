@@ -4,7 +4,6 @@ import { Fault } from "../errors.ts";
 import type { Field } from "../protocol/content.ts";
 import { base32Key, checkOtpKey, type OtpKey, otpUri, parseOtpUri } from "../protocol/otp.ts";
 import { OTP_ALGORITHMS } from "../protocol/otpalgorithm.ts";
-import { copyToClipboard } from "../ui/clipboard.ts";
 import { type Context, defineCommand } from "../ui/command.ts";
 import { VALUE_ARGS } from "../ui/flags.ts";
 import { writeNewFile } from "../ui/outfile.ts";
@@ -12,6 +11,7 @@ import { result } from "../ui/output.ts";
 import { readSecretFile, readValue } from "../ui/password.ts";
 import { withClient } from "../ui/session.ts";
 import { decodeText, plain } from "../ui/text.ts";
+import { copyCode, demandClipboard } from "./codecopy.ts";
 import { SECRET_ARG, WRITE_ARGS, writtenData, writtenLine } from "./secretargs.ts";
 
 /** What the text behind a code may be told, where it is a bare key. */
@@ -161,7 +161,7 @@ export const otpCodeCommand = defineCommand({
     clearAfter: { type: "duration", description: "when the clipboard is cleared (default 30s; 0 never)" },
     fresh: { type: "boolean", description: "insist on the server's answer" },
   },
-  data: "{name, code, expiresAt?, periodS?}; with --copy without the code",
+  data: "{name, code, expiresAt?, periodS?}; with --copy without the code, unless it could not be copied (exit 10)",
   details:
     "Prints the code of now, or of the next counter. A counter is stored before its code is shown, so no code is shown " +
     "twice; only while the server is away, another device may show the same one.",
@@ -169,8 +169,9 @@ export const otpCodeCommand = defineCommand({
     ["keyhold otp code web/mail", "the code, and how long it is good for"],
     ["keyhold otp code web/mail --copy", "onto the clipboard"],
   ],
-  run: async (args, ctx) =>
-    withClient(ctx, async (client) => {
+  run: async (args, ctx) => {
+    if (args.copy) demandClipboard(ctx);
+    return withClient(ctx, async (client) => {
       const shown = await ctx.term.step("Retrieving", client.otp({ name: args.name, fresh: args.fresh }));
       const { name, code, expiresAt, periodS, requestId, queued } = shown;
       const exit = queued ? 10 : 0;
@@ -183,11 +184,11 @@ export const otpCodeCommand = defineCommand({
         ctx.out.notice(validity(shown));
         return result({ ...about, code }, () => code, { requestId, exit, bare: true });
       }
-      const clearAfterMs = (await ctx.settings()).get("clearAfter", args.clearAfter);
-      const value = new TextEncoder().encode(code);
-      const done = await copyToClipboard({ value, clearAfterMs, env: ctx.env });
-      return result(about, () => `${done.message}; ${validity(shown)}`, { requestId, exit });
-    }),
+      const whole = { ...about, code };
+      const said = validity(shown);
+      return copyCode(ctx, { value: code, about, whole, said, clearAfter: args.clearAfter, requestId, exit });
+    });
+  },
 });
 
 export const otpQr = defineCommand({
@@ -220,7 +221,8 @@ export const otpQr = defineCommand({
         }
         const { qrLines, qrPng } = await import("../ui/qrcode.ts");
         if (args.out === null) {
-          const lines = ctx.flags.json ? "" : await qrLines(uri, { width: ctx.out.width, invert: args.invert });
+          const how = { width: ctx.out.width, invert: args.invert, otherwise: "use --out FILE" };
+          const lines = ctx.flags.json ? "" : await qrLines(uri, how);
           return result({ name: info.name, otpauth: uri }, () => lines, { requestId });
         }
         const png = await qrPng(uri);

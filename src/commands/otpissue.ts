@@ -1,6 +1,8 @@
 import type { KeyholdClient } from "../client/api.ts";
+import { isIdPart } from "../client/ceremony/books.ts";
 import type { OtpEntryInfo, OtpRequester } from "../client/ceremonyapi.ts";
 import { Fault } from "../errors.ts";
+import { movedKeyIdOf } from "../protocol/ceremony/records.ts";
 import { parseDuration, parseTime, type Values } from "../ui/args.ts";
 import { type Context, defineCommand } from "../ui/command.ts";
 import { OUT_FILE_ARGS, outFile, putFile } from "../ui/outfile.ts";
@@ -8,6 +10,8 @@ import { listing, type Result, result } from "../ui/output.ts";
 import { readSecretFile } from "../ui/password.ts";
 import { withClient } from "../ui/session.ts";
 import { plain } from "../ui/text.ts";
+import { decodeJson } from "../wire/codec.ts";
+import { parcel } from "../wire/otp/operations.ts";
 import { OTP_SPEC_ARGS, outputOf } from "./ceremonyoutput.ts";
 import { serverPlace } from "./federation.ts";
 import { ENTRY_DATA, entryLines, OTP_KEY, requesterText } from "./otpshown.ts";
@@ -79,21 +83,54 @@ function demandSense(args: Given): void {
   }
 }
 
-async function existing(client: KeyholdClient, name: string): Promise<OtpEntryInfo | null> {
-  const all = await client.otpEntries();
-  return all.find((one) => one.own && (one.name === name || one.keyId === name)) ?? null;
+/** The only one of those that a name or the beginning of an id means. @throws Fault ambiguous */
+function only(name: string, found: readonly OtpEntryInfo[]): OtpEntryInfo | null {
+  const [one, another] = found;
+  if (one === undefined || another === undefined) return one ?? null;
+  throw new Fault("ambiguous", `more than one key of yours is called "${name}"`, {
+    why: found.map(({ keyId }) => keyId).join(", "),
+    hint: "give the beginning of its id",
+  });
+}
+
+/** The key of this name, of several the one in use; or of an id, or the beginning of one. @throws Fault ambiguous */
+async function existing(client: KeyholdClient, { name, at }: Given, making: boolean): Promise<OtpEntryInfo | null> {
+  const own = (await client.otpEntries()).filter((one) => one.own);
+  const called = own.filter((one) => one.name === name);
+  const [active = [], moved = []] = (["active", "moved"] as const).map((wanted) =>
+    called.filter(({ status }) => status === wanted),
+  );
+  if (making) return active[0] ?? null;
+  if (called.length === 0) return only(name, isIdPart(name) ? own.filter(({ keyId }) => keyId.startsWith(name)) : []);
+  if (active.length > 0) return only(name, active);
+  // of those that are over it does not matter which one is told of, but which one is sent once more
+  return at !== null && moved.length > 0 ? only(name, moved) : (moved[0] ?? called[0] ?? null);
+}
+
+/** Refuses to hand out a key that is over. @throws Fault conflict */
+function demandHere({ name, status, movedTo }: OtpEntryInfo, moving: boolean): void {
+  if (status === "active" || (status === "moved" && moving)) return;
+  const over = status === "moved" ? `is at another server now, with pin ${movedTo ?? ""}` : "was revoked";
+  throw new Fault("conflict", `the key "${name}" ${over}`, {
+    hint: `its name is free for a new one: keyhold otp issue ${plain(name)} --output totp|hotp, or --from SECRET`,
+  });
 }
 
 async function made(ctx: Context, client: KeyholdClient, args: Given): Promise<OtpEntryInfo> {
   const { name, output, from } = args;
-  const known = await existing(client, name);
-  if (known && (output !== null || from !== null)) {
+  const making = output !== null || from !== null;
+  const known = await existing(client, args, making);
+  // the name of a key that is over is free again
+  if (known?.status === "active" && making) {
     throw new Fault("exists", `the store has a key "${name}" already`, {
       hint: "leave out --output and --from, or choose another name",
     });
   }
-  if (known) return known;
-  if (output === null && from === null) {
+  if (known && !making) {
+    demandHere(known, args.at !== null);
+    return known;
+  }
+  if (!making) {
     throw new Fault("not_found", `the server's store has no key "${name}" of yours`, {
       hint: "make it: --output totp, --from SECRET, or keyhold ceremony open NAME --output totp",
     });
@@ -111,19 +148,42 @@ async function send(ctx: Context, client: KeyholdClient, args: Given, at: string
   if (out === null) throw new Fault("usage", "--out takes the name of a file");
   const { keyId, name } = await made(ctx, client, args);
   await ctx.term.confirm(`Move ${plain(name)} to ${plain(server.url)} for good? No code is handed out here any more.`);
-  const parcel = await ctx.term.step("Sealing it to that server", client.otpSend({ key: keyId, server }));
-  putFile(out, parcel);
-  return result({ keyId, name, to: server.url, out: out.path }, () =>
+  const sealed = await ctx.term.step("Sealing it to that server", client.otpSend({ key: keyId, server }));
+  putFile(out, sealed);
+  const keyIdThere = idThere(sealed);
+  const data = { keyId, name, to: server.url, out: out.path, ...(keyIdThere !== null && { keyIdThere }) };
+  return result(data, () =>
     [
       `the parcel is in ${plain(out.path)}: only ${plain(server.url)} can open it`,
-      `There: keyhold otp receive ${plain(out.path)}`,
+      `There: keyhold otp receive ${plain(out.path)}, then say anew who may ask`,
+      ...(keyIdThere === null
+        ? []
+        : [`Tell devices: keyhold otp request ${keyIdThere} --server ${plain(server.url)} --pin ${server.pin}`]),
     ].join("\n"),
   );
 }
 
+/** The id that a parcel's key has at its destination; null for what is no parcel. */
+function idThere(bytes: Uint8Array): string | null {
+  try {
+    const { to, record } = decodeJson(parcel, bytes);
+    return movedKeyIdOf(to.key.enclave, record);
+  } catch (error) {
+    if (error instanceof Fault) return null;
+    throw error;
+  }
+}
+
+/** Whom nobody asks about: the server tells no account's name to others. */
+function nameNotice(requesters: readonly OtpRequester[]): string | null {
+  const names = requesters.flatMap(({ kind, name }) => (kind === "account" ? [plain(name)] : []));
+  if (names.length === 0) return null;
+  return `a server tells nobody who has an account: be sure that ${names.join(", ")} ${names.length === 1 ? "is" : "are"} spelt right, since the first account of a name gets what is issued to it`;
+}
+
 export const otpIssue = defineCommand({
   args: ARGS,
-  data: `${ENTRY_DATA}; with --at {keyId, name, to, out}`,
+  data: `${ENTRY_DATA}; with --at {keyId, name, to, out, keyIdThere}`,
   details: `Lets others have one-time codes of a key that the server keeps sealed: of a ceremony (\`--output totp\` there), drawn in the
 store, or brought from the vault. Whoever may ask gets a code at a time, sealed to that one request, and good once.`,
   examples: [
@@ -149,6 +209,8 @@ store, or brought from the vault. Whoever may ask gets a code at a time, sealed 
         const wants = args.provision ? (["provision"] as const) : (["code"] as const);
         entry = await client.otpGrant({ key: entry.keyId, to, wants, perHour: args.perHour, untilMs });
       }
+      const notice = nameNotice(requesters);
+      if (notice !== null && !ctx.flags.json) ctx.out.notice(notice);
       return result(entry, () => entryLines(entry));
     });
   },
@@ -172,10 +234,10 @@ export const otpReceive = defineCommand({
     ["keyhold otp receive door-code.parcel --profile codes", "then: keyhold otp issue door-code --to ACCOUNT"],
   ],
   run: async ({ file }, ctx) => {
-    const parcel = readSecretFile(file, PARCEL_MAX + 1, "accept");
-    if (parcel.length > PARCEL_MAX) throw new Fault("bad_input", "that is no parcel");
+    const bytes = readSecretFile(file, PARCEL_MAX + 1, "accept");
+    if (bytes.length > PARCEL_MAX) throw new Fault("bad_input", "that is no parcel");
     return withClient(ctx, async (client) => {
-      const entry = await ctx.term.step("Handing it over", client.otpReceive({ parcel }));
+      const entry = await ctx.term.step("Handing it over", client.otpReceive({ parcel: bytes }));
       return result(entry, () => entryLines(entry));
     });
   },
@@ -194,10 +256,12 @@ export const otpEntries = defineCommand({
         one.keyId.slice(0, 16),
         one.kind,
         one.status,
-        one.own ? "issuer" : "requester",
+        one.own ? "issuer" : `requester${one.issuer === null ? "" : `, of ${one.issuer}`}`,
         one.own
           ? one.grants.map(({ to }) => requesterText(to)).join(", ")
-          : [...new Set(one.grants.flatMap(({ wants }) => wants))].join(", "),
+          : one.movedTo !== null
+            ? `at ${one.movedTo}`
+            : [...new Set(one.grants.flatMap(({ wants }) => wants))].join(", "),
       ]);
       return listing({ items, next: null }, { heads: ["NAME", "KEY", "KIND", "STATUS", "YOU ARE", "FOR"], cells });
     }),

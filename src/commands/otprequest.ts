@@ -1,14 +1,17 @@
+import type { KeyholdClient } from "../client/api.ts";
 import type { OtpHanded } from "../client/ceremonyapi.ts";
 import { verifyByToken } from "../client/otpdistribution/verifying.ts";
 import { wipe } from "../crypto/bytes.ts";
 import { Fault } from "../errors.ts";
-import { copyToClipboard } from "../ui/clipboard.ts";
+import { asHashId, type StoredKeyId } from "../ids.ts";
+import { provisionedOrigin } from "../protocol/provenance.ts";
 import { type Context, defineCommand } from "../ui/command.ts";
-import { result } from "../ui/output.ts";
+import { type Result, result } from "../ui/output.ts";
 import { readSecretFile, readValue } from "../ui/password.ts";
-import { profileOf, surroundings, withClient } from "../ui/session.ts";
+import { surroundings, withClient } from "../ui/session.ts";
 import { decodeText, plain } from "../ui/text.ts";
 import { leftText } from "./ceremonyshown.ts";
+import { copyCode, demandClipboard } from "./codecopy.ts";
 import { OTP_KEY, requesterText, SERVER_ARGS, serverOf } from "./otpshown.ts";
 import { writtenData, writtenLine } from "./secretargs.ts";
 
@@ -19,17 +22,19 @@ export function goodFor({ from, expiresAt }: Pick<OtpHanded, "from" | "expiresAt
   return wait > 0 ? `good in ${leftText(wait)}, once, for ${left} from now` : `good once, for ${left}`;
 }
 
-async function hand(ctx: Context, handed: OtpHanded, args: { copy: boolean; clearAfter: number | null }) {
+async function hand(
+  ctx: Context,
+  handed: OtpHanded,
+  args: { provision: boolean; copy: boolean; clearAfter: number | null },
+) {
   const { value, ...about } = handed;
-  const said = goodFor(handed, Date.now());
-  if (!args.copy) {
-    ctx.out.notice(said);
-    return result(handed, () => value, { bare: true });
-  }
-  const clearAfterMs = (await ctx.settings()).get("clearAfter", args.clearAfter);
-  const bytes = new TextEncoder().encode(value);
-  const done = await copyToClipboard({ value: bytes, clearAfterMs, env: ctx.env });
-  return result(about, () => `${done.message}; ${said}`);
+  // a key is good for good: what is over in minutes is its way here
+  const said = args.provision
+    ? "the whole key, for an authenticator: it is yours for good"
+    : goodFor(handed, Date.now());
+  if (args.copy) return copyCode(ctx, { value, about, whole: handed, said, clearAfter: args.clearAfter });
+  ctx.out.notice(said);
+  return result(handed, () => value, { bare: true });
 }
 
 export const otpRequest = defineCommand({
@@ -50,13 +55,13 @@ export const otpRequest = defineCommand({
     copy: { type: "boolean", description: "put the code on the clipboard instead" },
     clearAfter: { type: "duration", description: "when the clipboard is cleared (default 30s; 0 never)" },
   },
-  data: "{askId, name, value, expiresAt, from}; with --copy without the value; with --store {name, keyId, type, version, tags, where}",
+  data: "{askId, keyId, name, value, expiresAt, from}; with --copy without the value, unless it could not be copied (exit 10); with --store {name, keyId, type, version, tags, where, custody}",
   details:
     "Asks the distribution server for one code. It is sealed to this one request, nobody else gets the same, and it is good once.",
   examples: [
     ["keyhold otp request door-code", "the bare code; how long it is good goes to stderr"],
     [
-      "keyhold otp request 4f1c2a9b0d --server https://codes.example:7443 --pin sha256:…",
+      "keyhold otp request 4f1c2a9b0d8139770ea87d175f56a35466c34c7ecccb8d8a91b4ee37a25df60f --server https://codes.example:7443 --pin sha256:…",
       "without an account, by this device's key",
     ],
     ["keyhold otp request door-code --provision --qr", "for an authenticator on a telephone"],
@@ -69,6 +74,7 @@ export const otpRequest = defineCommand({
     if ([args.qr, args.store !== null, args.copy].filter(Boolean).length > 1) {
       throw new Fault("usage", "--qr, --store and --copy exclude each other");
     }
+    if (args.copy) demandClipboard(ctx);
     return withClient(ctx, async (client) => {
       const want = args.provision ? "provision" : "code";
       const asking = client.otpRequest({ key: args.name, want, server });
@@ -84,6 +90,7 @@ export const otpRequest = defineCommand({
             tags: [],
             where: null,
             ifVersion: 0,
+            origin: provisionedOrigin(asHashId<StoredKeyId>(handed.keyId)),
           });
           return result(
             writtenData(info),
@@ -96,7 +103,9 @@ export const otpRequest = defineCommand({
       }
       if (args.qr && !ctx.flags.json) {
         const { qrLines } = await import("../ui/qrcode.ts");
-        const lines = await qrLines(handed.value, { width: ctx.out.width, invert: args.invert });
+        // who has asked for the key gets it again
+        const otherwise = "use --store NAME, then: keyhold otp qr NAME --out FILE";
+        const lines = await qrLines(handed.value, { width: ctx.out.width, invert: args.invert, otherwise });
         return result(handed, () => lines);
       }
       return hand(ctx, handed, args);
@@ -138,14 +147,34 @@ const REFUSED = {
   unknown: "this is no code of this key",
 } as const;
 
-const hasProfile = (ctx: Context): Promise<boolean> =>
-  profileOf(ctx).then(
-    () => true,
-    (error: unknown) => {
-      if (error instanceof Fault && error.code === "not_logged_in") return false;
-      throw error;
-    },
-  );
+type Refusal = keyof typeof REFUSED;
+
+/** What helps whose code was refused. @param tried Two codes were given, which finds a counter again. */
+export function refusalHint(verdict: Refusal, kind: "totp" | "hotp" | null, tried: boolean): string {
+  if (verdict === "unknown" && kind === "totp")
+    return "an authenticator may go by a wrong clock; or ask for another code";
+  if (verdict === "unknown" && !tried) return "an authenticator that counts may have gone ahead: --next";
+  return "the requester asks for another code";
+}
+
+/** What a relying service learns: yes, or no. @throws Fault denied */
+export function relyingAnswer(accepted: boolean): Result {
+  if (accepted) return result({ accepted }, () => "accepted");
+  throw new Fault("denied", "the code is not accepted", { hint: "ask for another code", data: { accepted } });
+}
+
+/** Kind of an own key, as far as it can be seen: advice alone depends on it. */
+async function kindOf(client: Pick<KeyholdClient, "otpEntries">, key: string): Promise<"totp" | "hotp" | null> {
+  try {
+    const named = (await client.otpEntries()).filter(
+      ({ own, name, keyId }) => own && (name === key || keyId.startsWith(key.toLowerCase())),
+    );
+    return (named.find(({ status }) => status === "active") ?? named[0])?.kind ?? null;
+  } catch (error) {
+    if (error instanceof Fault && error.code !== "interrupted") return null;
+    throw error;
+  }
+}
 
 export const otpVerify = defineCommand({
   args: {
@@ -166,7 +195,7 @@ export const otpVerify = defineCommand({
     },
     ...SERVER_ARGS,
   },
-  data: "{verdict, handedTo: {kind, name} | null}; with --token-file {accepted}",
+  data: "{verdict, handedTo: {kind, name} | null}; with --token-file {accepted}; of a refused code the same in error.data",
   details: `The code is asked for, or read from a file or stdin; it never stands on the command line. An accepted code is used up. Exit 5
 where it is refused: the issuer reads whether it was used, expired, revoked or unknown; a relying service learns no more
 than no.`,
@@ -186,13 +215,9 @@ than no.`,
       const token = decodeText(readSecretFile(args.tokenFile, 4_096, "refuse")).trim();
       const { code } = await readCodes(ctx, args.inFile, false);
       const input = { server, token, code };
-      // a relying service has no vault, and needs none
-      const verifying = (await hasProfile(ctx))
-        ? withClient(ctx, (client) => client.otpVerify(input))
-        : verifyByToken(surroundings(ctx), input);
-      const { accepted } = await ctx.term.step("Verifying", verifying);
-      if (!accepted) throw new Fault("denied", "the code is not accepted", { hint: "ask for another code" });
-      return result({ accepted }, () => "accepted");
+      // a relying service needs no vault: one that is there is left alone
+      const { accepted } = await ctx.term.step("Verifying", verifyByToken(surroundings(ctx), input));
+      return relyingAnswer(accepted);
     }
     const key = args.name ?? (await ctx.term.text(OTP_KEY.ask, { needed: "NAME", fix: "keyhold otp verify NAME" }));
     const codes = await readCodes(ctx, args.inFile, args.next);
@@ -202,10 +227,8 @@ than no.`,
       if (verdict === "accepted") return result({ verdict, handedTo }, () => `accepted${to === "" ? "" : `: ${to}`}`);
       throw new Fault("denied", `${verdict}: ${REFUSED[verdict]}`, {
         ...(to !== "" && { why: to }),
-        hint:
-          verdict === "unknown"
-            ? "an authenticator that counts may have gone ahead: --next"
-            : "the requester asks for another code",
+        hint: refusalHint(verdict, verdict === "unknown" ? await kindOf(client, key) : null, args.next),
+        data: { verdict, handedTo },
       });
     });
   },

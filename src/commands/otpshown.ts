@@ -3,7 +3,7 @@ import { Fault } from "../errors.ts";
 import { plain } from "../ui/text.ts";
 
 export const ENTRY_DATA =
-  "{keyId, name, version, kind, own, status, movedTo, counter, provisioned, ceremonyId, grants:[{grantId, to: {kind, name}, wants, perHour, until}]}";
+  "{keyId, name, version, kind, own, status, movedTo, counter, provisioned, ceremonyId, issuer, grants:[{grantId, to: {kind, name}, wants, perHour, until}]}";
 
 /** The key that a command is about. */
 export const OTP_KEY = {

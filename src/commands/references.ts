@@ -4,7 +4,7 @@ import { Fault } from "../errors.ts";
 import type { RequestId } from "../ids.ts";
 import type { Values } from "../ui/args.ts";
 import { givenPassword } from "../ui/password.ts";
-import { profileOf, type SessionContext, withClient } from "../ui/session.ts";
+import { profileOf, type SessionContext, withReader } from "../ui/session.ts";
 import { decodeText } from "../ui/text.ts";
 import { type ENCODING_ARG, isText, valueText } from "./secretargs.ts";
 
@@ -116,7 +116,7 @@ export async function withReferences<T>(
           values[at] = { reference, ...found, name: info.name, type: info.type, version, requestId };
         }
       };
-      await withClient(chosen, read, password);
+      await withReader(chosen, read, password);
     }
     return await work(options.instead ? [] : values.map(certain));
   } finally {

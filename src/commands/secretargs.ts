@@ -5,6 +5,9 @@ import type { Values } from "../ui/args.ts";
 import { type Result, result } from "../ui/output.ts";
 import { decodeText, plain } from "../ui/text.ts";
 
+/** What people are told of a value that a server's enclave has seen (P12). */
+export const CUSTODIAL = "custodial (a server has seen the value)";
+
 /** The secret that a command is about. */
 export const SECRET_ARG = {
   name: { type: "positional", complete: "secret", description: "name of the secret", ask: "Name of the secret" },
@@ -54,15 +57,16 @@ export function infoData(info: SecretInfo) {
 
 /** What a write answers (docs/cli.md §4). */
 export function writtenData(info: SecretInfo) {
-  const { name, keyId, type, version, tags, where, publicKey } = info;
-  const base = { name, keyId, type, version, tags, where };
+  const { name, keyId, type, version, tags, where, publicKey, custody } = info;
+  const base = { name, keyId, type, version, tags, where, ...(custody === undefined ? {} : { custody }) };
   return publicKey === null ? base : { ...base, publicKeyHex: publicKey.toHex() };
 }
 
 /** One line for people about a written secret. */
 export function writtenLine(info: SecretInfo): string {
   const key = info.publicKey === null ? "" : `\npublic key  ${info.publicKey.toHex()}`;
-  return `${plain(info.name)}  ${info.type}  version ${info.version}  ${info.keyId}${key}`;
+  const seen = info.custody === undefined ? "" : `\ncustody  ${CUSTODIAL}`;
+  return `${plain(info.name)}  ${info.type}  version ${info.version}  ${info.keyId}${key}${seen}`;
 }
 
 /** What is said of a write that waits. */

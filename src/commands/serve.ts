@@ -252,6 +252,7 @@ export default defineCommand({
         };
         if (ctx.flags.json) ctx.out.jsonLine({ v: 1, ready });
         else ctx.out.lines(banner(running, dir, registration, invite));
+        void server.prepare();
         await end;
         // before the server that it works with
         await endConnector();

@@ -22,15 +22,8 @@ async function openAgent(args: Values<typeof AGENT_ARGS>, ctx: Context) {
       import("../ui/agentstart.ts"),
       import("../client/home.ts"),
     ]);
-    const login = await startAgentAsking(ctx, "Unlocking", {
-      ...home,
-      runtime: ctx.dirs.runtime,
-      profile: profile.name,
-      kdf: kdfOf(ctx, profile),
-      options,
-      password,
-      device: null,
-    });
+    const order = { ...home, runtime: ctx.dirs.runtime, profile: profile.name, kdf: kdfOf(ctx, profile), options };
+    const login = await startAgentAsking(ctx, "Unlocking", { ...order, password, device: null }, { vaultAlone: true });
     await markLoggedOut(home, profile, false);
     const facts = await agentFacts(agentSocket(ctx.dirs.runtime, profile.name));
     const data = {
@@ -67,7 +60,8 @@ export const unlockCommand = defineCommand({
   details:
     "The agent locks when unused for --idle, after --for at the latest, when the system slept, and by `keyhold lock`. " +
     "With --confirm it asks you, through the program of the setting confirmCommand, before it gives out a value of " +
-    "such a name; without such a program it refuses. Programs in other languages can use it: docs/agent.md.",
+    "such a name; without such a program it refuses. Where the server asks for a second factor and no code is given, the " +
+    "vault of this device alone is open. Programs in other languages can use it: docs/agent.md.",
   examples: [
     ["keyhold unlock", "open the vault for the commands that follow"],
     ["keyhold unlock --for 2h --idle 0", "for two hours, used or not"],

@@ -7,7 +7,8 @@ import { concat, wipe } from "./bytes.ts";
  * which the distribution of one-time codes cannot afford. It opens what this makes.
  */
 
-const ascii = (text: string) => new TextEncoder().encode(text);
+const encoder = new TextEncoder();
+const ascii = (text: string) => encoder.encode(text);
 const NONE = new Uint8Array(0);
 const VERSION = ascii("HPKE-v1");
 /** suite_id of §4.1: KEM 0x0020. */

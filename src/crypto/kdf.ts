@@ -1,10 +1,10 @@
-import { createHash, createHmac, hkdfSync, argon2 as nodeArgon2 } from "node:crypto";
+import { createHmac, hash, hkdfSync, argon2 as nodeArgon2 } from "node:crypto";
 import { Fault } from "../errors.ts";
 import { type CanonValue, canon } from "./canon.ts";
 
 /** SHA-256 of one byte string: 32 bytes. */
 export function sha256(bytes: Uint8Array): Uint8Array {
-  return new Uint8Array(createHash("sha256").update(bytes).digest());
+  return new Uint8Array(hash("sha256", bytes, "buffer"));
 }
 
 /** SHA-256 over canon(label, …parts): 32 bytes. The label separates purposes (docs/protocol.md §1.2). */

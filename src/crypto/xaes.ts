@@ -10,7 +10,8 @@ export const XAES = { keyBytes: 32, nonceBytes: 24, tagBytes: 16 } as const;
  * @param messages 16 bytes each, one after the other. @returns Their tags in the same order, 16 bytes each.
  */
 export function cmacOfBlocks(key: Uint8Array, messages: Uint8Array): Uint8Array {
-  const k1 = aesBlocks(key, new Uint8Array(16));
+  const blocksOf = aesBlocks(key);
+  const k1 = blocksOf(new Uint8Array(16));
   let carry = 0;
   for (let i = 15; i >= 0; i--) {
     const byte = k1[i] ?? 0;
@@ -21,7 +22,7 @@ export function cmacOfBlocks(key: Uint8Array, messages: Uint8Array): Uint8Array 
   const blocks = new Uint8Array(messages.length);
   for (let i = 0; i < blocks.length; i++) blocks[i] = (messages[i] ?? 0) ^ (k1[i % 16] ?? 0);
   wipe(k1);
-  return aesBlocks(key, blocks);
+  return blocksOf(blocks);
 }
 
 /** Derives the AES-256-GCM key of one nonce: two CMAC blocks, NIST SP 800-108r1 counter mode. */
@@ -35,9 +36,10 @@ function deriveKey(key: Uint8Array, nonce: Uint8Array): Uint8Array {
   return cmacOfBlocks(key, messages);
 }
 
-function aesBlocks(key: Uint8Array, blocks: Uint8Array): Uint8Array {
+/** AES-256 of whole blocks, each by itself: the key's schedule is made once for all of them. */
+function aesBlocks(key: Uint8Array): (blocks: Uint8Array) => Uint8Array {
   const cipher = createCipheriv("aes-256-ecb", key, null).setAutoPadding(false);
-  return new Uint8Array(cipher.update(blocks));
+  return (blocks) => new Uint8Array(cipher.update(blocks));
 }
 
 function check(key: Uint8Array, nonce: Uint8Array): void {

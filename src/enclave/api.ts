@@ -16,7 +16,7 @@ import {
   signedRelease,
   storedKeyRecord,
 } from "../wire/ceremony/records.ts";
-import { bytes, hashIdOf, list, nullable, oneOf, struct, tagged, text, u53, uint } from "../wire/codec.ts";
+import { bool, bytes, hashIdOf, list, nullable, oneOf, struct, tagged, text, u53, uint } from "../wire/codec.ts";
 import { explanation, outcome } from "../wire/federation/operations.ts";
 import {
   erasure,
@@ -83,6 +83,18 @@ const transcript = struct({
   entries: list(signedEntry, { max: ENTRIES_MAX }),
 });
 
+const stored = struct({ record: storedKeyRecord, sealed: sealedStored });
+
+/** Something that this enclave has sealed for its parent, with what it is bound to. */
+export const sealedItem = tagged("kind", {
+  key: struct({ key: keyInUse }),
+  /** Of a ceremony: what its manifest says of the seed. */
+  seed: struct({ nonce: hash32, seedHash: hash32, sealed: sealedSeed }),
+  stored: struct({ record: storedKeyRecord, sealed: sealedStored }),
+});
+/** Items of one question at most. */
+export const SEALED_ITEMS_MAX = 32;
+
 /** What happens next in a ceremony (docs/protocol.md §10.4). */
 export const ceremonyStep = tagged("kind", {
   seat: struct({ index: uint(256, 1), invite: hash32 }),
@@ -92,14 +104,13 @@ export const ceremonyStep = tagged("kind", {
   /** Openings in the order of the transcript's reveals. */
   combine: struct({
     openings: list(struct({ sealed: sealedOpening, key: keyInUse }), { min: 2, max: 256 }),
-    /** Key of the store and its version: another one's next, or the first of its own. */
-    version: uint(0xffff_ffff, 1),
+    /** Newest version of the key that it replaces: it makes the next one. */
+    before: nullable(stored),
   }),
   /** What time or the organiser ends; the enclave finds for itself who is to blame. */
   abort: struct({ reason: oneOf(["absent", "withheld", "closed", "failed"]) }),
 });
 
-const stored = struct({ record: storedKeyRecord, sealed: sealedStored });
 const askFor = struct({ askId: hashIdOf<OtpAskId>(), recipient: hash32 });
 
 /** The whole message set between a key server and its enclave: length-prefixed JSON over a pipe. */
@@ -151,8 +162,8 @@ export const enclaveOperations = {
     output: struct({ manifest: signedCeremonyManifest, seed: sealedSeed }),
   },
   /**
-   * Verifies the whole transcript and what is to happen, and signs the next entry: one only for each place that
-   * matters, marked in the journal. A lie is answered by an entry that aborts.
+   * Verifies the whole transcript and what is to happen, and signs the next entry: of those that freeze and end a
+   * ceremony one only, marked in the journal, and again the same. A lie is answered by an entry that aborts.
    */
   "ceremony.append": {
     input: struct({ transcript, step: ceremonyStep }),
@@ -197,14 +208,23 @@ export const enclaveOperations = {
     input: struct({ stored, code: text({ min: 6, max: 10, pattern: /^[0-9]+$/ }), from: u53, span: uint(1_024) }),
     output: struct({ tag: bytes({ length: 16 }), counter: nullable(u53) }),
   },
-  /** Seals a value to another server's key for ceremonies. */
+  /**
+   * Seals a value to another server's key for ceremonies, and marks its key as gone: codes, values and parcels for any
+   * other server are refused from then on. The counter is the one asked for, or that of an earlier parcel if higher.
+   */
   "stored.send": {
     input: struct({ stored, to: signedCeremonyKey, counter: u53 }),
-    output: struct({ sealed: sealedOut, signature }),
+    output: struct({ counter: u53, sealed: sealedOut, signature }),
+  },
+  /** Whether each of them opens, and is what it is bound to: changes nothing, and says no more than that. */
+  "sealed.check": {
+    input: struct({ items: list(sealedItem, { min: 1, max: SEALED_ITEMS_MAX }) }),
+    output: struct({ holds: list(bool, { max: SEALED_ITEMS_MAX }) }),
   },
   /** Opens a parcel and seals its value anew under this enclave's own record. */
   "stored.receive": {
-    input: struct({ parcel, key: keyInUse }),
+    /** `receiver`: hash of the account that has it from then on; the journal takes no other one. */
+    input: struct({ parcel, key: keyInUse, receiver: hash32 }),
     output: struct({ stored }),
   },
 } as const;

@@ -1,4 +1,4 @@
-import { type AadContext, open, seal } from "../crypto/aead.ts";
+import { open, seal } from "../crypto/aead.ts";
 import { equalBytes, wipe } from "../crypto/bytes.ts";
 import { verifySignature } from "../crypto/identity.ts";
 import { Fault } from "../errors.ts";
@@ -23,9 +23,12 @@ import {
 import type { CeremonyKeys, KeyInUse } from "./ceremonykeys.ts";
 import { combine } from "./combination.ts";
 import type { EnclaveInput, EnclaveOutput } from "./frames.ts";
+import { ceremonySeedContext } from "./keys.ts";
+import { leftAlready, movedMarks } from "./moves.ts";
 import { demandKeyOf, isOpeningOf, openOpening } from "./openings.ts";
 import type { EnclaveParts, Handlers } from "./parts.ts";
-import { ceremonyMarks, ownState } from "./transcripts.ts";
+import { demandSince } from "./restoring.ts";
+import { ceremonyMarks, ownState, type Stage } from "./transcripts.ts";
 
 type Append = EnclaveOutput<"ceremony.append">;
 type Step = EnclaveInput<"ceremony.append">["step"];
@@ -39,7 +42,7 @@ export function createCeremonyHandlers(parts: EnclaveParts, ceremonyKeys: Ceremo
   const identity = keys.signer.publicKey;
   const marks = ceremonyMarks(journal);
 
-  const seedContext = (seedHash: Uint8Array): AadContext => ({ kind: "ceremony-seed", server: identity, seedHash });
+  const seedContext = (seedHash: Uint8Array) => ceremonySeedContext(keys, seedHash);
 
   function openCeremony(draft: CeremonyDraft, signature: Uint8Array): EnclaveOutput<"ceremony.open"> {
     const { enclave } = verifyCeremonyKey(draft.key);
@@ -48,6 +51,8 @@ export function createCeremonyHandlers(parts: EnclaveParts, ceremonyKeys: Ceremo
       throw new Fault("integrity", "the organiser's signature does not hold");
     }
     checkDraft(draft);
+    // a key that has left gets no version here
+    if (draft.replaces !== null) movedMarks(journal).demandHere(draft.replaces, leftAlready);
     const seed = random(SEED_BYTES);
     try {
       const seedHash = seedHashOf(seed, draft.nonce);
@@ -73,18 +78,22 @@ export function createCeremonyHandlers(parts: EnclaveParts, ceremonyKeys: Ceremo
     return alone(entry);
   }
 
-  function freeze(state: CeremonyState, sealed: Uint8Array, atMs: number): Append {
+  /** What is signed again is the same, so its time is. */
+  const timeOf = (state: CeremonyState, stage: Stage, nowMs: number): number =>
+    marks.signedAtMs(state.ceremonyId, stage) ?? Math.max(nowMs, state.head.atMs);
+
+  function freeze(state: CeremonyState, sealed: Uint8Array, nowMs: number): Append {
     const seed = open(keys.ceremonyKey, seedContext(state.manifest.seedHash), sealed);
     const t1 = t1Of(state.ceremonyId, state.joins);
-    const entry = entryOf(state, { kind: "freeze", t1, seed }, atMs);
+    const entry = entryOf(state, { kind: "freeze", t1, seed }, timeOf(state, "freeze", nowMs));
     // durable before the seed leaves: from now on no other commitments are combined with it
-    marks.freeze(state.ceremonyId, t1);
+    marks.freeze(state, entry.entry);
     return alone(entry);
   }
 
   function abort(state: CeremonyState, body: EntryBody, atMs: number): Append {
     const entry = entryOf(state, body, atMs);
-    marks.abort(state.ceremonyId);
+    marks.end(state, entry.entry);
     return alone(entry);
   }
 
@@ -117,13 +126,14 @@ export function createCeremonyHandlers(parts: EnclaveParts, ceremonyKeys: Ceremo
   async function append({ transcript, step }: { readonly transcript: Transcript; readonly step: Step }) {
     const nowMs = now();
     const state = ownState(keys, transcript, nowMs);
-    const atMs = Math.max(nowMs, state.head.atMs);
+    demandSince(keys, journal, "ceremony", state.manifest.openedAtMs);
+    const atMs = timeOf(state, "end", nowMs);
     switch (step.kind) {
       case "seat":
       case "join":
         return commit(state, step, atMs);
       case "freeze":
-        return freeze(state, step.seed, atMs);
+        return freeze(state, step.seed, nowMs);
       case "reveal":
         return await reveal(state, step.reveal, step, atMs);
       case "abort":
@@ -135,7 +145,7 @@ export function createCeremonyHandlers(parts: EnclaveParts, ceremonyKeys: Ceremo
           parts: sealed,
         } = await combine(parts, ceremonyKeys, { state, transcript, ...step, atMs });
         const entry = entryOf(state, body, atMs);
-        marks.result(state.ceremonyId, body.t2);
+        marks.end(state, entry.entry);
         return { entry, stored, parts: sealed };
       }
     }

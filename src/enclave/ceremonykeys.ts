@@ -1,4 +1,4 @@
-import type { KeyObject } from "node:crypto";
+import { createPublicKey, type KeyObject } from "node:crypto";
 import { type AadContext, open, seal } from "../crypto/aead.ts";
 import { concat, equalBytes, wipe } from "../crypto/bytes.ts";
 import { type HpkeKeyPair, hpkeKeyPair } from "../crypto/hpke.ts";
@@ -27,6 +27,8 @@ export interface CeremonyKeys {
   make(input: EnclaveInput<"ceremony.key">): Promise<EnclaveOutput<"ceremony.key">>;
   /** Opens a key pair of this enclave; the last few stay open. @throws Fault integrity */
   open(key: KeyInUse): Promise<OpenedCeremonyKey>;
+  /** True if both private halves open, and are those of the statement. */
+  holds(key: KeyInUse): Promise<boolean>;
   clear(): void;
 }
 
@@ -90,6 +92,11 @@ export function createCeremonyKeys({ keys, now, random }: EnclaveParts): Ceremon
       if (opened.size >= OPEN_MAX && !oldest.done) opened.delete(oldest.value);
       opened.set(name, fresh);
       return fresh;
+    },
+    async holds({ statement: { key }, sealed }) {
+      const { hpke, rsa } = await unseal(key, sealed);
+      const stated = createPublicKey(rsa).export({ type: "spki", format: "der" });
+      return equalBytes(hpke.publicKey, key.sealing) && equalBytes(stated, key.rsa);
     },
     clear: () => opened.clear(),
   };

@@ -1,6 +1,7 @@
 import { wipe } from "../crypto/bytes.ts";
 import { hpkeSeal } from "../crypto/hpke.ts";
 import { Fault } from "../errors.ts";
+import type { StoredKeyId } from "../ids.ts";
 import { ceremonyKeyOf } from "../protocol/ceremony/combine.ts";
 import type { CeremonyState } from "../protocol/ceremony/life.ts";
 import type { CeremonyFunction, EntryBody, StoredKeyRecord, Transcript } from "../protocol/ceremony/model.ts";
@@ -9,14 +10,15 @@ import { storedKeyIdOf, walletPartInfo } from "../protocol/ceremony/records.ts";
 import type { CeremonyKeys, KeyInUse } from "./ceremonykeys.ts";
 import { demandKeyOf, isOpeningOf, openOpening } from "./openings.ts";
 import type { EnclaveParts } from "./parts.ts";
-import { type Stored, sealStored } from "./storedvalue.ts";
+import { openStored, type Stored, sealStored } from "./storedvalue.ts";
 
 /** All openings of a ceremony as the parent kept them, in the order of the transcript's reveals. */
 interface Combination {
   readonly state: CeremonyState;
   readonly transcript: Transcript;
   readonly openings: readonly { readonly sealed: Uint8Array; readonly key: KeyInUse }[];
-  readonly version: number;
+  /** Newest version of the key that this ceremony replaces; otherwise null. */
+  readonly before: Stored | null;
   readonly atMs: number;
 }
 
@@ -36,16 +38,16 @@ interface Participant {
  * Opens what all participants have revealed, derives the ceremony's key K and makes of it what the manifest says
  * (docs/protocol.md §10.3, §10.6). Nothing is marked here; nothing secret is left in clear.
  *
- * @throws Fault conflict before everything is revealed; integrity for openings that are not the revealed ones
+ * @throws Fault conflict before everything is revealed; integrity for openings that are not the revealed ones,
+ * and for a version before that this enclave has not sealed; bad_input for another key's
  */
 export async function combine(parts: EnclaveParts, keys: CeremonyKeys, given: Combination): Promise<Combined> {
-  const { state, version, atMs } = given;
+  const { state, before, atMs } = given;
   const { ceremonyId, seed, t1, joins, manifest } = state;
   if (state.status !== "combine" || seed === null || t1 === null) {
     throw new Fault("conflict", "this ceremony is not about to combine");
   }
-  if (manifest.draft.replaces === null && version !== 1)
-    throw new Fault("bad_input", "a new key begins with version 1");
+  const version = versionAfter(parts, manifest.draft.replaces, before);
   const { output, purpose } = manifest.draft;
   const secrets: Uint8Array[] = [];
   try {
@@ -72,6 +74,15 @@ export async function combine(parts: EnclaveParts, keys: CeremonyKeys, given: Co
   } finally {
     wipe(...secrets);
   }
+}
+
+/** The version that a ceremony makes: that the one before is what it says, only its seal shows. @throws Fault */
+function versionAfter({ keys }: EnclaveParts, replaces: StoredKeyId | null, before: Stored | null): number {
+  if ((before?.record.keyId ?? null) !== replaces)
+    throw new Fault("bad_input", "a key's next version is made beside the one before it, a new key beside none");
+  if (before === null) return 1;
+  wipe(openStored(keys, before));
+  return before.record.version + 1;
 }
 
 async function openAll(keys: CeremonyKeys, given: Combination, secrets: Uint8Array[]): Promise<Participant[]> {

@@ -32,6 +32,8 @@ import type { EnclaveInput, EnclaveOutput } from "./frames.ts";
 import { beginMachine } from "./machines.ts";
 import type { EnclaveParts, Handlers } from "./parts.ts";
 import { demandApproval, evaluatePolicies } from "./policies.ts";
+import { demandSince } from "./restoring.ts";
+import { createSealedChecks } from "./sealedchecks.ts";
 import { openLive, openPending, sealLive } from "./sealedshare.ts";
 import { createStoredHandlers } from "./storedkeys.ts";
 import { turns } from "./turns.ts";
@@ -66,6 +68,7 @@ export function createEnclave(parts: EnclaveParts): Enclave {
       throw new Fault("conflict", "this attempt was ordered otherwise before");
     }
     demandUnexpired(request, now());
+    demandSince(keys, journal, "request", request.createdAtMs);
     demandFresh(requestId, order);
     demandApproval(evidence, verified, journal, now());
     const opened = openShare(verified, share);
@@ -222,6 +225,7 @@ export function createEnclave(parts: EnclaveParts): Enclave {
     },
     ...createCeremonyHandlers(parts, ceremonyKeys),
     ...createStoredHandlers(parts, ceremonyKeys),
+    ...createSealedChecks(parts, ceremonyKeys),
   };
 
   /** A pending share; or, where the answer to an earlier confirmation was lost, the live one. */

@@ -21,6 +21,31 @@ export function frameOf(json: string): Uint8Array {
   return concat(head, body);
 }
 
+/** The writing end of a pipe. */
+export interface FramePipe {
+  write(bytes: Uint8Array): unknown;
+  flush(): unknown;
+}
+
+/**
+ * Writes frames to a pipe. Those that come together go out together: whoever waits at the other end wakes up once.
+ *
+ * @returns what resolves when the frame is on its way, and rejects where the other end has gone.
+ */
+export function frameWriter(pipe: FramePipe): (frame: Uint8Array) => Promise<void> {
+  let flushed: Promise<void> | undefined;
+  async function flush(): Promise<void> {
+    await undefined;
+    flushed = undefined;
+    await pipe.flush();
+  }
+  return async (frame) => {
+    pipe.write(frame);
+    flushed ??= flush();
+    await flushed;
+  };
+}
+
 /** Takes frames out of a stream of bytes. */
 export interface FrameReader {
   /** The bodies that are complete now. @throws Fault too_large */

@@ -37,10 +37,23 @@ export interface Attempted {
 }
 
 /**
- * What only goes up: a federation's epoch, a key's generation, a policy's version, a request's accepted attempt; and
- * how far a ceremony is (docs/protocol.md §10.4).
+ * What only goes up: a federation's epoch, a key's generation, a policy's version, a request's accepted attempt; when
+ * the entries that freeze and end a ceremony were signed, and the version of a replaced key (docs/protocol.md §10.1);
+ * the counter with which a stored key left, and that one came (§10.8); when this journal was put back from a backup
+ * (§8.8).
  */
-const MARK_SCOPES = ["federation", "key", "policy", "request", "ceremony"] as const;
+const MARK_SCOPES = [
+  "federation",
+  "key",
+  "policy",
+  "request",
+  "freeze",
+  "end",
+  "version",
+  "moved",
+  "arrived",
+  "restore",
+] as const;
 export type MarkScope = (typeof MARK_SCOPES)[number];
 
 export interface Mark {

@@ -1,3 +1,4 @@
+import type { AadContext } from "../crypto/aead.ts";
 import { wipe } from "../crypto/bytes.ts";
 import { type HpkeKeyPair, hpkeKeyPair } from "../crypto/hpke.ts";
 import { type Signer, signerFromSeed } from "../crypto/identity.ts";
@@ -48,3 +49,10 @@ export async function enclaveKeys(sealingKey: Uint8Array): Promise<EnclaveKeys> 
     wipe(identity, sealing);
   }
 }
+
+/** What a ceremony's sealed seed is bound to. @param seedHash Of its manifest, 32 bytes. */
+export const ceremonySeedContext = ({ signer }: EnclaveKeys, seedHash: Uint8Array): AadContext => ({
+  kind: "ceremony-seed",
+  server: signer.publicKey,
+  seedHash,
+});

@@ -6,9 +6,10 @@ import { Fault } from "../errors.ts";
 import { takeFileLock } from "../wire/filelock.ts";
 import { libc } from "../wire/libc.ts";
 import { createEnclave, type Enclave } from "./enclave.ts";
-import { faultFrame, frameReader, outputFrame, readRequest } from "./frames.ts";
+import { faultFrame, frameReader, frameWriter, outputFrame, readRequest } from "./frames.ts";
 import { openJournal } from "./journal.ts";
 import { enclaveKeys } from "./keys.ts";
+import { noteRestore } from "./restoring.ts";
 import { enclavePaths, openSealingKey, type SealingKeySource, sourceOf } from "./sealingkey.ts";
 
 /** An enclave of before may still be ending. */
@@ -35,6 +36,7 @@ export async function openEnclave(dir: string, source: SealingKeySource): Promis
     try {
       const keys = await enclaveKeys(sealingKey);
       const journal = openJournal(enclavePaths(dir).journal, keys.journalKey);
+      noteRestore(dir, keys, journal, Date.now());
       const enclave = createEnclave({ keys, journal, now: Date.now, random });
       return {
         handle: enclave.handle,
@@ -72,11 +74,7 @@ export async function enclaveMain(args: readonly string[]): Promise<number> {
     process.removeAllListeners(signal);
     process.on(signal, () => undefined);
   }
-  const out = Bun.stdout.writer();
-  const say = async (frame: Uint8Array): Promise<void> => {
-    out.write(frame);
-    await out.flush();
-  };
+  const say = frameWriter(Bun.stdout.writer());
   let enclave: Enclave;
   try {
     enclave = await openEnclave(directoryOf(args), source);

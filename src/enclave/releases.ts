@@ -5,6 +5,7 @@ import type { CeremonyState } from "../protocol/ceremony/life.ts";
 import type { Release, ReleaseApproval, StoredKeyRecord } from "../protocol/ceremony/model.ts";
 import { approves, releaseHash, releaseInfo, storedKeyHash, verifyRelease } from "../protocol/ceremony/records.ts";
 import type { EnclaveInput, EnclaveOutput } from "./frames.ts";
+import { movedMarks } from "./moves.ts";
 import type { EnclaveParts } from "./parts.ts";
 import { openStored } from "./storedvalue.ts";
 import { ownState } from "./transcripts.ts";
@@ -17,11 +18,12 @@ import { ownState } from "./transcripts.ts";
  * @throws Fault denied, integrity
  */
 export async function releaseStored(
-  { keys, now, random }: EnclaveParts,
+  { keys, journal, now, random }: EnclaveParts,
   { stored, transcript, release: signed, approvals }: EnclaveInput<"stored.release">,
 ): Promise<EnclaveOutput<"stored.release">> {
   const { record } = stored;
   const { release } = signed;
+  movedMarks(journal).demandHere(record.keyId);
   const state = ownState(keys, transcript, now());
   demandMade(state, record, release);
   verifyRelease(signed, askerOf(state, release.index));

@@ -32,7 +32,7 @@ export interface SealingKeySource {
   load(directory: string): Promise<Uint8Array>;
 }
 
-const KEY_FILE = "sealing.key";
+export const KEY_FILE = "sealing.key";
 const BOUNDS = { min: SEALING_KEY_BYTES, max: SEALING_KEY_BYTES };
 /** Name of the credential that a unit loads (systemd.exec(5), LoadCredentialEncrypted=). */
 export const CREDENTIAL_NAME = "keyhold-enclave-key";
@@ -83,12 +83,17 @@ export function sourceOf(env: Readonly<Record<string, string | undefined>>): Sea
 }
 
 /** Where an enclave keeps its own files, beside those of its server. */
-export function enclavePaths(dir: string): { readonly directory: string; readonly journal: string } {
+export function enclavePaths(dir: string): {
+  readonly directory: string;
+  readonly journal: string;
+  /** Of the back end `file` alone. */
+  readonly sealingKey: string;
+} {
   const directory = join(dir, "enclave");
-  return { directory, journal: join(directory, JOURNAL_FILE) };
+  return { directory, journal: join(directory, JOURNAL_FILE), sealingKey: join(directory, KEY_FILE) };
 }
 
-const JOURNAL_FILE = "journal";
+export const JOURNAL_FILE = "journal";
 
 /**
  * Loads the sealing key; the first time makes the enclave's directory (0700) with the key and an empty journal, all in

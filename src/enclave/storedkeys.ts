@@ -18,6 +18,7 @@ import { encodeJson } from "../wire/codec.ts";
 import { handoutText } from "../wire/otp/operations.ts";
 import type { CeremonyKeys } from "./ceremonykeys.ts";
 import type { EnclaveInput, EnclaveOutput } from "./frames.ts";
+import { leftAlready, markArrived, movedMarks } from "./moves.ts";
 import type { EnclaveParts, Handlers } from "./parts.ts";
 import { releaseStored } from "./releases.ts";
 import { type OtpOutput, openStored, otpKeyOf, otpOutputOf, type Stored, sealStored } from "./storedvalue.ts";
@@ -37,6 +38,7 @@ const TAG_BYTES = 16;
 export function createStoredHandlers(parts: EnclaveParts, ceremonyKeys: CeremonyKeys): Handlers<StoredOperation> {
   const { keys, random } = parts;
   const identity = keys.signer.publicKey;
+  const moved = movedMarks(parts.journal);
 
   function tagOf({ keyId, version }: StoredKeyRecord, code: string): Uint8Array {
     return macCanon(keys.tagKey, "keyhold/v1/otp-tag", keyId, version, code).slice(0, TAG_BYTES);
@@ -101,6 +103,7 @@ export function createStoredHandlers(parts: EnclaveParts, ceremonyKeys: Ceremony
 
   async function code({ stored, counter, ask }: EnclaveInput<"stored.code">): Promise<EnclaveOutput<"stored.code">> {
     const { record } = stored;
+    moved.demandHere(record.keyId);
     return withOtp(stored, async (output, secret) => {
       const window = windowOf(output, counter);
       const value = codeOf(output, secret, counter);
@@ -113,6 +116,7 @@ export function createStoredHandlers(parts: EnclaveParts, ceremonyKeys: Ceremony
     const { stored, code: given, from, span } = input;
     if (!Number.isSafeInteger(from + span)) throw new Fault("bad_input", "a counter is below 2^53");
     const bytes = new TextEncoder().encode(given);
+    moved.demandHere(stored.record.keyId, leftAlready);
     return withOtp(stored, (output, secret) => {
       const tag = tagOf(stored.record, given);
       for (let counter = from; counter < from + span; counter++) {
@@ -125,23 +129,31 @@ export function createStoredHandlers(parts: EnclaveParts, ceremonyKeys: Ceremony
 
   async function provision({ stored, counter, ask }: EnclaveInput<"stored.provision">) {
     demandNoQuorum(stored.record);
+    moved.demandHere(stored.record.keyId);
     return withOtp(stored, async (output, secret) => {
       const value = otpUri(checkOtpKey(otpKeyOf(output, secret, output.kind === "hotp" ? counter : 0)));
       return { sealed: await handOut(stored.record, "provision", ask, { value, fromMs: null, untilMs: null }) };
     });
   }
 
-  async function send({ stored, to, counter }: EnclaveInput<"stored.send">): Promise<EnclaveOutput<"stored.send">> {
+  async function send({
+    stored,
+    to,
+    counter: from,
+  }: EnclaveInput<"stored.send">): Promise<EnclaveOutput<"stored.send">> {
     const { record } = stored;
     demandNoQuorum(record);
     const key = verifyCeremonyKey(to);
     return withOtp(stored, async (_, secret) => {
+      // durable before the parcel leaves: from now on nothing of this key is made here
+      const counter = moved.leave(record.keyId, key.server, from);
       const sealed = await hpkeSeal(key.sealing, parcelInfo(record, key, counter), secret, random);
-      return { sealed, signature: keys.signer.sign(parcelBytes(record, key, counter, sealed)) };
+      return { counter, sealed, signature: keys.signer.sign(parcelBytes(record, key, counter, sealed)) };
     });
   }
 
-  async function receive({ parcel, key }: EnclaveInput<"stored.receive">): Promise<EnclaveOutput<"stored.receive">> {
+  async function receive(input: EnclaveInput<"stored.receive">): Promise<EnclaveOutput<"stored.receive">> {
+    const { parcel, key, receiver } = input;
     const { record, counter, sealed, signature } = parcel;
     const from = verifyCeremonyKey(parcel.from);
     const to = verifyCeremonyKey(parcel.to);
@@ -154,6 +166,7 @@ export function createStoredHandlers(parts: EnclaveParts, ceremonyKeys: Ceremony
       // never the id or version that a ceremony of this enclave gives: whoever wrote the parcel chose those in it
       const own: StoredKeyRecord = { ...record, enclave: identity, keyId: movedKeyIdOf(identity, record), version: 1 };
       checkOtpKey(otpKeyOf(otpOutputOf(own), secret, counter));
+      markArrived(parts.journal, own.keyId, receiver);
       return { stored: sealStored(keys, own, secret, random) };
     } finally {
       wipe(secret);

@@ -16,10 +16,12 @@ export interface PlainItem {
   fields?: readonly Field[];
   /** ISO 8601 in UTC; left out or null: never. */
   expiresAt?: string | null;
+  /** Of a value that a server's enclave has seen (docs/protocol.md §5.3); left out of any other. */
+  origin?: string;
 }
 
 /** What of an item, beside its value, survives a write and a read. */
-export type Kept = "name" | "type" | "tags" | "createdAt" | "fields" | "expiresAt";
+export type Kept = "name" | "type" | "tags" | "createdAt" | "fields" | "expiresAt" | "origin";
 
 /** What reading a file gave. */
 export interface ReadResult {

@@ -2,6 +2,7 @@ import { Fault } from "../errors.ts";
 import { checkFields } from "../protocol/content.ts";
 import { DEFAULTS } from "../protocol/defaults.ts";
 import { publicKeyOf } from "../protocol/keygen.ts";
+import { CUSTODIAL_ORIGIN } from "../protocol/provenance.ts";
 import { isTextType, type SecretType, VISIBLE_TYPES, type VisibleType } from "../protocol/secrettype.ts";
 import { bytes, type Codec, decodeJson, encodeJson, list, nullable, oneOf, struct, text, uint } from "../wire/codec.ts";
 import { fieldsCodec } from "../wire/content.ts";
@@ -24,7 +25,7 @@ export const json: Format = {
   kind: "many",
   binary: false,
   types: VISIBLE_TYPES,
-  keeps: ["name", "type", "tags", "createdAt", "fields", "expiresAt"],
+  keeps: ["name", "type", "tags", "createdAt", "fields", "expiresAt", "origin"],
   sniff: sniffJson,
   read: (file) => {
     if (file.length > FILE_BYTES.archive) throw unreadable("json", tooLarge, "import it in parts");
@@ -74,34 +75,49 @@ const tail = {
   createdAt: nullable(time),
 };
 const later = { fields: fieldsCodec, expiresAt: nullable(time) };
+const latest = { ...later, origin: nullable(text({ min: 1, max: 64, pattern: CUSTODIAL_ORIGIN })) };
 const textValue = { value: text({ max: DEFAULTS.secretBytes }) };
 const bytesValue = { valueB64: bytes({ max: DEFAULTS.fileBytes }) };
 
-/** Items of the first form, and those of the second, which have fields and a time of expiry too. */
+/**
+ * Items of the first form; those of the second, which have fields and a time of expiry too; and those of the third,
+ * which say where a value comes from that a server has seen.
+ */
 const SHAPES = {
   1: { text: struct({ ...head, ...textValue, ...tail }), bytes: struct({ ...head, ...bytesValue, ...tail }) },
   2: {
     text: struct({ ...head, ...textValue, ...tail, ...later }),
     bytes: struct({ ...head, ...bytesValue, ...tail, ...later }),
   },
+  3: {
+    text: struct({ ...head, ...textValue, ...tail, ...latest }),
+    bytes: struct({ ...head, ...bytesValue, ...tail, ...latest }),
+  },
 } as const;
 
+type Version = keyof typeof SHAPES;
+
+/** An item without an origin where it says of none. */
+function said({ origin, ...item }: Omit<PlainItem, "origin"> & { origin?: string | null }): PlainItem {
+  return { ...item, ...(typeof origin === "string" ? { origin } : {}) };
+}
+
 /** An item under the rules of one version of the form; what of it is `undefined` stands nowhere. */
-const itemCodec = (v: 1 | 2): Codec<PlainItem> => ({
+const itemCodec = (v: Version): Codec<PlainItem> => ({
   decode: (value, path) => {
     if (typeof value === "object" && value !== null && Object.hasOwn(value, "valueB64")) {
       const { valueB64, ...rest } = SHAPES[v].bytes.decode(value, path);
-      return checked({ ...rest, value: valueB64 }, path);
+      return checked(said({ ...rest, value: valueB64 }), path);
     }
     const item = SHAPES[v].text.decode(value, path);
     if (!isTextType(item.type)) throw new Fault("bad_input", `${path}.valueB64 is missing: the type is not text`);
-    return checked({ ...item, value: utf8Bytes(item.value) }, path);
+    return checked(said({ ...item, value: utf8Bytes(item.value) }), path);
   },
   encode: (item) => {
     const written = isTextType(item.type) ? utf8Text(item.value) : null;
-    const { value, fields = [], expiresAt = null } = item;
+    const { value, fields = [], expiresAt = null, origin = null } = item;
     const shape = SHAPES[v];
-    const rest = { ...item, type: visible(item.type), fields, expiresAt };
+    const rest = { ...item, type: visible(item.type), fields, expiresAt, origin };
     return written === null
       ? shape.bytes.encode({ ...rest, valueB64: value })
       : shape.text.encode({ ...rest, value: written });
@@ -131,17 +147,18 @@ function checked(item: PlainItem, path: string): PlainItem {
   return item;
 }
 
-const documentOf = (v: 1 | 2) =>
+const documentOf = (v: Version) =>
   struct({ keyhold: oneOf(["export"]), v: uint(v, v), items: list(itemCodec(v), { max: MAX_ITEMS }) });
-const DOCUMENTS = { 1: documentOf(1), 2: documentOf(2) } as const;
+const DOCUMENTS = { 1: documentOf(1), 2: documentOf(2), 3: documentOf(3) } as const;
+
+/** The version that a document says it is of; the first where it says none that is known. */
+const versionOf = (value: unknown): Version =>
+  typeof value === "object" && value !== null && "v" in value && (value.v === 2 || value.v === 3) ? value.v : 1;
 
 const document: Codec<{ readonly items: readonly PlainItem[] }> = {
-  decode: (value, path) => {
-    const second = typeof value === "object" && value !== null && "v" in value && value.v === 2;
-    return DOCUMENTS[second ? 2 : 1].decode(value, path);
-  },
+  decode: (value, path) => DOCUMENTS[versionOf(value)].decode(value, path),
   encode: ({ items }) => {
-    const v = items.some(needsFields) ? 2 : 1;
+    const v = items.some(({ origin }) => origin !== undefined) ? 3 : items.some(needsFields) ? 2 : 1;
     return DOCUMENTS[v].encode({ keyhold: "export", v, items });
   },
 };

@@ -31,6 +31,7 @@ export const DEFAULTS = {
   openCeremonies: 32,
   serverCeremonies: 10_000,
   ceremonyKeyOverlapMs: HOUR,
+  ceremonyKeptMs: 90 * DAY,
   otpHandoutMs: 5 * MINUTE,
   otpHandoutKeptMs: DAY,
   otpPerHour: 120,

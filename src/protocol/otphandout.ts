@@ -40,6 +40,15 @@ export function otpAskIdOf(ask: OtpAsk, requester: string): OtpAskId {
   return hashId(hashCanon("keyhold/v1/otp-ask-id", ...parts(ask), requester));
 }
 
+/**
+ * What the issuer's log keeps of whom a key was handed to, 32 bytes: who knows the name can hold it to the entry.
+ *
+ * @param name Account name, or device key in hexadecimal.
+ */
+export function handedToHash(keyId: StoredKeyId, kind: "account" | "device", name: string): Uint8Array {
+  return hashCanon("keyhold/v1/otp-handed-to", keyId, kind, name);
+}
+
 export function signOtpAsk(device: Signer, ask: OtpAsk): SignedOtpAsk {
   return { ask, device: device.publicKey, signature: device.sign(otpAskBytes(ask, device.publicKey)) };
 }

@@ -56,6 +56,17 @@ export function allocate(key: OtpKind, at: OtpPosition, nowMs: number): Allocati
 
 const given = (at: OtpPosition, counter: number): Allocation => ({ counter, position: { ...at, next: counter + 1 } });
 
+/**
+ * When the code of the next step begins, where it is all that is left to hand out now: who has that of this step leaves
+ * it to the others until then, or one requester that asks at every beginning would have them all. Null where the step
+ * of now is free, where nothing is, and of a `hotp`.
+ */
+export function aheadUntil(key: OtpKind, at: OtpPosition, nowMs: number): number | null {
+  if (key.kind === "hotp") return null;
+  const now = stepAt(nowMs, key.period);
+  return at.next === now + 1 ? at.next * key.period * 1_000 : null;
+}
+
 /** When a code that is handed out now ceases to be good: of a step, with one more for the other side's clock. */
 export function expiryOf(key: OtpKind, counter: number, nowMs: number, handoutMs: number): number {
   return key.kind === "hotp" ? nowMs + handoutMs : (counter + 1 + STEP_DRIFT) * key.period * 1_000;

@@ -6,7 +6,9 @@ import type { ControlInput, ControlOutput } from "../wire/control.ts";
 import { credentialIdOf, openAccountName } from "./accounts.ts";
 import { appendEvent } from "./audit.ts";
 import { eraseCeremonies } from "./ceremony/erasing.ts";
-import { checkServer } from "./check.ts";
+import { newestFingerprint } from "./ceremony/keys.ts";
+import { createCeremonyControl } from "./ceremony/operator.ts";
+import { checkServer, type EnclaveToAsk } from "./check.ts";
 import type { ServerContext } from "./context.ts";
 import type { ControlHandlers } from "./control.ts";
 import { removeStored } from "./documents.ts";
@@ -94,6 +96,8 @@ export interface Running {
   readonly pin: string;
   readonly startedAtMs: number;
   readonly requests: () => number;
+  /** The enclave, to be asked what it can open; without it that is not checked. */
+  readonly enclave?: () => Promise<EnclaveToAsk>;
   readonly rotate: (input: ControlInput<"rotate">) => Promise<ControlOutput<"rotate">>;
 }
 
@@ -109,6 +113,7 @@ export function administration(
   return {
     ...(federation?.control ?? noFederation),
     ...registry,
+    ...createCeremonyControl(ctx),
     async status() {
       return ctx.store.transaction(async (tx) => {
         const nowMs = ctx.now();
@@ -128,10 +133,11 @@ export function administration(
           sessions,
           invites,
           requests: running.requests(),
+          ceremonyKey: await newestFingerprint(tx),
         };
       });
     },
-    check: () => checkServer(ctx),
+    check: () => checkServer(ctx, running.enclave),
     rotate: running.rotate,
     async backup({ path }) {
       await ctx.store.backup(path);

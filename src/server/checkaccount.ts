@@ -9,6 +9,7 @@ import { type SignedState, settingsHash, stateHash, stateSignaturesHold } from "
 import type { AccountRow, Tx } from "../storage/store.ts";
 import { bytes, type Json } from "../wire/codec.ts";
 import { openAccountName, openSessionKey } from "./accounts.ts";
+import { checkFactor } from "./checkfactor.ts";
 import type { ServerContext } from "./context.ts";
 import { earlierIncarnations } from "./incarnations.ts";
 
@@ -16,7 +17,8 @@ const PAGE = 500;
 
 /**
  * Everything that a server can verify of one account: signed state and settings, chain of states with the requests
- * that made them, secrets with their histories, log, and the rows that are bound to it (docs/operations.md).
+ * that made them, secrets with their histories, log, second factor, and the rows that are bound to it
+ * (docs/operations.md).
  *
  * @returns What is wrong, in words without anything of the account's content.
  * @throws Fault corrupt for rows that cannot be read
@@ -25,6 +27,7 @@ export async function checkAccount(ctx: ServerContext, tx: Tx, row: AccountRow):
   return [
     ...checkState([ctx.incarnation, ...(await earlierIncarnations(tx))], row),
     ...(await checkRows(ctx, tx, row)),
+    ...(await checkFactor(ctx, tx, row)),
     ...(await checkStates(tx, row)),
     ...(await checkSecrets(tx, row)),
     ...(await checkLog(tx, row)),

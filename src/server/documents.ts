@@ -6,7 +6,7 @@ import { type Codec, decodeJson, encodeJson } from "../wire/codec.ts";
 export interface DocumentKind<T> {
   readonly kind: string;
   readonly codec: Codec<T>;
-  /** Of {@link keptKindOf}: what was decoded last, by id. */
+  /** Of {@link keptKindOf}: what was read or written last, by id. */
   readonly kept?: Map<string, Decoded<T>>;
 }
 
@@ -23,21 +23,26 @@ export const kindOf = <T>(kind: string, codec: Codec<T>): DocumentKind<T> => ({ 
 const KEPT_MAX = 1_024;
 
 /**
- * The same for what is read often and changed seldom. The row is read each time, as with any other kind; a body that is
- * the one of before in every byte is not decoded again, so that a value may be shared: nobody writes to it.
+ * The same for what is read often. The row is read each time, as with any other kind; a body that is in every byte the
+ * one that was read or written last is not decoded again, so that a value may be shared: nobody writes to it.
  */
 export const keptKindOf = <T>(kind: string, codec: Codec<T>): DocumentKind<T> => ({ kind, codec, kept: new Map() });
 
-function decoded<T>({ codec, kept }: DocumentKind<T>, { id, body }: DocumentRow): T {
-  const known = kept?.get(id);
+function keep<T>({ kept }: DocumentKind<T>, id: string, decoded: Decoded<T>): void {
+  if (!kept) return;
+  if (kept.size >= KEPT_MAX) kept.clear();
+  kept.set(id, decoded);
+}
+
+function decoded<T>(kind: DocumentKind<T>, { id, body }: DocumentRow): T {
+  const known = kind.kept?.get(id);
   if (known && Buffer.compare(known.body, body) === 0) return known.value;
-  const value = decodeJson(codec, body);
-  if (kept) {
-    if (kept.size >= KEPT_MAX) kept.clear();
-    kept.set(id, { body, value });
-  }
+  const value = decodeJson(kind.codec, body);
+  keep(kind, id, { body, value });
   return value;
 }
+
+const encoder = new TextEncoder();
 
 /** A document with its decoded body. */
 export interface Stored<T> {
@@ -105,7 +110,9 @@ export async function putStored<T>(
   expected: number,
 ): Promise<boolean> {
   const { id, owner, place, value } = row;
-  const body = new TextEncoder().encode(encodeJson(kind.codec, value));
+  const body = encoder.encode(encodeJson(kind.codec, value));
+  // it may be undone: then no row has this body
+  keep(kind, id, { body, value });
   return tx.putDocument({ kind: kind.kind, id, owner, place, body }, expected);
 }
 

@@ -1,5 +1,12 @@
 import type { EnclaveOperation } from "../enclave/api.ts";
-import { type EnclaveInput, type EnclaveOutput, frameReader, readReply, requestFrame } from "../enclave/frames.ts";
+import {
+  type EnclaveInput,
+  type EnclaveOutput,
+  frameReader,
+  frameWriter,
+  readReply,
+  requestFrame,
+} from "../enclave/frames.ts";
 import { Fault } from "../errors.ts";
 import { plainEnvironment } from "../wire/environment.ts";
 import type { ServerLog } from "./log.ts";
@@ -32,6 +39,8 @@ export interface EnclaveOptions {
   /** The command line that runs the enclave, without its arguments. */
   readonly command: readonly [string, ...string[]];
   readonly log: ServerLog;
+  /** Before each start; what it throws is thrown to whoever asks. */
+  readonly demand?: () => Promise<void>;
   /** In place of the process's own environment. */
   readonly env?: Readonly<Record<string, string | undefined>>;
   /** In place of the documented times. */
@@ -76,7 +85,8 @@ interface Pending {
   readonly operation: EnclaveOperation;
   readonly resolve: (output: never) => void;
   readonly reject: (error: unknown) => void;
-  readonly timer: ReturnType<typeof setTimeout>;
+  /** On the clock that only runs forward. */
+  readonly untilMs: number;
 }
 
 /** One life of the process. */
@@ -120,6 +130,12 @@ export function startEnclave(options: EnclaveOptions): EnclaveClient {
   function start(): Promise<Life> {
     if (closed) return Promise.reject(new Fault("unavailable", "the server is stopping"));
     life ??= (async () => {
+      try {
+        await options.demand?.();
+      } catch (error) {
+        life = undefined;
+        throw error;
+      }
       const waitMs = notBeforeMs - performance.now();
       if (waitMs > 0) await Bun.sleep(waitMs);
       const startedAtMs = performance.now();
@@ -176,10 +192,27 @@ async function spawnEnclave(
     ...plainEnvironment(env),
     ...(credentials ? { CREDENTIALS_DIRECTORY: credentials } : {}),
   });
+  const write = frameWriter(child.stdin);
   const pending = new Map<number, Pending>();
   const idle: (() => void)[] = [];
   let number = 0;
   let over = false;
+  let watch: { readonly atMs: number; readonly timer: ReturnType<typeof setTimeout> } | undefined;
+
+  /** One timer for all that is waited for: set for the first of it, and set anew where that was answered in time. */
+  function watchUntil(atMs: number): void {
+    if (watch && watch.atMs <= atMs) return;
+    clearTimeout(watch?.timer);
+    watch = { atMs, timer: setTimeout(look, Math.max(0, atMs - performance.now())).unref() };
+  }
+  function look(): void {
+    watch = undefined;
+    if (pending.size === 0) return;
+    const first = Math.min(...[...pending.values()].map(({ untilMs }) => untilMs));
+    // one that does not answer is no better than one that is gone
+    if (first <= performance.now()) child.kill("SIGKILL");
+    else watchUntil(first);
+  }
 
   const expect = <O extends EnclaveOperation>(
     id: number,
@@ -187,14 +220,13 @@ async function spawnEnclave(
     limitMs = times.answerMs,
   ): Promise<EnclaveOutput<O>> =>
     new Promise((resolve, reject) => {
-      // one that does not answer is no better than one that is gone
-      const timer = setTimeout(() => child.kill("SIGKILL"), limitMs);
-      pending.set(id, { operation, resolve, reject, timer });
+      const untilMs = performance.now() + limitMs;
+      pending.set(id, { operation, resolve, reject, untilMs });
+      watchUntil(untilMs);
     });
   const settle = (id: number): Pending | undefined => {
     const one = pending.get(id);
     pending.delete(id);
-    clearTimeout(one?.timer);
     if (pending.size === 0) for (const done of idle.splice(0)) done();
     return one;
   };
@@ -218,6 +250,7 @@ async function spawnEnclave(
       // what it says makes no sense: it ends below
     }
     over = true;
+    clearTimeout(watch?.timer);
     child.kill("SIGKILL");
     await child.exited;
     for (const id of [...pending.keys()]) settle(id)?.reject(id === 0 ? unstarted() : gone());
@@ -235,12 +268,8 @@ async function spawnEnclave(
       number += 1;
       const frame = requestFrame(number, operation, input);
       const answer = expect(number, operation, answerLimit(times, operation, input));
-      try {
-        child.stdin.write(frame);
-        await child.stdin.flush();
-      } catch {
-        // it has gone: whoever waits is told when its output ends
-      }
+      // where it has gone, whoever waits is told when its output ends
+      write(frame).catch(() => undefined);
       return answer;
     },
     async end() {

@@ -14,6 +14,7 @@ import { replacePrivateFile } from "../wire/keyfiles.ts";
 import { pinOf } from "../wire/pin.ts";
 import { type Statement, signStatement } from "../wire/statement.ts";
 import { administration } from "./administration.ts";
+import { giveUpCeremonies } from "./ceremony/givingup.ts";
 import { noKeyStore } from "./ceremony/service.ts";
 import type { ServerContext } from "./context.ts";
 import type { ControlHandlers } from "./control.ts";
@@ -27,6 +28,7 @@ import {
 } from "./directory.ts";
 import { createDispatcher, type Dispatcher } from "./dispatch.ts";
 import { type EnclaveFigures, startEnclave } from "./enclave.ts";
+import { createEnclaveSite, enclaveToAsk, giveUpEnclave } from "./enclavesite.ts";
 import { faultReply } from "./faultreply.ts";
 import { createFederation, hookOf } from "./federation/index.ts";
 import { sweepFloods } from "./floodnotes.ts";
@@ -55,6 +57,8 @@ export interface KeyServerOptions {
   readonly opaqueWorkers: number;
   /** The command line that runs the enclave; without one the server is no member of federations. */
   readonly enclaveCommand?: readonly [string, ...string[]];
+  /** For one piece of administration: the enclave does what that asks for, and nothing that time alone brings. */
+  readonly alone?: boolean;
   /** Registry of workspaces and keyrings, too; default not. */
   readonly registry?: boolean;
   /** Learns of the work of store and Workers, for figures. */
@@ -79,6 +83,11 @@ export interface KeyServer {
   counts(): Promise<StoreCounts>;
   /** The administrator's operations; `listening` tells what only the listener knows. */
   administration(listening: { readonly url: () => string; readonly requests: () => number }): ControlHandlers;
+  /**
+   * Makes the key pair for ceremonies at the first start, and anew where it was lost before anything was sealed to it
+   * (docs/protocol.md §10.1). Never throws: what fails is logged, and is done at the first need.
+   */
+  prepare(): Promise<void>;
   /** Ends what only waits, once no more requests are taken. */
   drain(): void;
   close(): Promise<void>;
@@ -254,9 +263,12 @@ async function assemble(
       handling = handlerKeys(next);
       await renew();
     },
-    async rotateCeremonyKey() {
+    async rotateCeremonyKey(force) {
       if (!keyStore) throw noKeyStore();
-      return (await keyStore.rotate()).kept;
+      await giveUpEnclave(enclaveSite, force);
+      const { newest, kept } = await keyStore.rotate();
+      await store.transaction((tx) => giveUpCeremonies(ctx, tx, newest.key.enclave));
+      return kept;
     },
   };
   await completeRotations(site);
@@ -277,8 +289,11 @@ async function assemble(
   const { enclaveCommand } = options;
   // shares are used by one process alone
   const { dir, version } = options;
+  const enclaveSite = createEnclaveSite(store, dir);
   // starts with the first question to it
-  const enclave = lock && enclaveCommand ? startEnclave({ dir, command: enclaveCommand, log }) : null;
+  const enclave =
+    lock && enclaveCommand ? startEnclave({ dir, command: enclaveCommand, log, demand: enclaveSite.demand }) : null;
+  if (enclave && (await enclaveSite.lost())) log.write("error", { event: "enclave-missing" });
   const hook = hookOf(dir, log);
   const federation = enclave && createFederation({ ctx, keys, version, pin, enclave, hook });
   const keyStore = enclave && createKeyStore({ ctx, identity: keys.identity, enclave, notify: hook.notify });
@@ -286,8 +301,12 @@ async function assemble(
   const timers = [
     setInterval(() => void probe().catch(onFault), PROBE_MS),
     setInterval(() => void sweep(ctx).catch(onFault), SWEEP_MS),
-    setInterval(() => void federation?.sweep().catch(onFault), SWEEP_MS),
-    setInterval(() => void keyStore?.sweep().catch(onFault), SWEEP_MS),
+    ...(options.alone
+      ? []
+      : [
+          setInterval(() => void federation?.sweep().catch(onFault), SWEEP_MS),
+          setInterval(() => void keyStore?.sweep().catch(onFault), SWEEP_MS),
+        ]),
     setInterval(() => void registry?.service.sweep().catch(onFault), SWEEP_MS),
     setInterval(() => void follow().catch(onFault), FOLLOW_MS),
     setInterval(() => {
@@ -296,6 +315,14 @@ async function assemble(
   ];
   for (const timer of timers) timer.unref();
   let closing: Promise<void> | undefined;
+  let preparing: Promise<void> = Promise.resolve();
+  const prepare = async () => {
+    if (!keyStore) return;
+    // what was sealed may still come back: the operator decides
+    if (await enclaveSite.lost()) return;
+    if (await enclaveSite.missing()) await site.rotateCeremonyKey(true);
+    else await keyStore.prepare();
+  };
   const dispatcher = createDispatcher(ctx, onFault, federation, registry?.service ?? null, keyStore);
   let rotating: Promise<unknown> = Promise.resolve();
   return {
@@ -317,6 +344,7 @@ async function assemble(
           version: options.version,
           pin,
           startedAtMs: now(),
+          enclave: () => enclaveToAsk(enclaveSite, enclave),
           rotate: (input) => {
             // one at a time: each begins with the keys that the one before left
             const next = rotating.then(() => rotateKey(site, input));
@@ -328,6 +356,12 @@ async function assemble(
         federation,
         registry?.control,
       ),
+    prepare() {
+      preparing = prepare().catch((error: unknown) => {
+        if (!closing) onFault(error);
+      });
+      return preparing;
+    },
     drain: () => registry?.drain(),
     close() {
       closing ??= (async () => {
@@ -337,6 +371,7 @@ async function assemble(
         await keyStore?.close();
         await federation?.close();
         await enclave?.close();
+        await preparing;
         await hook.close();
         await logbook.stop();
         pool.close();

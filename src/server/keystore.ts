@@ -10,8 +10,8 @@ export function createKeyStore(site: KeyStoreSite): KeyStoreService {
     ...ceremonies,
     ...distribution,
     async sweep() {
-      await ceremonies.sweep();
-      await distribution.sweep();
+      // combinations that wait in line hold up nothing else
+      await Promise.all([ceremonies.sweep(), distribution.sweep()]);
     },
     async close() {
       await ceremonies.close();

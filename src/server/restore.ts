@@ -2,6 +2,8 @@ import { existsSync } from "node:fs";
 import { copyFile, open, readdir, readFile, rename, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import type { RandomSource } from "../crypto/bytes.ts";
+import { RESTORED_FILE } from "../enclave/restoring.ts";
+import { enclavePaths } from "../enclave/sealingkey.ts";
 import { Fault } from "../errors.ts";
 import { asId, type IncarnationId, isId, newId } from "../ids.ts";
 import { DEFAULTS, KDF } from "../protocol/defaults.ts";
@@ -18,9 +20,13 @@ import {
   shown,
   syncDirectory,
 } from "../wire/keyfiles.ts";
+import { giveUpCeremonies } from "./ceremony/givingup.ts";
+import type { SealedCounts } from "./ceremony/sealed.ts";
 import { checkServer } from "./check.ts";
 import type { ServerContext } from "./context.ts";
 import { directoryPaths, handlerKeys, makeDirectory, RESTORE_MARK, readKeys, type ServerKeys } from "./directory.ts";
+import { demandOwnEnclave, type EnclaveCopy, openEnclaveCopy, restoredFiles } from "./enclavebackup.ts";
+import { createEnclaveSite } from "./enclavesite.ts";
 import { EARLIER, earlierIncarnations } from "./incarnations.ts";
 import { claimKeys } from "./keycheck.ts";
 import { startLog } from "./logbook.ts";
@@ -36,6 +42,8 @@ export interface RestoreInput {
   readonly data: string;
   /** Key files of the backup, opened. */
   readonly keys: ReadonlyMap<string, Uint8Array>;
+  /** Files of its enclave, opened; null where they are put back by hand, or there are none. */
+  readonly enclave?: ReadonlyMap<string, Uint8Array> | null;
   readonly random: RandomSource;
   readonly now: () => number;
 }
@@ -45,20 +53,24 @@ export interface Restored {
   readonly accounts: number;
   readonly incarnation: IncarnationId;
   readonly previousIncarnation: IncarnationId;
+  /** What opens nowhere without the enclave's directory, which is missing; null otherwise. */
+  readonly lost: SealedCounts | null;
 }
 
 const RESTORING = "keyhold.db.restoring";
 
 /** What a restore makes: while its mark lies there, all of it is a rest of one that was cut short. */
-const isRest = (name: string): boolean =>
+const isRest = (dir: string, name: string): boolean =>
   name === "keys" ||
   name.startsWith("keyhold.db") ||
-  /^\.keys-[0-9a-f]{16}$/.test(name) ||
+  /^\.(keys|enclave)-[0-9a-f]{16}$/.test(name) ||
+  // one that was put there by hand is nobody's to remove
+  (name === "enclave" && existsSync(join(dir, name, RESTORED_FILE))) ||
   name.startsWith(RESTORE_MARK);
 
 /** Removes what a restore made so far; its mark goes last. */
 async function clear(dir: string): Promise<void> {
-  const rests = (await readdir(dir)).filter((name) => isRest(name) && name !== RESTORE_MARK);
+  const rests = (await readdir(dir)).filter((name) => isRest(dir, name) && name !== RESTORE_MARK);
   for (const name of [...rests, RESTORE_MARK]) await rm(join(dir, name), { recursive: true, force: true });
 }
 
@@ -69,7 +81,7 @@ async function demandEmpty(dir: string): Promise<void> {
     throw fileFault(error, "read", dir);
   });
   if (names.length === 0) return;
-  if (!names.includes(RESTORE_MARK) || !names.every(isRest)) {
+  if (!names.includes(RESTORE_MARK) || !names.every((name) => isRest(dir, name))) {
     throw new Fault("exists", `cannot restore into ${shown(dir)}: it is not empty`, {
       hint: "name a new directory by --dir, or move the old one away",
     });
@@ -148,14 +160,21 @@ export async function beginIncarnation(
   await startLog(tx, logOrigin(identity, incarnation), restart);
 }
 
-async function restoreStore(store: Store, keys: ServerKeys, input: RestoreInput): Promise<Restored> {
+async function restoreStore(
+  store: Store,
+  keys: ServerKeys,
+  input: RestoreInput,
+  enclave: EnclaveCopy | null,
+): Promise<Omit<Restored, "lost">> {
   const known = await settingOf(store, "incarnation");
   if (known === undefined) throw new Fault("corrupt", "this database was never a server's");
   await claimKeys(store, keys, input.dir);
   const previousIncarnation = asId<IncarnationId>(known);
   // they end in any case, and one that a rotation overtook is no reason to refuse the rest
   await store.transaction((tx) => endSessions(tx));
-  const { items } = await checkServer(contextOf(store, keys, previousIncarnation, input));
+  if (enclave) await demandOwnEnclave(store, enclave.ask);
+  const ctx = contextOf(store, keys, previousIncarnation, input);
+  const { items } = await checkServer(ctx, enclave ? async () => enclave.ask : undefined);
   const bad = items.find(({ ok }) => !ok);
   if (bad) {
     throw new Fault("corrupt", "cannot restore: the backup does not pass the server check", {
@@ -166,6 +185,8 @@ async function restoreStore(store: Store, keys: ServerKeys, input: RestoreInput)
   const incarnation = newId<IncarnationId>(input.random);
   const accounts = await store.transaction(async (tx) => {
     await beginIncarnation(tx, keys.identity.publicKey, incarnation, previousIncarnation, input.now());
+    // its journal has forgotten how far they came: it goes on with none of them
+    if (input.enclave) await giveUpCeremonies(ctx, tx, null);
     return (await tx.counts(input.now(), 0)).accounts;
   });
   return { accounts, incarnation, previousIncarnation };
@@ -189,7 +210,8 @@ async function completed(dir: string, database: string): Promise<Restored | unde
     await rm(mark);
     await syncDirectory(dir);
     const [now, previous] = [asId<IncarnationId>(incarnation), asId<IncarnationId>(found.previous)];
-    return { accounts: found.accounts, incarnation: now, previousIncarnation: previous };
+    const lost = await createEnclaveSite(store, dir).lost();
+    return { accounts: found.accounts, incarnation: now, previousIncarnation: previous, lost };
   } finally {
     await store.close();
   }
@@ -215,21 +237,32 @@ export async function restoreServer(input: RestoreInput): Promise<Restored> {
   const paths = directoryPaths(dir);
   const data = join(dir, RESTORING);
   let filled = false;
-  const staged = `.keys-${random(8).toHex()}`;
+  const suffix = random(8).toHex();
+  const [staged, stagedEnclave] = [`.keys-${suffix}`, `.enclave-${suffix}`];
   await createPrivateFile(join(dir, RESTORE_MARK), new TextEncoder().encode("restoring\n"));
   try {
     await syncDirectory(dir);
     await createPrivateDirectory(join(dir, staged), input.keys, `keys-${random(8).toHex()}`);
+    if (input.enclave)
+      await createPrivateDirectory(
+        join(dir, stagedEnclave),
+        restoredFiles(input.enclave),
+        `enclave-${random(8).toHex()}`,
+      );
     await copyDurably(input.data, data);
     const keys = await readKeys(join(dir, staged));
+    const enclave = input.enclave ? await openEnclaveCopy(join(dir, stagedEnclave), input.enclave, input) : null;
     const store = await openSqlite(data);
     let restored: Restored;
     try {
-      restored = await restoreStore(store, keys, input);
+      const made = await restoreStore(store, keys, input, enclave);
+      restored = { ...made, lost: input.enclave ? null : await createEnclaveSite(store, dir).lost() };
     } finally {
+      enclave?.close();
       await store.close();
     }
     await rename(join(dir, staged), paths.keys);
+    if (input.enclave) await rename(join(dir, stagedEnclave), enclavePaths(dir).directory);
     if (database === null) await rename(data, paths.database);
     else {
       // cut short after it, the mark tells that the database is this restore's

@@ -1,3 +1,4 @@
+import { equalBytes } from "../crypto/bytes.ts";
 import { type ErrorCode, Fault } from "../errors.ts";
 import type { AnyHashId, KeyId, UserId } from "../ids.ts";
 import type { FrameHead } from "../protocol/channel.ts";
@@ -103,8 +104,11 @@ export function createRoleWork(ctx: ServerContext, house: House, roles: Roles) {
     return roles.registry[name];
   }
 
-  async function accountNow(tx: Tx, userId: UserId): Promise<AccountRow> {
-    const account = await tx.account(userId);
+  /** The account as it is now: most often as it was when the session was admitted. @throws Fault session_invalid */
+  async function accountNow(tx: Tx, before: AccountRow): Promise<AccountRow> {
+    const hash = await tx.stateHashOf(before.userId);
+    if (hash && equalBytes(hash, before.stateHash)) return before;
+    const account = hash && (await tx.account(before.userId));
     if (!account) throw SESSION_OVER();
     return account;
   }
@@ -120,15 +124,15 @@ export function createRoleWork(ctx: ServerContext, house: House, roles: Roles) {
     const about = { sessionId: head.sessionId, requestId: head.requestId, address, bodyHash };
     const output = operations[name].output as Codec<unknown>;
     let named = namedByRole(name, input);
-    let entered = false;
+    let entered: AccountRow | undefined;
     let done: Done | undefined;
 
     async function admit<T>(work: (tx: Tx, account: AccountRow) => Promise<T>): Promise<T> {
-      const value = await ctx.store.transaction(
-        async (tx) => work(tx, await house.enter(tx, head, userId, name)),
-        userId,
-      );
-      entered = true;
+      const { account, value } = await ctx.store.transaction(async (tx) => {
+        const account = await house.enter(tx, head, userId, name);
+        return { account, value: await work(tx, account) };
+      }, userId);
+      entered = account;
       return value;
     }
 
@@ -147,7 +151,8 @@ export function createRoleWork(ctx: ServerContext, house: House, roles: Roles) {
           const value = await work(tx);
           const said = answer(value);
           if (said === null) return { value, done: undefined };
-          return { value, done: await conclude(tx, await accountNow(tx, userId), encodeJson(output, said)) };
+          if (!entered) throw SESSION_OVER();
+          return { value, done: await conclude(tx, await accountNow(tx, entered), encodeJson(output, said)) };
         }, near);
         done = ended.done;
         return ended.value;
@@ -178,7 +183,7 @@ export function createRoleWork(ctx: ServerContext, house: House, roles: Roles) {
     }
     return ctx.store.transaction(async (tx) => {
       // a failure of the first transaction has undone that the session was used; one that may not ask learns no other
-      const account = entered ? await accountNow(tx, userId) : await house.enter(tx, head, userId, name);
+      const account = entered ? await accountNow(tx, entered) : await house.enter(tx, head, userId, name);
       return conclude(tx, account, body, fault);
     }, userId);
   };

@@ -23,8 +23,13 @@ export interface RotationSite {
   readonly keys: () => ServerKeys;
   /** Serves under other keys from now on, and says so in the statement. */
   readonly apply: (keys: ServerKeys) => Promise<void>;
-  /** Makes the next key pair for ceremonies; says how many before it are kept. @throws Fault conflict, unsupported */
-  readonly rotateCeremonyKey: () => Promise<number>;
+  /**
+   * Makes the next key pair for ceremonies; says how many before it are kept.
+   *
+   * @param force With a new enclave, where the one of before is lost.
+   * @throws Fault conflict, unsupported
+   */
+  readonly rotateCeremonyKey: (force: boolean) => Promise<number>;
 }
 
 const PAGE = 200;
@@ -130,7 +135,7 @@ export async function rotateKey(site: RotationSite, input: ControlInput<"rotate"
       await completeLog(site);
       return done;
     case "ceremony":
-      return { ...done, remaining: await site.rotateCeremonyKey() };
+      return { ...done, remaining: await site.rotateCeremonyKey(input.force) };
     case "opaque": {
       await replaceKey(site, "opaque");
       const { previous } = keys().opaque;

@@ -205,6 +205,7 @@ export interface DocumentRow {
 export interface Tx {
   accountByCredential(credentialId: Uint8Array): Promise<AccountRow | undefined>;
   account(userId: UserId): Promise<AccountRow | undefined>;
+  stateHashOf(userId: UserId): Promise<Uint8Array | undefined>;
   credential(credentialId: Uint8Array): Promise<CredentialRow | undefined>;
   /** Failed logins with a token since it last opened a session; undefined if the settings list no such device. */
   tokenFailures(userId: UserId, tokenHash: Uint8Array): Promise<number | undefined>;
@@ -310,7 +311,6 @@ export interface Tx {
   sweepShadowAudit(nowMs: number): Promise<number>;
 
   // ---- server-wide log ----
-
   /** Heads that it does not hold yet, ordered by user id, above `after`. */
   unloggedHeads(after: UserId | null, limit: number): Promise<readonly UnloggedHead[]>;
   logHead(): Promise<LogHead | undefined>;

@@ -25,6 +25,8 @@ const orderCodec = struct({
   options: nullable(agentOptionsCodec),
   /** A code of the second factor, for one try; null: it is told where one is needed. */
   factor: nullable(text({ min: 1, max: 128 })),
+  /** Opens the vault alone where a code is needed and none is told. */
+  vaultAlone: bool,
   /** Sets this home up as a further device first. */
   device: nullable(
     struct({
@@ -225,7 +227,10 @@ async function open(
   }
   const profile: Profile | null = readProfile(home.profiles, order.profile);
   if (!profile) throw new Fault("not_found", "the profile is gone");
-  const opened = await openProfile(home, { ...profile, kdf: order.kdf }, order.password, around, { keep: true });
+  const opened = await openProfile(home, { ...profile, kdf: order.kdf }, order.password, around, {
+    keep: true,
+    vaultAlone: order.vaultAlone,
+  });
   return { client: opened.client, login: opened.login ? said(opened.login) : null };
 }
 

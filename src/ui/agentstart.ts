@@ -12,24 +12,35 @@ const TRIES = 3;
  * Starts the agent, and asks for a code of the second factor where its login needs one.
  *
  * @param label What is shown meanwhile.
+ * @param vaultAlone Opens the vault alone where no code is given: an empty answer is none.
  * @throws As {@link startAgent}
  */
 export async function startAgentAsking(
   ctx: Pick<Context, "flags" | "stdin" | "term" | "out">,
   label: string,
-  order: Omit<AgentOrder, "factor">,
+  order: Omit<AgentOrder, "factor" | "vaultAlone">,
+  { vaultAlone }: { readonly vaultAlone: boolean } = { vaultAlone: false },
 ): Promise<AgentReport["login"]> {
   const given = givenFactor(ctx);
+  const start = (factor: string | null, alone: boolean) => {
+    const starting = startAgent({ ...order, factor, vaultAlone: alone }, (text) => ctx.out.notice(plain(text)));
+    return ctx.term.step(label, starting);
+  };
   let factor = given;
   for (let tries = 0; ; tries++) {
     try {
-      const starting = startAgent({ ...order, factor }, (text) => ctx.out.notice(plain(text)));
-      return await ctx.term.step(label, starting);
+      return await start(factor, vaultAlone && given === null && !ctx.term.canPrompt);
     } catch (error) {
-      if (!(error instanceof Fault) || given !== null || !ctx.term.canPrompt || error.hint === ENROL_HINT) throw error;
+      if (!(error instanceof Fault) || given !== null || !ctx.term.canPrompt) throw error;
+      const needed = error.code === "factor_required";
+      if (needed && error.hint === ENROL_HINT && vaultAlone) return start(null, true);
       const wrong = error.code === "factor_failed" && tries < TRIES;
-      if (!wrong && (error.code !== "factor_required" || factor !== null)) throw error;
-      factor = await askFactor(ctx, wrong ? error : null);
+      if (error.hint === ENROL_HINT || (!wrong && (!needed || factor !== null))) throw error;
+      factor = await askFactor(ctx, wrong ? error : null, vaultAlone);
+      if (factor === "") {
+        if (vaultAlone) return start(null, true);
+        throw error;
+      }
     }
   }
 }

@@ -17,6 +17,8 @@ interface Flag extends Described {
 /** What the frame asks at a terminal if the value is missing, which makes a flag required; default: the description. */
 interface Asked {
   readonly ask?: string;
+  /** Why an answer cannot be, after which it is asked again; null where it can. */
+  readonly check?: (answer: string) => string | null;
 }
 
 export interface BooleanArg extends Flag {

@@ -146,13 +146,31 @@ export async function copyToClipboard(input: ClipboardInput): Promise<Copied> {
   });
 }
 
-/** The first way to a clipboard that there is, or null; nothing is copied. */
-export function clipboardWay(env: Env, platform: NodeJS.Platform = process.platform): string | null {
+/**
+ * The first way to a clipboard that there is, or null; nothing is copied.
+ *
+ * @param device Where it is given, a terminal counts only if this opens.
+ */
+export function clipboardWay(
+  env: Env,
+  platform: NodeJS.Platform = process.platform,
+  device: string | null = null,
+): string | null {
   const path = { PATH: env["PATH"] ?? "" };
   const tool = TOOLS.find(({ usable, write: [name = ""] }) => usable(env, platform) && Bun.which(name, path) !== null);
   if (tool) return tool.name;
   if (env["TMUX"] && Bun.which("tmux", path) !== null) return "tmux";
-  return env["TERM"] && env["TERM"] !== "dumb" ? "the terminal itself (OSC 52)" : null;
+  if (!env["TERM"] || env["TERM"] === "dumb") return null;
+  return device === null || opens(device) ? "the terminal itself (OSC 52)" : null;
+}
+
+function opens(device: string): boolean {
+  try {
+    closeQuietly(openSync(device, "w"));
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 function toolEnvironment(env: Env): Record<string, string> {

@@ -64,6 +64,8 @@ export interface Context {
   readonly out: Output;
   readonly term: Terminal;
   readonly flags: GlobalFlags;
+  /** Arguments that were not given, and that the frame has asked for. */
+  readonly asked: readonly string[];
   /** The words after `--`. */
   readonly rest: readonly string[];
   /** This process's environment after clean-up. */

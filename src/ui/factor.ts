@@ -32,10 +32,16 @@ export function givenFactor({ flags, stdin }: Pick<Sources, "flags" | "stdin">):
   return flags.factorFile === null ? null : codeFile(flags.factorFile);
 }
 
-/** Asks for a code; a recovery code is not shown as it is typed. @throws Fault factor_required, interrupted */
-export async function askFactor({ term, out }: Sources, refused: Fault | null): Promise<string> {
+/**
+ * Asks for a code; a recovery code is not shown as it is typed.
+ *
+ * @param optional Says that an empty answer opens the vault alone.
+ * @throws Fault factor_required, interrupted
+ */
+export async function askFactor({ term, out }: Sources, refused: Fault | null, optional = false): Promise<string> {
   if (refused !== null) out.warn(refused.message);
-  return term.password("Code of the second factor, or a recovery code", {
+  const without = optional ? " (empty: this vault alone)" : "";
+  return term.password(`Code of the second factor, or a recovery code${without}`, {
     code: "factor_required",
     needed: "a code of the second factor",
     fix: FIX,

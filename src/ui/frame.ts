@@ -5,7 +5,7 @@ import { loadSettings, type Settings } from "./config.ts";
 import { commandText, describeCommand, describeGroup, findNode, groupText } from "./help.ts";
 import { createOutput, type Output, type Result, result } from "./output.ts";
 import { parse, type Resolved, resolve } from "./parse.ts";
-import { directories } from "./paths.ts";
+import { answeredPath, directories } from "./paths.ts";
 import { createTerminal, type Terminal } from "./terminal.ts";
 import type { ColorMode } from "./text.ts";
 
@@ -74,6 +74,7 @@ async function runCommandLine(
     out,
     term,
     flags,
+    asked: missing,
     rest,
     env: host.env,
     inherited: host.inherited,
@@ -155,7 +156,9 @@ async function askMissing(
         otherwise,
       );
     } else {
-      complete[key] = await term.text(("ask" in arg ? arg.ask : undefined) ?? arg.description, otherwise);
+      const { ask, check } = arg.type === "positional" || arg.type === "string" ? arg : {};
+      const answer = await term.text(ask ?? arg.description, otherwise, check);
+      complete[key] = name === "FILE" ? answeredPath(answer) : answer;
     }
   }
   return complete as Parameters<Command["run"]>[0];

@@ -1,5 +1,6 @@
 import type { Output } from "./output.ts";
 import { safeLines } from "./text.ts";
+import { clipped } from "./wrap.ts";
 
 /** Lines on stderr that are drawn anew in place. */
 export interface LiveBlock {
@@ -10,17 +11,6 @@ export interface LiveBlock {
 }
 
 const clear = (rows: number) => (rows === 0 ? "\r\u001b[J" : `\r\u001b[${rows}A\u001b[J`);
-
-/** Cut to what a terminal shows in one row, so that rows can be counted. */
-function cut(line: string, columns: number): string {
-  if (Bun.stringWidth(line) < columns) return line;
-  let kept = "";
-  for (const letter of line) {
-    if (Bun.stringWidth(kept + letter) >= columns - 1) break;
-    kept += letter;
-  }
-  return `${kept}…`;
-}
 
 /**
  * A block of lines on a terminal; not to be mixed with other output before its end. Where stderr cannot be animated,
@@ -34,7 +24,7 @@ export function liveBlock(out: Output, size: () => { readonly columns: number; r
   return {
     show(lines) {
       const { columns, rows } = size();
-      const fits = lines.slice(0, Math.max(1, rows - 2)).map((line) => cut(safeLines(line, false), columns));
+      const fits = lines.slice(0, Math.max(1, rows - 2)).map((line) => clipped(safeLines(line, false), columns));
       const text = fits.join("\n");
       if (text === last) return;
       out.draw(`${clear(drawn)}${text}\n`);

@@ -12,18 +12,17 @@ export interface NewPassword {
   readonly otherwise: Otherwise;
   /** What an attacker knows of the owner: names that must not carry the password. */
   readonly known: readonly string[];
-  /** Two answers that differ are asked for anew instead of ending the command. */
-  readonly patient: boolean;
 }
 
 const bytesOf = (text: string) => normalizePassword(new TextEncoder().encode(text));
 
 /**
  * Asks for a new password at the terminal: twice, with its strength shown, a weak one only when it is confirmed, and a
- * passphrase suggested for an empty answer.
+ * passphrase suggested for an empty answer. One that is too short or too long, or mistyped, is asked for anew: a command
+ * that ended there would leave what is typed next to the shell.
  *
  * @returns NFC, 8 to 1,024 bytes, owned by the caller; or one step back.
- * @throws Fault password_needed, interrupted; bad_input where two answers differ, unless `patient`
+ * @throws Fault password_needed, interrupted
  */
 export async function chooseAtTerminal(term: Terminal, how: NewPassword): Promise<Uint8Array | Back> {
   const { steps } = term;
@@ -32,11 +31,12 @@ export async function chooseAtTerminal(term: Terminal, how: NewPassword): Promis
     const typed = await steps.password(`${how.message} (empty: suggest a passphrase)`, how.otherwise);
     if (typed === BACK) return BACK;
     if (typed === "") {
-      const taken = await suggest(steps);
-      if (taken !== BACK) return taken;
+      const suggested = await suggest(steps);
+      if (suggested !== BACK) return suggested;
       continue;
     }
-    const password = bytesOf(typed);
+    const password = await taken(steps, typed);
+    if (password === null) continue;
     const chosen = await accept(term, password, typed, how).catch((error: unknown) => {
       wipe(password);
       throw error;
@@ -46,13 +46,22 @@ export async function chooseAtTerminal(term: Terminal, how: NewPassword): Promis
   }
 }
 
+/** Null, and said why, for what is no password. */
+async function taken(steps: Terminal["steps"], typed: string): Promise<Uint8Array | null> {
+  try {
+    return bytesOf(typed);
+  } catch (error) {
+    if (!(error instanceof Fault) || error.code !== "bad_input") throw error;
+    await steps.say(`${error.message}: choose another one`, "warn");
+    return null;
+  }
+}
+
 /** False: another one is asked for. */
 async function accept(term: Terminal, password: Uint8Array, typed: string, how: NewPassword): Promise<boolean> {
   const { steps } = term;
   if (password.length < DEFAULTS.passwordMinBytes) {
-    const text = `a password has at least ${DEFAULTS.passwordMinBytes} bytes`;
-    if (!how.patient) throw new Fault("bad_input", text, { hint: "choose a longer one" });
-    await steps.say(`${text}: choose a longer one`, "warn");
+    await steps.say(`a password has at least ${DEFAULTS.passwordMinBytes} bytes: choose a longer one`, "warn");
     return false;
   }
   const strength = await steps.unseen(strengthOf(typed, how.known));
@@ -66,13 +75,13 @@ async function accept(term: Terminal, password: Uint8Array, typed: string, how: 
   } else await steps.say(`Strength: ${strength.level}`, "good");
   const again = await steps.password("Again", how.otherwise);
   if (again === BACK) return false;
-  const second = again === "" ? new Uint8Array(0) : bytesOf(again);
+  const second = again === "" ? new Uint8Array(0) : await taken(steps, again);
+  if (second === null) return false;
   try {
     if (equalBytes(password, second)) return true;
   } finally {
     wipe(second);
   }
-  if (!how.patient) throw new Fault("bad_input", "the two passwords differ", { hint: "try again" });
   await steps.say("the two differ: try again", "warn");
   return false;
 }

@@ -3,6 +3,7 @@ import { Fault } from "../errors.ts";
 import { BrokenPipe, isTerminal, writeAll } from "./process.ts";
 import { table } from "./table.ts";
 import { type ColorMode, paint, plain, safeLines, wantsColor } from "./text.ts";
+import { folded } from "./wrap.ts";
 
 /** A list: what table, `--plain` and `--null` are made of. */
 export interface Rows {
@@ -59,6 +60,8 @@ export interface Output {
   readonly verbose: boolean;
   /** Columns of the terminal on stdout; null where stdout is no terminal. */
   readonly width: number | null;
+  /** Columns of the terminal on stderr, to which notices and faults are broken; null where it is no terminal. */
+  readonly columns: number | null;
   /** True where stderr is a terminal that may be animated. */
   readonly animated: boolean;
   /** Prints a result in the form asked for. The frame calls it with what `run` returns. */
@@ -93,6 +96,8 @@ export interface OutputOptions {
   readonly env: Readonly<Record<string, string | undefined>>;
   /** Takes the place of the two streams in tests. */
   readonly write?: (fd: 1 | 2, bytes: Uint8Array) => void;
+  /** Takes the place of the width of the terminal on stderr in tests. */
+  readonly columns?: () => number | null;
 }
 
 /** Makes the output of this process. */
@@ -104,6 +109,16 @@ export function createOutput(options: OutputOptions): Output {
   const putLines = (fd: 1 | 2, text: string) => {
     if (text !== "") put(fd, `${safeLines(text, colorOf(fd))}\n`);
   };
+  const columnsNow = options.columns ?? (() => (isTerminal(2) ? process.stderr.columns || 80 : null));
+  /** Lines of stderr for people, the first one with a mark before it. */
+  const say = (text: string, mark = "") => {
+    if (text === "") return;
+    const [color, columns] = [colorOf(2), columnsNow() ?? Number.POSITIVE_INFINITY];
+    const [before, width] = [safeLines(mark, color), Bun.stringWidth(mark)];
+    const lines = folded(safeLines(text, color), columns - width);
+    const shown = lines.map((line, at) => (at === 0 ? before : " ".repeat(width)) + line);
+    put(2, `${shown.join("\n")}\n`);
+  };
   const widthNow = () => (isTerminal(1) ? process.stdout.columns || 80 : null);
   return {
     json,
@@ -111,6 +126,9 @@ export function createOutput(options: OutputOptions): Output {
     verbose,
     get width() {
       return widthNow();
+    },
+    get columns() {
+      return columnsNow();
     },
     get animated() {
       return !quiet && !json && env["TERM"] !== "dumb" && isTerminal(2);
@@ -130,11 +148,11 @@ export function createOutput(options: OutputOptions): Output {
     lines: (text) => putLines(1, text),
     bytes: (bytes) => write(1, typeof bytes === "string" ? new TextEncoder().encode(bytes) : bytes),
     notice(text) {
-      if (!quiet) putLines(2, text);
+      if (!quiet) say(text);
     },
-    warn: (text) => putLines(2, `${paint.yellow("!")} ${text}`),
+    warn: (text) => say(text, `${paint.yellow("!")} `),
     detail(text) {
-      if (verbose) putLines(2, paint.dim(text));
+      if (verbose) say(paint.dim(text));
     },
     draw: (text) => put(2, text),
     fail(error, exit) {
@@ -145,7 +163,10 @@ export function createOutput(options: OutputOptions): Output {
         if (json) {
           put(2, `${jsonText({ v: 1, error: errorObject(fault), requestId: fault.requestId })}\n`);
         } else {
-          putLines(2, humanError(fault, code));
+          const [text, ending] = humanError(fault, code, columnsNow());
+          say(text);
+          // looked for as it stands, by people and by programs
+          putLines(2, ending);
         }
       } catch (writeError) {
         if (!(writeError instanceof BrokenPipe)) throw writeError;
@@ -177,18 +198,22 @@ export function errorObject(fault: Fault): Readonly<Record<string, unknown>> {
     ...(fault.why === undefined ? {} : { why: fault.why }),
     ...(fault.retryAfterMs === undefined ? {} : { retryAfterMs: fault.retryAfterMs }),
     ...(fault.culprits.length === 0 ? {} : { culprits: fault.culprits }),
+    ...(fault.data === undefined ? {} : { data: fault.data }),
   };
 }
 
-/** What, why, fix, code (docs/cli.md §1). */
-function humanError(fault: Fault, exit: number): string {
+/** What, why, fix, code (docs/cli.md §1); the code apart, where it has no room on the last line. */
+function humanError(fault: Fault, exit: number, columns: number | null): readonly [text: string, ending: string] {
   const lines = [`${paint.red("keyhold:")} ${sentence(fault.message)}`];
   if (fault.why !== undefined) lines.push(`  Why: ${sentence(fault.why)}`);
   if (fault.culprits.length > 0) lines.push(`  Who: ${fault.culprits.map(plain).join(", ")}`);
   if (fault.retryAfterMs !== undefined) lines.push(`  When: in ${Math.ceil(fault.retryAfterMs / 1_000)} s`);
   const code = paint.dim(`[${fault.code}, exit ${exit}]`);
-  lines.push(fault.hint === undefined ? `  ${code}` : `  Fix: ${plain(fault.hint)}     ${code}`);
-  return lines.join("\n");
+  const fix = fault.hint === undefined ? "" : `  Fix: ${plain(fault.hint)}`;
+  if (fix === "") return [lines.join("\n"), `  ${code}`];
+  const whole = `${fix}     ${code}`;
+  if (columns === null || Bun.stringWidth(whole) <= columns) return [lines.join("\n"), whole];
+  return [[...lines, fix].join("\n"), `  ${code}`];
 }
 
 function sentence(text: string): string {

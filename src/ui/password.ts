@@ -65,11 +65,11 @@ export async function askPassword({ term }: Pick<Context, "term">, message = "Pa
 
 /**
  * A password for a new account or vault: given by `--password-*`, and then its strength is the giver's affair; else
- * asked for twice with its strength shown (src/ui/newpassword.ts).
+ * asked for twice with its strength shown, again after a slip (src/ui/newpassword.ts).
  *
  * @param known Names that an attacker knows of the owner: they make a password no stronger.
  * @returns NFC, 8 to 1,024 bytes, owned by the caller.
- * @throws Fault bad_input (too short, the two differ), password_needed, interrupted
+ * @throws Fault bad_input (given, and too short), password_needed, interrupted
  */
 export async function choosePassword(
   sources: Sources,
@@ -137,7 +137,7 @@ async function askTwice(
 ): Promise<Uint8Array> {
   const needed = message.toLowerCase() === "password" ? "the password" : `the ${message.toLowerCase()}`;
   const { chooseAtTerminal } = await import("./newpassword.ts");
-  const chosen = await chooseAtTerminal(term, { message, otherwise: { needed, fix }, known, patient: false });
+  const chosen = await chooseAtTerminal(term, { message, otherwise: { needed, fix }, known });
   if (typeof chosen !== "symbol") return chosen;
   throw new Fault("interrupted", "cancelled", { hint: "nothing was done" });
 }

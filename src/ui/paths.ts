@@ -15,6 +15,12 @@ export interface Directories {
   readonly server: string;
 }
 
+/** The path that somebody answered: `~` is the home, as a shell would have it before it runs a command. */
+export function answeredPath(text: string, home: string = process.env["HOME"] || homedir()): string {
+  const path = text.trim();
+  return path === "~" || /^~[/\\]/.test(path) ? join(home, path.slice(1)) : path;
+}
+
 /** Directories by KEYHOLD_HOME, else by the platform's custom: XDG, macOS, Windows (docs/cli.md §2). */
 export function directories(
   env: Readonly<Record<string, string | undefined>>,

@@ -9,22 +9,32 @@ async function modulesOf(text: string): Promise<readonly (readonly boolean[])[]>
   return encodeQR(text, "raw", { ecc: "low", border: QUIET });
 }
 
+/** Refuses a code for which a terminal has no room. @throws Fault bad_input */
+function demandRoom(needed: number, width: number | null, otherwise: string): void {
+  if (width === null || needed <= width) return;
+  throw new Fault("bad_input", `the code needs ${needed} columns, and the terminal has ${width}`, {
+    hint: `widen the terminal, or ${otherwise}`,
+  });
+}
+
+/** Refuses a text whose code {@link qrLines} could not draw. @throws Fault bad_input */
+export async function demandRoomForQr(text: string, width: number | null, otherwise: string): Promise<void> {
+  demandRoom((await modulesOf(text)).length, width, otherwise);
+}
+
 /**
  * A QR code in half blocks, two rows of it a line, light modules drawn: for terminals with light text on dark.
  *
  * @param options.width Columns that there are, or null. @param options.invert For terminals with dark text on light.
+ * @param options.otherwise What helps where it does not fit, beside a wider terminal.
  * @throws Fault bad_input where it does not fit
  */
 export async function qrLines(
   text: string,
-  options: { readonly width: number | null; readonly invert: boolean },
+  options: { readonly width: number | null; readonly invert: boolean; readonly otherwise?: string },
 ): Promise<string> {
   const modules = await modulesOf(text);
-  if (options.width !== null && modules.length > options.width) {
-    throw new Fault("bad_input", `the code needs ${modules.length} columns, and the terminal has ${options.width}`, {
-      hint: "widen the terminal, or use --out FILE",
-    });
-  }
+  demandRoom(modules.length, options.width, options.otherwise ?? "show it elsewhere");
   const drawn = (row: number, column: number): boolean => (modules[row]?.[column] ?? false) === options.invert;
   const lines: string[] = [];
   for (let row = 0; row < modules.length; row += 2) {

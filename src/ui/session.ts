@@ -7,7 +7,7 @@ import { defaultProfile, type Profile, readProfile } from "../client/profile.ts"
 import { wipe } from "../crypto/bytes.ts";
 import { Fault } from "../errors.ts";
 import type { Context } from "./command.ts";
-import { factorSource } from "./factor.ts";
+import { factorSource, hasUnaskedFactor } from "./factor.ts";
 import { askPassword, givenPassword } from "./password.ts";
 import { hideProcess } from "./process.ts";
 import { plain } from "./text.ts";
@@ -73,6 +73,17 @@ export async function activeProfile(ctx: SessionContext): Promise<Profile> {
  * @param read The given password, where the caller has read it already; wiped here.
  */
 export async function openClient(ctx: SessionContext, read?: Uint8Array): Promise<KeyholdClient> {
+  return (await opened(ctx, read, false)).client;
+}
+
+/** An open client; a copy of the password where the server withholds what its second factor guards. */
+interface Opened {
+  readonly client: KeyholdClient;
+  readonly withheld: Uint8Array | null;
+}
+
+/** @param vaultAlone Does not ask for a code: see {@link withReader}. */
+async function opened(ctx: SessionContext, read: Uint8Array | undefined, vaultAlone: boolean): Promise<Opened> {
   const profile = await profileOf(ctx);
   hideProcess();
   const given = read ?? (await givenPassword(ctx));
@@ -82,16 +93,17 @@ export async function openClient(ctx: SessionContext, read?: Uint8Array): Promis
   }
   const socket = agentSocket(ctx.dirs.runtime, profile.name);
   if (given === null && (await agentUsable(socket))) {
-    return agentClient(socket, (text) => ctx.out.notice(plain(text)));
+    return { client: agentClient(socket, (text) => ctx.out.notice(plain(text))), withheld: null };
   }
   const password = given ?? (await askPassword(ctx));
   try {
     const { openProfile } = await import("../client/home.ts");
-    const opening = openProfile(homeOf(ctx), { ...profile, kdf: kdfOf(ctx, profile) }, password, surroundings(ctx), {
-      keep: false,
-    });
-    const opened = await ctx.term.step("Checking the password", opening);
-    return opened.client;
+    const around = surroundings(ctx);
+    const quiet = vaultAlone && !hasUnaskedFactor(ctx) ? { ...around, factor: { code: async () => null } } : around;
+    const options = { keep: false, vaultAlone: vaultAlone && !hasUnaskedFactor(ctx) };
+    const opening = openProfile(homeOf(ctx), { ...profile, kdf: kdfOf(ctx, profile) }, password, quiet, options);
+    const { client, withheld } = await ctx.term.step("Checking the password", opening);
+    return { client, withheld: withheld && password.slice() };
   } finally {
     wipe(password);
   }
@@ -108,5 +120,37 @@ export async function withClient<T>(
     return await work(client);
   } finally {
     await client.close();
+  }
+}
+
+/** What may be on the server alone. */
+const ELSEWHERE: ReadonlySet<string> = new Set(["factor_required", "unreachable", "not_found"]);
+
+/**
+ * Runs work that only reads. Where the server asks for a second factor and nobody gave a code, the vault answers, which
+ * the password opens (docs/protocol.md §10.9); what it does not have is read once more after a code was asked for.
+ *
+ * @param work May be run twice; learns whether the server was left out.
+ * @throws Fault factor_required where a code is needed and nobody can be asked
+ */
+export async function withReader<T>(
+  ctx: SessionContext,
+  work: (client: KeyholdClient, withheld: boolean) => Promise<T>,
+  read?: Uint8Array,
+): Promise<T> {
+  const { client, withheld } = await opened(ctx, read, true);
+  try {
+    try {
+      return await work(client, withheld !== null);
+    } finally {
+      await client.close();
+    }
+  } catch (error) {
+    if (withheld === null || !(error instanceof Fault) || !ELSEWHERE.has(error.code)) throw error;
+    if (ctx.term.canPrompt) return await withClient(ctx, (whole) => work(whole, false), withheld);
+    if (error.code === "not_found") throw error;
+    throw new Fault("factor_required", "the vault does not have this, and its server asks for a code");
+  } finally {
+    wipe(withheld ?? undefined);
   }
 }

@@ -5,7 +5,7 @@ import { libc } from "../wire/libc.ts";
 import type { Output } from "./output.ts";
 import { atExit, closeQuietly, writeAll } from "./process.ts";
 import { plain, safeLines } from "./text.ts";
-import { wrapped } from "./wrap.ts";
+import { clipped, wrapped } from "./wrap.ts";
 
 /** How a failure to ask is reported: what is missing and which flag gives it without a prompt. */
 export interface Otherwise {
@@ -361,7 +361,7 @@ function animate(out: Output, env: TerminalOptions["env"], text: () => string): 
     if (questions > 0) return;
     const mark = unicode ? FRAMES[frame % FRAMES.length] : "|/-\\"[frame % 4];
     frame++;
-    out.draw(`\r\u001b[K${mark} ${plain(text())}`);
+    out.draw(`\r\u001b[K${clipped(`${mark} ${plain(text())}`, out.columns ?? 80)}`);
   };
   let timer: ReturnType<typeof setInterval> | null = null;
   const delay = setTimeout(() => {

@@ -1,8 +1,10 @@
 import { join } from "node:path";
 import { Fault, isErrorCode } from "../errors.ts";
 import type { FederationId, IncarnationId, KeyringId, PolicyId, UserId, WorkspaceId } from "../ids.ts";
+import { CEREMONY_STATUSES, PARTICIPANTS } from "../protocol/ceremony/model.ts";
 import { CREDITS_MAX } from "../protocol/keyring/ledger.ts";
 import { accountName } from "./accountname.ts";
+import { ceremonyId, storeName } from "./ceremony/records.ts";
 import {
   bool,
   type Codec,
@@ -54,6 +56,7 @@ export const remoteFiles: Codec<RemoteFiles> = struct({
 
 const empty = struct({});
 const byAccount = struct({ account: accountName });
+const ceremonyPlace = struct({ place: u53, id: ceremonyId });
 const changed = struct({ account: accountName, userId: id<UserId>() });
 const connector = struct({ account: accountName, userId: id<UserId>(), registry: hash32, addedAtMs: u53 });
 
@@ -76,6 +79,8 @@ export const controls = {
       invites: u53,
       /** Requests answered since the start. */
       requests: u53,
+      /** The newest key pair for ceremonies: its fingerprint, and the six words of it; null before there is one. */
+      ceremonyKey: nullable(struct({ number: u53, fingerprint: hash32, words: text({ min: 1, max: 128 }) })),
     }),
   ),
   check: op(
@@ -136,6 +141,29 @@ export const controls = {
         { max: 1_000 },
       ),
       next: nullable(id<UserId>()),
+    }),
+  ),
+  /** Ceremonies that are open, what is due first at the front; or those that are over, the oldest first. */
+  "ceremony.list": op(
+    struct({ over: bool, after: nullable(ceremonyPlace) }),
+    struct({
+      items: list(
+        struct({
+          ceremonyId,
+          name: storeName,
+          /** Account that opened it. */
+          organiser: accountName,
+          /** As of its newest entry; time alone may have ended the stage since. */
+          status: oneOf(CEREMONY_STATUSES),
+          untilMs: nullable(u53),
+          openedAtMs: u53,
+          seats: uint(PARTICIPANTS.max),
+          /** Of them, who has committed. */
+          taken: uint(PARTICIPANTS.max),
+        }),
+        { max: 64 },
+      ),
+      next: nullable(ceremonyPlace),
     }),
   ),
   /** Drafts that wait for this operator, and the federations that this server belongs to or has left. */

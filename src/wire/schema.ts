@@ -43,11 +43,19 @@ export function bytesSchema(min: number, max: number): Schema {
   };
 }
 
+/** Patterns of whole texts that admit nothing beyond ASCII, where a byte is a code point; others may, too. */
+function isAscii({ source, flags }: RegExp): boolean {
+  const wide = /[^\x20-\x7e]|\[\^|\\[sSWDpPux]|\|/;
+  // in a class a dot is a dot
+  const anything = /(?<!\\)\./.test(source.replace(/(?<!\\)\[[^\]]*\]/g, ""));
+  return source.startsWith("^") && source.endsWith("$") && !/[imuv]/.test(flags) && !wide.test(source) && !anything;
+}
+
 /** Of text; bounds in UTF-8 bytes, which are told in code points. */
 export function textSchema(min: number, max: number, pattern: RegExp | undefined): Schema {
   return {
     type: "string",
-    minLength: Math.ceil(min / CODE_POINT_BYTES),
+    minLength: pattern && isAscii(pattern) ? min : Math.ceil(min / CODE_POINT_BYTES),
     maxLength: max,
     ...(pattern && { pattern: pattern.source }),
   };

@@ -18,7 +18,8 @@ const SILENCE_MS = 250;
 
 /** Listens on the loopback address and passes bytes on to `port`. */
 export async function startCutter(port: number): Promise<Cutter> {
-  let armed: { left: number; readonly heard: boolean; readonly cut: () => void } | null = null;
+  type Done = PromiseWithResolvers<void>;
+  let armed: { left: number; readonly heard: boolean; readonly cut: () => void; readonly done: Done } | null = null;
   const open = new Set<Socket>();
   let settled = Promise.withResolvers<void>();
 
@@ -33,10 +34,11 @@ export async function startCutter(port: number): Promise<Cutter> {
     quiet(client);
     const upstream = quiet(connect(port, "127.0.0.1"));
     let mute: (() => void) | null = null;
+    let done: Done | undefined;
     const end = () => {
       client.destroy();
       upstream.destroy();
-      settled.resolve();
+      done?.resolve();
     };
     // what comes first need not be the answer: a ticket of TLS 1.3 goes before it (RFC 8446 §4.6.1)
     let silence: ReturnType<typeof setTimeout> | undefined;
@@ -48,6 +50,7 @@ export async function startCutter(port: number): Promise<Cutter> {
       if (armed && data[0] === APPLICATION_DATA) armed.left -= 1;
       if (armed?.left !== 0) return void upstream.write(data);
       const { heard, cut } = armed;
+      done = armed.done;
       armed = null;
       cut();
       if (!heard) return end();
@@ -62,7 +65,7 @@ export async function startCutter(port: number): Promise<Cutter> {
     client.on("close", () => {
       if (!mute) upstream.destroy();
     });
-    upstream.on("close", () => client.destroy());
+    upstream.on("close", end);
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   const address = server.address();
@@ -71,8 +74,8 @@ export async function startCutter(port: number): Promise<Cutter> {
     port: address.port,
     url: `https://127.0.0.1:${address.port}`,
     arm(left, heard, cut) {
-      armed = { left, heard, cut };
       settled = Promise.withResolvers<void>();
+      armed = { left, heard, cut, done: settled };
     },
     settled: () => settled.promise,
     async close() {

@@ -75,7 +75,7 @@ export interface Table {
   join(index: number): Promise<SignedEntry>;
   /** `opening` seals another one than was committed to. */
   reveal(index: number, opening?: Uint8Array): Promise<SignedEntry>;
-  /** Joins and reveals that are not there yet, by everyone but those. */
+  /** Joins and reveals that are not there yet, by everyone but those; gives what the server made of them. */
   goOn(but?: readonly number[]): Promise<CeremonyState>;
 }
 
@@ -116,6 +116,15 @@ export async function laidTable(
     }
   }
 
+  /** The state once the server has done what is its to do: that comes after the answer to who was last. */
+  async function settled(): Promise<CeremonyState> {
+    for (;;) {
+      const state = await table.state();
+      if (state.status !== "freeze" && state.status !== "combine") return state;
+      await Bun.sleep(10);
+    }
+  }
+
   /** What was sealed once is sent again as it was. */
   const sent = new Map<number, Awaited<ReturnType<typeof revealOf>>>();
   const table: Table = {
@@ -134,7 +143,7 @@ export async function laidTable(
       return (await ask("ceremony.join", { join: joinOf(id, table.guest(index), data.info.output.kind) })).entry;
     },
     async reveal(index, opening) {
-      const { manifest, t1 } = await table.state();
+      const { manifest, t1 } = await settled();
       if (!t1) throw new Error("not frozen");
       const { key } = manifest.draft;
       const who = table.guest(index);
@@ -144,20 +153,42 @@ export async function laidTable(
       return (await ask("ceremony.reveal", made)).entry;
     },
     async goOn(but = []) {
-      let state = await table.state();
+      let state = await settled();
       const wanted = () => state.missing.filter((index) => !but.includes(index));
       if (state.t1 === null) {
         await Promise.all(wanted().map((index) => table.join(index)));
-        state = await table.state();
+        state = await settled();
       }
       if (state.status === "reveal") {
         await Promise.all(wanted().map((index) => table.reveal(index)));
-        state = await table.state();
+        state = await settled();
       }
       return state;
     },
   };
   return table;
+}
+
+/** Stages of more seconds than this are not too short for any machine. */
+const LONG_S = 20;
+
+/**
+ * Does what must be done before a stage ends, at tables with ever longer stages until it is done in time: how long a
+ * machine takes for it is not what is tested. @returns the table, and how long its stages are.
+ */
+export async function inTime(
+  lay: (seconds: number) => Promise<Table>,
+  work: (table: Table) => Promise<unknown>,
+): Promise<{ readonly table: Table; readonly seconds: number }> {
+  for (let seconds = 1; ; seconds *= 3) {
+    const table = await lay(seconds);
+    try {
+      await work(table);
+      return { table, seconds };
+    } catch (error) {
+      if (seconds > LONG_S || (await table.state()).status !== "aborted") throw error;
+    }
+  }
 }
 
 /** What a finished ceremony has made, as the openings say: K, and the value of the store. */

@@ -5,7 +5,7 @@ import { decodeInvite, encodeInvite } from "../../src/protocol/ceremony/invite.t
 import { decodeOpening } from "../../src/wire/ceremony/transcript.ts";
 import { seeded } from "../support/seeded.ts";
 import { type Cutter, startCutter } from "./ceremonycutter.ts";
-import { killEnclave, laidTable, recomputed, type Table, untilTrue } from "./ceremonyguests.ts";
+import { inTime, killEnclave, laidTable, recomputed, type Table, untilTrue } from "./ceremonyguests.ts";
 import { type Loot, occursBytes, readings, steal } from "./federationloot.ts";
 import { exitOf, type Home, openWorld, SETUP_MS, serve, spawn, type World } from "./world.ts";
 
@@ -124,13 +124,14 @@ describe(`a server that is killed (KEYHOLD_TEST_SEED=${SEED})`, () => {
   });
 
   test("while a stage ends names who was missing once it is back, and nobody else", async () => {
-    const table = await laid("--reveal-time", "2s");
-    for (const index of [1, 2, 3]) await table.join(index);
-    await table.reveal(1);
-    await table.reveal(2);
+    const quick = (seconds: number) => laid("--reveal-time", `${seconds}s`);
+    const { table, seconds } = await inTime(quick, async ({ join, reveal }) => {
+      for (const index of [1, 2, 3]) await join(index);
+      for (const index of [1, 2]) await reveal(index);
+      await world.server.stop("SIGKILL");
+    });
     const { port } = world.server;
-    await world.server.stop("SIGKILL");
-    await Bun.sleep(2_000);
+    await Bun.sleep(seconds * 1_000);
     world.server = await serve(serverDir(), ["--listen", `127.0.0.1:${port}`]);
     await untilTrue(async () => (await table.state()).status === "aborted");
     expect((await table.state()).abort).toMatchObject({ reason: "withheld", culprits: [3] });

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import { readFileSync } from "node:fs";
-import { faultCode, laidTable, openingFlags, recomputed, type Table, untilTrue } from "./ceremonyguests.ts";
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { faultCode, inTime, laidTable, openingFlags, recomputed, type Table, untilTrue } from "./ceremonyguests.ts";
 import { type Home, keyhold, openWorld, SETUP_MS, type World } from "./world.ts";
 
 /** Ceremonies of whole and of dishonest tables at a running server (docs/protocol.md §10.4). */
@@ -16,7 +17,9 @@ afterAll(() => world.close());
 
 const laid = (name: string, n: number, ...more: string[]) => laidTable(world, keeper, name, n, ...more);
 const BYTES = ["--output", "bytes", "--bytes", "40"];
-const QUICK = ["--commit-time", "1s", "--reveal-time", "1s"];
+/** With stages that end soon. */
+const quick = (name: string, n: number) => (seconds: number) =>
+  laid(`${name}-${seconds}`, n, ...BYTES, "--commit-time", `${seconds}s`, "--reveal-time", `${seconds}s`);
 
 /** A home with a vault that no agent holds open. */
 async function homeWithVault(name: string): Promise<Home> {
@@ -78,20 +81,21 @@ describe("an aborted run", () => {
   }
 
   test("names who never committed", async () => {
-    const table = await laid("absent", 3, ...BYTES, ...QUICK);
-    await table.join(1);
-    await table.join(3);
+    const { table } = await inTime(quick("absent", 3), async ({ join }) => {
+      await join(1);
+      await join(3);
+    });
     await untilTrue(async () => (await table.state()).status === "aborted");
     expect(await told(table)).toEqual({ reason: "absent", culprits: ["participant 2"] });
     expect(await faultCode(table.join(2))).toBe("conflict");
   });
 
   test("names who never revealed, though all others have", async () => {
-    const table = await laid("withheld", 3, ...BYTES, ...QUICK);
-    expect((await table.goOn([])).status).toBe("stored");
-    const other = await laid("withheld-2", 3, ...BYTES, ...QUICK);
-    for (const index of [1, 2, 3]) await other.join(index);
-    for (const index of [1, 3]) await other.reveal(index);
+    await inTime(quick("whole", 3), async (table) => expect((await table.goOn()).status).toBe("stored"));
+    const { table: other } = await inTime(quick("withheld", 3), async ({ join, reveal }) => {
+      for (const index of [1, 2, 3]) await join(index);
+      for (const index of [1, 3]) await reveal(index);
+    });
     await untilTrue(async () => (await other.state()).status === "aborted");
     expect(await told(other)).toEqual({ reason: "withheld", culprits: ["participant 2"] });
     expect(await faultCode(other.reveal(2))).toBe("conflict");
@@ -122,6 +126,10 @@ describe("an invite", () => {
     const [, , invite = ""] = table.invites;
     const refused = await late.fails(6, ["ceremony", "join", invite, ...late.password]);
     expect(refused.message).toContain("too late");
+    // nor is a vault made for it
+    const empty = world.home("late-empty");
+    await empty.fails(6, ["ceremony", "join", invite, "--kdf", "test", ...empty.password]);
+    for (const part of ["config", "data", "vaults"]) expect(existsSync(join(empty.dir, part))).toBe(false);
     expect(await faultCode(table.join(3))).toBe("stale");
     const state = await table.goOn([3]);
     expect([state.status, state.joins.map(({ join }) => join.index)]).toEqual(["stored", [1, 2]]);

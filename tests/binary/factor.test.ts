@@ -77,7 +77,7 @@ describe("without a terminal", () => {
 
   test("a login without a code ends with 4 and says how to give one; a wrong one too", async () => {
     const { home, key } = ada;
-    for (const argv of [["login"], ["list"], ["unlock"], ["account", "factor", "status"]]) {
+    for (const argv of [["login"], ["sync"], ["list", "--fresh"], ["account", "factor", "status"]]) {
       const failure = await home.fails(4, [...argv, ...home.password]);
       expect(failure).toMatchObject({ code: "factor_required", hint: expect.stringContaining("--factor-file") });
     }
@@ -88,6 +88,31 @@ describe("without a terminal", () => {
     // the password comes first: without it the code is not even looked at
     const other = ["--password-file", secret("another password")];
     expect((await home.fails(4, ["list", ...other, ...byCode(codeOf(key, 1))])).code).toBe("login_failed");
+  });
+
+  test("what the vault has needs no code: it is read, unlocked and told of without one, and said to be", async () => {
+    const { home } = ada;
+    const value = world.file("kept", "v0");
+    await home.ok(["store", "kept", "--in-file", value, "--store", "both", ...home.password, ...byCode(take(ada))]);
+    const said = "only the vault of this device is open (keyhold login)";
+    for (const argv of [["list"], ["get", "kept", "--reveal"], ["read", "kept"]]) {
+      const ran = await home.run([...argv, ...home.password]);
+      expect([ran.code, ran.out.includes(argv[0] === "read" ? "v0" : ""), ran.err.includes(said)]).toEqual([
+        0,
+        true,
+        true,
+      ]);
+    }
+    expect((await home.run(["status", ...home.password])).out).toContain("(not asked: it wants a code)");
+    expect((await home.fails(3, ["get", "nothing", ...home.password])).code).toBe("not_found");
+    // an agent over the vault alone goes on so, and a login brings the server back
+    const { data } = await home.ok(["unlock", ...home.password]);
+    expect(data.online).toBe(false);
+    expect((await home.run(["read", "kept"])).out).toBe("v0");
+    expect((await home.fails(4, ["sync"])).code).toBe("factor_required");
+    await home.ok(["login", ...home.password, ...byCode(take(ada))]);
+    await home.ok(["remove", "kept", "--yes"]);
+    await home.ok(["lock"]);
   });
 
   test("a code opens one login, and not a second one", async () => {
@@ -105,7 +130,7 @@ describe("without a terminal", () => {
     await home.ok(["login", ...home.password, ...byCode(take(ada).toLowerCase())]);
     expect((await home.run(["read", "one"])).out).toBe("v");
     const { data } = await home.ok(["account", "factor", "status"]);
-    expect(data).toMatchObject({ enabled: true, recoveryCodes: 8, required: false });
+    expect(data).toMatchObject({ enabled: true, recoveryCodes: 6, required: false });
     expect(Date.parse(data.enabledAt)).toBeGreaterThan(Date.now() - 600_000);
     await home.ok(["lock"]);
   });
@@ -234,7 +259,7 @@ describe("without a terminal", () => {
     const jan = await guarded("jan");
     const { home } = jan;
     await world.home("rotating").ok(["server", "rotate", "--sealing", "--dir", join(world.dir, "server")]);
-    expect((await home.fails(4, ["list", ...home.password])).code).toBe("factor_required");
+    expect((await home.fails(4, ["sync", ...home.password])).code).toBe("factor_required");
     await home.ok(["list", ...home.password, ...byCode(codeOf(jan.key, 1))]);
     await home.ok(["list", ...home.password, ...byCode(take(jan))]);
   });
@@ -301,16 +326,32 @@ describe("at a terminal", () => {
 
     const single = await onTerminal(
       home.dir,
-      ["list"],
+      ["sync"],
       [
         { expect: "Password", type: `${typed}\r` },
         { expect: "Code of the second factor", type: "\u0003" },
       ],
     );
     expect(single.code).toBe(130);
+    const local = await onTerminal(home.dir, ["list"], [{ expect: "Password", type: `${typed}\r` }]);
+    expect([local.code, local.shown.includes("Code of the second factor")]).toEqual([0, false]);
+    const unlocked = await onTerminal(
+      home.dir,
+      ["unlock"],
+      [
+        { expect: "Password", type: `${typed}\r` },
+        { expect: "(empty: this vault alone)", type: "\r" },
+      ],
+    );
+    expect([
+      unlocked.code,
+      unlocked.shown.replaceAll(/\s+/g, " ").includes("only the vault of this device is open"),
+    ]).toEqual([0, true]);
+    await home.ok(["lock"]);
+    // what the vault does not have is asked for with a code
     const right = await onTerminal(
       home.dir,
-      ["list"],
+      ["list", "--fresh"],
       [
         { expect: "Password", type: `${typed}\r` },
         { expect: "Code of the second factor", type: () => `${codeOf(key, 1)}\r` },
@@ -336,7 +377,7 @@ describe("a server that requires a second factor", () => {
     const home = world.home("hana");
     const place = ["--server", strict.url, "--pin", strict.pin, "--account", "hana", "--kdf", "test"];
     await home.ok(["register", ...place, ...home.password]);
-    for (const argv of [["login"], ["list"], ["account", "factor", "status"]]) {
+    for (const argv of [["login"], ["sync"], ["account", "factor", "status"]]) {
       const failure = await home.fails(4, [...argv, ...home.password]);
       expect(failure).toMatchObject({ code: "factor_required", hint: "keyhold account factor enable" });
     }
@@ -348,5 +389,46 @@ describe("a server that requires a second factor", () => {
     expect((await home.ok(["account", "factor", "status"])).data).toMatchObject({ enabled: true, required: true });
     expect((await home.fails(5, ["account", "factor", "disable", "--yes"])).code).toBe("denied");
     await home.ok(["lock"]);
+  });
+
+  test("init leads a new account into one; without a terminal, or put off, the command that it names works", async () => {
+    const init = (name: string) => ["init", "--server", strict.url, "--pin", strict.pin, "--account", name];
+    const scripted = world.home("irma");
+    const ran = await scripted.run([...init("irma"), "--kdf", "test", "--no-kit", "--yes", ...scripted.password]);
+    expect([ran.code, ran.out.includes("Next: keyhold account factor enable, then keyhold login")]).toEqual([0, true]);
+    const key = new Uint8Array(randomBytes(20));
+    const given = ["--key-file", secret(base32(key)), "--code-file", secret(codeOf(key))];
+    await scripted.ok(["account", "factor", "enable", ...given, ...scripted.password]);
+
+    const led = world.home("jo");
+    let drawn: Uint8Array = new Uint8Array(20);
+    const asked = await onTerminal(
+      led.dir,
+      [...init("jo"), "--kdf", "test", "--no-kit", ...led.password],
+      [
+        {
+          expect: /asks every account for a second factor[\s\S]*Code that the authenticator shows/,
+          type: (shown) => {
+            drawn = fromBase32((/Key: ((?:[A-Z2-7]{4} ?){8})/.exec(shown)?.[1] ?? "").replaceAll(" ", ""));
+            return `${codeOf(drawn)}\r`;
+          },
+        },
+        { expect: "Enter when they are on paper", type: "\r" },
+      ],
+      { cols: 100, env: { SHELL: "/bin/sh" } },
+    );
+    expect([asked.code, asked.shown.includes("Next: keyhold login")]).toEqual([0, true]);
+    const codes = asked.shown.match(/\b(?:[0-9A-HJ-NP-TV-Z]{4}-){4}[0-9A-HJ-NP-TV-Z]{4}\b/g) ?? [];
+    await led.ok(["login", ...led.password, ...byCode(codes[0] ?? "")]);
+    await led.ok(["lock"]);
+
+    const later = world.home("kai");
+    const left = await onTerminal(
+      later.dir,
+      [...init("kai"), "--kdf", "test", "--no-kit", ...later.password],
+      [{ expect: "Code that the authenticator shows", type: "\u0003" }],
+      { cols: 100, env: { SHELL: "/bin/sh" } },
+    );
+    expect([left.code, left.shown.includes("Next: keyhold account factor enable")]).toEqual([0, true]);
   });
 });

@@ -4,8 +4,9 @@ import { schnorr, secp256k1 } from "@noble/curves/secp256k1.js";
 import { keccak_256 } from "@noble/hashes/sha3.js";
 import { concat } from "../../src/crypto/bytes.ts";
 import { evmBytes, evmPayment, psbtOf, testKey } from "../support/transactions.ts";
+import { laidTable } from "./ceremonyguests.ts";
 import { dataAt, type Fleet, localHome, openFleet, placeOf } from "./fleet.ts";
-import { type Home, SETUP_MS } from "./world.ts";
+import { type Home, SETUP_MS, type World } from "./world.ts";
 
 const MESSAGE = new TextEncoder().encode("pay 3 coins to the harbour master");
 const ED25519_SPKI = Buffer.from("302a300506032b6570032100", "hex");
@@ -29,6 +30,7 @@ const spki = (prefix: Buffer, key: Uint8Array) =>
 
 /** Whether somebody else's code takes the signature. */
 function holds(type: string, publicKey: Uint8Array, signature: Uint8Array): boolean {
+  if (type === "secp256k1") return secp256k1.verify(signature, MESSAGE, publicKey, { format: "compact", lowS: false });
   if (type === "ed25519") return verify(null, MESSAGE, spki(ED25519_SPKI, publicKey), signature);
   if (type === "schnorr") return schnorr.verify(signature, MESSAGE, publicKey.slice(-32));
   return verify("sha256", MESSAGE, { key: spki(P256_SPKI, publicKey), dsaEncoding: "ieee-p1363" }, signature);
@@ -136,5 +138,54 @@ describe("keys of three servers", () => {
     await owner.fails(2, ["key", "generate", "x", "--control", "shared"]);
     await owner.fails(2, ["federation", "join", "https://127.0.0.1:1"]);
     await owner.fails(3, ["request", "show", "ffffffffff"]);
+  });
+});
+
+describe("what a ceremony's enclave combined", () => {
+  let keeper: Home;
+  let world: World;
+
+  beforeAll(async () => {
+    world = Object.assign(fleet.world, { server: fleet.server(1) });
+    keeper = await world.home("keeper").register("keeper");
+    await keeper.ok(["federation", "join", placeOf(fleet.server(1))]);
+  }, SETUP_MS);
+
+  /** A ceremony that has come to its end, and the public key that everyone was shown. */
+  async function held(type: string): Promise<{ readonly name: string; readonly publicKeyHex: string | null }> {
+    const name = `ceremony-${type}`;
+    const table = await laidTable(world, keeper, name, 2, "--output", type, "--collect", "organiser");
+    const { status, result } = await table.goOn();
+    expect([status, result?.custody]).toEqual(["stored", "custodial"]);
+    return { name, publicKeyHex: result?.output.publicKey?.toHex() ?? null };
+  }
+
+  for (const type of ["secp256k1", "ed25519"]) {
+    test(`${type}: shared out, it is the same key, signs, and is custodial for good`, async () => {
+      const { name, publicKeyHex } = await held(type);
+      const { data } = await keeper.ok(["ceremony", "collect", name, "--import-into", "custody"]);
+      expect(data).toMatchObject({ status: "fulfilled", publicKeyHex });
+      const shown = { keyId: data.keyId, publicKeyHex, shown: "custodial", origin: "custodial" };
+      expect((await keeper.ok(["key", "show", name])).data).toMatchObject(shown);
+      const told = await keeper.run(["key", "show", name]);
+      expect([told.code, told.out.includes("custodial (a ceremony's server has seen it)")]).toEqual([0, true]);
+      expect(await verified(keeper, name)).toBe(true);
+      await keeper.ok(["key", "refresh", name]);
+      const { items } = (await keeper.ok(["key", "list"])).data;
+      const row = items.find((one: { name: string }) => one.name === name);
+      expect(row).toMatchObject({ keyId: data.keyId, custody: "custodial", version: 1 });
+    });
+  }
+
+  test("bytes come back as the vault keeps them, and both are custodial", async () => {
+    const { name } = await held("bytes");
+    await keeper.ok(["ceremony", "collect", name, "--import-into", "custody"]);
+    const { data } = await keeper.ok(["ceremony", "collect", name, "--store", "kept"]);
+    expect(data).toMatchObject({ name: "kept", type: "bytes", custody: "custodial" });
+    const value = (await keeper.ok(["key", "retrieve", name, "--reveal", "--encoding", "base64url"])).data.value;
+    const got = (await keeper.ok(["get", "kept", "--reveal"])).data;
+    expect(got).toMatchObject({ valueB64: value, custody: "custodial" });
+    expect(got.origin).toMatch(/^ceremony:[0-9a-f]{32}$/);
+    expect((await keeper.ok(["key", "show", name])).data).toMatchObject({ shown: "custodial", released: true });
   });
 });

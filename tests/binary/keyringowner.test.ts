@@ -126,8 +126,8 @@ describe("a request comes to nothing", () => {
   });
 
   test("its time is over while nobody agrees; or while the parties are away, and they are too late", async () => {
-    const workspaceId = await crew("hasty", [evil()], 1);
-    const ask = async (lastsMs: number): Promise<string> => {
+    const [ignoring, waiting] = [await crew("ignoring", [evil()], 1), await crew("hasty", [evil()], 1)];
+    const ask = async (workspaceId: string, lastsMs: number): Promise<string> => {
       const item = signedItem(all, eve.signer, { registry, workspaceId, lastsMs }, keyBody("ed25519", workspaceId));
       const given = {
         workspaceId: workspaceId as WorkspaceId,
@@ -137,18 +137,17 @@ describe("a request comes to nothing", () => {
       };
       return (await eve.call("keyring.request", given)).requestId;
     };
-    const ignored = await ask(6_000);
-    expect(await standing("hasty")).toEqual(HELD);
-    await until(async () => (await shown(all.ann, ignored)).status !== "pending");
-    await cameToNothing("hasty", ignored, "expired", 11);
-    expect((await all.ann.ok(["workspace", "inbox"])).data.items).toEqual([]);
-
+    const isOver = async (id: string) => (await shown(all.ann, id)).status !== "pending";
+    const ignored = await ask(ignoring, 12_000);
+    expect(await standing("ignoring")).toEqual(HELD);
     for (const index of INDICES) all.freeze(index, true);
-    const late = await ask(12_000);
+    const late = await ask(waiting, 12_000);
     expect(await approve(all.ann, late)).toMatchObject({ approved: true, status: "pending" });
-    await until(async () => (await shown(all.ann, late)).status !== "pending");
+    for (const id of [ignored, late]) await until(() => isOver(id), 250);
     for (const index of INDICES) all.freeze(index, false);
+    await cameToNothing("ignoring", ignored, "expired", 11);
     await cameToNothing("hasty", late, "expired", 11);
+    expect((await all.ann.ok(["workspace", "inbox"])).data.items).toEqual([]);
     // the next one goes its way, so that they have all been at work since
     const { data } = await all.ann.ok(["request", ...forKey("ed25519", "hasty"), "--wait", "--yes"]);
     expect(data.status).toBe("fulfilled");

@@ -143,7 +143,10 @@ describe("any terminal and any locale", () => {
           if (cols >= 80 && argv[0] !== "status") expect([cols, argv, wide]).toEqual([cols, argv, []]);
         }
         const failed = await onTerminal(home.dir, ["get", "nothing/there"], [], { cols, env });
-        expect([failed.code, text(failed.shown).includes("[not_found, exit 3]")]).toEqual([3, true]);
+        expect([failed.code, text(failed.shown).replace(/\s+/g, " ").includes("[not_found, exit 3]")]).toEqual([
+          3,
+          true,
+        ]);
       }
     }
   });

@@ -104,13 +104,12 @@ describe("the operator", () => {
     expect((await home.fails(4, ["get", "x", "--fresh"])).code).toMatch(/session_invalid|not_logged_in/);
     expect((await operate(0, "user", "list")).items).toHaveLength(1);
     // accounts in which nothing is wrong are counted, not listed: the answer stays short
+    while (!(await operate(0, "status")).ceremonyKey) await Bun.sleep(50);
+    const names = ["database", "server-wide log", "ceremony keys", "sealed values"];
     expect(await operate(0, "check")).toEqual({
       ok: true,
-      checks: 3,
-      items: [
-        { name: "database", ok: true, detail: null },
-        { name: "server-wide log", ok: true, detail: null },
-      ],
+      checks: expect.any(Number),
+      items: names.map((name) => ({ name, ok: true, detail: null })),
     });
   });
 

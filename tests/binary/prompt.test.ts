@@ -79,14 +79,15 @@ describe("at a terminal", () => {
     await fresh.fails(3, ["get", "typed"]);
   });
 
-  test("two passwords that differ register nobody", async () => {
+  test("two passwords that differ register nobody: they are asked for again", async () => {
     const fresh = world.home("differ");
     const argv = ["register", ...serverFlags(world.server, "differ"), "--kdf", "test"];
     const ran = await onTerminal(fresh.dir, argv, [
       { expect: "Password", type: "the first password\r" },
       { expect: "Again", type: "the other password\r" },
+      { expect: /the two differ: try again.*Password/s, type: "\u0003" },
     ]);
-    expect([ran.code, ran.shown.includes("differ")]).toEqual([2, true]);
+    expect([ran.code, ran.shown.includes("differ")]).toEqual([130, true]);
     expect((await fresh.ok(["profile", "list"])).data.items).toEqual([]);
   });
 });

@@ -67,8 +67,11 @@ describe("what reaches the client", () => {
     const agent = await start(
       {
         ...getter(),
+        ceremonies: async () => [],
         status: async () => ({}) as Awaited<ReturnType<KeyholdClient["status"]>>,
         list: async () => ({}) as Awaited<ReturnType<KeyholdClient["list"]>>,
+        ceremony: async () => ({}) as Awaited<ReturnType<KeyholdClient["ceremony"]>>,
+        ceremonyAdvance: async () => ({}) as Awaited<ReturnType<KeyholdClient["ceremonyAdvance"]>>,
       },
       {
         clock,
@@ -97,6 +100,7 @@ describe("what reaches the client", () => {
     expect(await agentFacts(agent.socket)).toEqual(facts);
     clock.pass(MINUTE);
     await agent.client.status();
+    await agent.client.ceremonies();
     await agentHello(agent.socket);
     expect(await agentFacts(agent.socket)).toEqual(facts);
     await agent.client.get(GET);
@@ -104,9 +108,13 @@ describe("what reaches the client", () => {
     clock.pass(MINUTE);
     const all = { prefix: null, search: null, tag: null, fresh: false };
     await agent.client.list({ ...all, passive: true });
+    await agent.client.ceremony({ ceremony: "door", fresh: true, passive: true });
+    await agent.client.ceremonyAdvance({ ceremony: "door", passive: true });
     expect(await agentFacts(agent.socket)).toEqual({ ...facts, calls: 1, locksAt: iso(at + 11 * MINUTE) });
     await agent.client.list(all);
-    expect(await agentFacts(agent.socket)).toEqual({ ...facts, calls: 2, locksAt: iso(at + 12 * MINUTE) });
+    await agent.client.ceremony({ ceremony: "door" });
+    await agent.client.ceremonyAdvance({ ceremony: "door" });
+    expect(await agentFacts(agent.socket)).toEqual({ ...facts, calls: 4, locksAt: iso(at + 12 * MINUTE) });
   });
 });
 

@@ -195,6 +195,7 @@ describe("killed while the queue is sent", () => {
         try {
           await device.client.store(storing("a", "first"));
           await device.client.store(storing("gone", "g"));
+          impatient(device);
           await villain.during(refused, () => WORK(device.client));
           await villain
             .during(killing(at, after), () => device.client.sync())
@@ -225,6 +226,7 @@ describe("killed while the queue is sent", () => {
     let kept: Uint8Array | null = null;
     await device.client.store(storing("a", "first"));
     await device.client.store(storing("gone", "g"));
+    impatient(device);
     await villain.during(refused, () => WORK(device.client));
     const watching: Middle = async (op, body, forward) => {
       if (existsSync(pending)) kept = readFileSync(pending);

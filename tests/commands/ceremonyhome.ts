@@ -2,11 +2,11 @@ import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { agentSocket, lockAgent } from "../../src/client/agent.ts";
 import type { KeyholdClient } from "../../src/client/api.ts";
-import type { CeremonyInfo, SeatInfo } from "../../src/client/ceremonyapi.ts";
+import type { CeremonyInfo, OtpEntryInfo, SeatInfo } from "../../src/client/ceremonyapi.ts";
 import { addProfile, localProfile } from "../../src/client/profile.ts";
 import type { CeremonyId } from "../../src/ids.ts";
 import { encodeInvite } from "../../src/protocol/ceremony/invite.ts";
-import { cleanEnvironment, MAIN, type Ran, withDirectory } from "../cli/support.ts";
+import { type Ran, run, withDirectory } from "../cli/support.ts";
 import { fakeAgent } from "../support/fakeagent.ts";
 
 export const PIN = `sha256:${"A".repeat(43)}`;
@@ -38,6 +38,8 @@ export function infoOf(change: Partial<CeremonyInfo> = {}): CeremonyInfo {
     status: "open",
     until: new Date(Date.now() + 3_600_000).toISOString(),
     minimum: 2,
+    commitMs: 3_600_000,
+    revealMs: 3_600_000,
     seats: [seat(1, "ann"), seat(2, "ben")],
     organiser: false,
     aborted: null,
@@ -74,6 +76,25 @@ export const ABORTED = infoOf({
   aborted: { reason: "withheld", culprits: ["ann"] },
 });
 
+/** Id of a key in the store. */
+export const KEY = "42".repeat(32);
+/** A key of which one-time codes are handed out. */
+export const entry = (change: Partial<OtpEntryInfo> = {}): OtpEntryInfo => ({
+  keyId: KEY,
+  name: "door",
+  version: 1,
+  kind: "hotp",
+  own: true,
+  status: "active",
+  movedTo: null,
+  counter: 0,
+  provisioned: false,
+  ceremonyId: null,
+  issuer: null,
+  grants: [],
+  ...change,
+});
+
 type Methods = Partial<KeyholdClient>;
 type Calls = readonly { readonly method: string; readonly input: unknown }[];
 
@@ -104,25 +125,12 @@ export async function withHome<T>(methods: Methods, work: (home: FakeHome) => Pr
     const agent = await fakeAgent(noted, { socket, home: dir });
     const env = { KEYHOLD_HOME: dir };
     try {
-      return await work({ dir, env, calls, run: (argv, stdin) => runIn(env, argv, stdin) });
+      return await work({ dir, env, calls, run: (argv, stdin) => run(argv, stdin ? { env, stdin } : { env }) });
     } finally {
       await lockAgent(socket);
       await agent.close();
     }
   });
-}
-
-/** Without a controlling terminal; `stdin` is /dev/null unless it is given. */
-async function runIn(env: Record<string, string>, argv: readonly string[], stdin?: Uint8Array): Promise<Ran> {
-  const child = Bun.spawn([process.execPath, MAIN, ...argv], {
-    env: cleanEnvironment(env),
-    stdin: stdin ?? "ignore",
-    stdout: "pipe",
-    stderr: "pipe",
-    detached: true,
-  });
-  const [out, err, code] = await Promise.all([child.stdout.text(), child.stderr.text(), child.exited]);
-  return { code, out, err };
 }
 
 /** What a command gave under `--json`. */

@@ -7,7 +7,7 @@ import { Fault } from "../../src/errors.ts";
 import { lastError, onTerminal, run, withDirectory } from "../cli/support.ts";
 import { ABORTED, COURSE, dataOf, errorOf, INVITE, infoOf, withHome } from "./ceremonyhome.ts";
 
-setDefaultTimeout(20_000);
+setDefaultTimeout(60_000);
 
 /** A client that lets the ceremony go on with each look. */
 function participant(course = COURSE): Partial<KeyholdClient> {
@@ -42,7 +42,7 @@ describe("an invite as people paste it", () => {
   );
 });
 
-describe("ceremony join for scripts", () => {
+describe.concurrent("ceremony join for scripts", () => {
   test("commits by the invite, waits, and says what came of it", async () => {
     await withHome(participant(), async (home) => {
       const ran = await home.run(["ceremony", "join", INVITE, "--json"]);
@@ -159,7 +159,8 @@ describe("ceremony join for scripts", () => {
     };
     await withHome(away, async (home) => {
       const ran = await home.run(["ceremony", "join", INVITE]);
-      expect([ran.code, ran.err.includes("trying again")]).toEqual([0, true]);
+      expect([ran.code, ran.err.includes("! the server is away: trying again, for")]).toEqual([0, true]);
+      expect(ran.err).toContain("the server is back");
     });
     const bad = {
       ...participant(),
@@ -169,6 +170,26 @@ describe("ceremony join for scripts", () => {
     };
     await withHome(bad, async (home) => {
       expect((await home.run(["ceremony", "join", INVITE, "--json"])).code).toBe(8);
+    });
+  });
+
+  test("a vault that is locked meanwhile ends it, with the command that goes on: by the id, where that was given", async () => {
+    const locked = {
+      ...participant(),
+      ceremony: async () => COURSE[0] ?? infoOf(),
+      ceremonyAdvance: async () => {
+        throw new Fault("locked", "the vault is locked");
+      },
+    };
+    await withHome(locked, async (home) => {
+      for (const [given, named] of [
+        [[INVITE], "backup-key"],
+        [["--ceremony", "4f4f4f4f"], "4f4f4f4f"],
+      ] as const) {
+        const ran = await home.run(["ceremony", "join", ...given]);
+        expect([ran.code, ran.out]).toEqual([4, ""]);
+        expect(ran.err).toContain(`Fix: keyhold unlock; then keyhold ceremony join --ceremony ${named} goes on`);
+      }
     });
   });
 
@@ -223,6 +244,7 @@ describe("ceremony join for scripts", () => {
 
   test.each([
     [["--ceremony", "x", INVITE], "usage"],
+    [["--invite-file", "f", INVITE], "usage"],
     [["--mix", "coffee", INVITE], "usage"],
     [["--mix", "none", "--mix", "dice", INVITE], "usage"],
     [["--function", "md5", INVITE], "usage"],
@@ -235,21 +257,31 @@ describe("ceremony join for scripts", () => {
     await withHome(participant(), async (home) => {
       const ran = await home.run(["ceremony", "join", ...argv, "--json"]);
       expect([ran.code, errorOf(ran).code, ran.out]).toEqual([2, code, ""]);
+      // what was not given is not spoken of
+      for (const flag of ["--ceremony", "--invite-file"]) {
+        if (code === "usage" && !argv.some((word) => word === flag)) expect(errorOf(ran).message).not.toContain(flag);
+      }
       expect(methodsOf(home.calls)).not.toContain("ceremonyJoin");
     });
   });
 
-  test("without a vault and a password nothing is made", async () => {
+  test("without a vault the server is asked first: for an invite that leads nowhere, or without one, none is made", async () => {
     await withDirectory(async (dir) => {
-      const ran = await run(["ceremony", "join", INVITE, "--json"], { env: { KEYHOLD_HOME: dir } });
-      expect([ran.code, lastError(ran).error["code"]]).toEqual([4, "password_needed"]);
+      const password = join(dir, "pw");
+      writeFileSync(password, "correct horse battery", { mode: 0o600 });
+      const given = ["--json", "--password-file", password];
+      const env = { KEYHOLD_HOME: dir };
+      const ran = await run(["ceremony", "join", INVITE, ...given], { env });
+      expect([ran.code, lastError(ran).error["code"]]).toEqual([7, "unreachable"]);
+      const none = await run(["ceremony", "join", "--ceremony", "backup-key", ...given], { env });
+      expect([none.code, lastError(none).error["code"]]).toEqual([4, "not_logged_in"]);
       expect(existsSync(join(dir, "config", "profiles", "default.json"))).toBe(false);
       expect(existsSync(join(dir, "data", "vaults"))).toBe(false);
     });
   });
 });
 
-describe("ceremony join at a terminal", () => {
+describe.concurrent("ceremony join at a terminal", () => {
   const joining = `$KEYHOLD ceremony join ${INVITE}`;
 
   test("explains, asks, commits, draws the roster, and says what to believe", async () => {
@@ -318,6 +350,27 @@ describe("ceremony join at a terminal", () => {
       );
       expect([no.code, no.shown.includes("nothing was done")]).toEqual([130, true]);
       expect(methodsOf(home.calls)).not.toContain("ceremonyJoin");
+    });
+  });
+
+  test("a vault that is locked meanwhile is waited for, until it is unlocked", async () => {
+    let looks = 0;
+    const locked = {
+      ...participant(),
+      ceremonyAdvance: async () => {
+        looks++;
+        if (looks < 3) throw new Fault("locked", "the vault is locked");
+        return COURSE.at(-1) ?? infoOf();
+      },
+    };
+    await withHome(locked, async (home) => {
+      const { code, shown, out } = await onTerminal(
+        `${joining} --yes`,
+        [{ expect: "! the vault is locked: this waits until it is unlocked" }, { expect: "Done: the key is made" }],
+        home.env,
+      );
+      expect([code, shown.includes("in another window: keyhold unlock")]).toEqual([0, true]);
+      expect(out).toContain("Yours is one of 2 contributions");
     });
   });
 

@@ -4,10 +4,12 @@ import { join } from "node:path";
 import type { KeyholdClient } from "../../src/client/api.ts";
 import type { CeremonyInfo } from "../../src/client/ceremonyapi.ts";
 import { Fault } from "../../src/errors.ts";
+import type { CeremonyId } from "../../src/ids.ts";
+import { ceremonyOrigin } from "../../src/protocol/provenance.ts";
 import { onTerminal } from "../cli/support.ts";
-import { ABORTED, COURSE, dataOf, errorOf, INVITE, infoOf, withHome } from "./ceremonyhome.ts";
+import { ABORTED, COURSE, dataOf, errorOf, INVITE, infoOf, SERVER, withHome } from "./ceremonyhome.ts";
 
-setDefaultTimeout(20_000);
+setDefaultTimeout(60_000);
 
 type Opening = Parameters<KeyholdClient["ceremonyOpen"]>[0];
 const opener = (before: CeremonyInfo = ABORTED): Partial<KeyholdClient> => ({
@@ -32,9 +34,12 @@ async function opened(argv: readonly string[], before?: CeremonyInfo): Promise<O
   });
 }
 
+/** What a terminal showed, without its line breaks. */
+const flat = (shown: string) => shown.replaceAll(/[\s│]+/g, " ");
+
 const TWO = ["--participant", "ann", "--participant", "ben"];
 
-describe("ceremony open", () => {
+describe.concurrent("ceremony open", () => {
   test.each(["Door", "a b", "-x", "", "x".repeat(65)])(
     "a name that no key can have is refused first: %p",
     async (name) => {
@@ -106,6 +111,11 @@ describe("ceremony open", () => {
     const named = fewer.seats.map((seat, at) => ({ ...seat, index: at + 1, name: `seat ${at + 1}` }));
     expect((await opened(["b", "--again", "b"], { ...fewer, seats: named })).minimum).toBe(2);
     expect((await opened(["b", "--again", "b", ...TWO], { ...fewer, seats: named })).minimum).toBeNull();
+    const slow = { ...before, commitMs: 172_800_000, revealMs: 90_000 };
+    const stages = await opened(["b", "--again", "b"], slow);
+    expect([stages.commitMs, stages.revealMs]).toEqual([172_800_000, 90_000]);
+    const said = await opened(["b", "--again", "b", "--reveal-time", "2h"], slow);
+    expect([said.commitMs, said.revealMs]).toEqual([172_800_000, 7_200_000]);
     expect((await opened(["b", "--again", "b", "--bits", "4096"], before)).output).toEqual({
       kind: "rsa",
       bits: 4_096,
@@ -166,22 +176,85 @@ describe("ceremony open", () => {
     });
   });
 
-  test("asks at a terminal for what is missing", async () => {
+  test("asks at a terminal for what is missing, again for what cannot be, and opens once it was shown", async () => {
     await withHome(opener(), async (home) => {
-      const { code, out } = await onTerminal(
+      const { code, out, shown } = await onTerminal(
         "$KEYHOLD ceremony open",
         [
-          { expect: "Name of the key", type: "door\r" },
+          { expect: "Name of the key", type: "Bad Name\r" },
+          { expect: "lower-case letters", type: `${"\u007f".repeat(8)}door\r` },
           { expect: "Who takes part", type: "ann\r" },
-          { expect: "at least two", type: ", ben\r" },
-          { expect: "What is the key for?", type: "the door\r" },
+          { expect: "at least two", type: ", ann\r" },
+          { expect: "a name of its own", type: `${"\u007f".repeat(3)}ben\r` },
+          { expect: "What is the key for?", type: `${"x".repeat(257)}\r` },
+          { expect: "256 bytes", type: `${"\u007f".repeat(257)}the door\r` },
           { expect: "What shall become of the key?", type: "\r" },
+          { expect: "Open it?", type: "y" },
         ],
         home.env,
       );
       expect([code, out.includes("For ben alone")]).toEqual([0, true]);
       const input = home.calls.find(({ method }) => method === "ceremonyOpen")?.input;
       expect(input).toMatchObject({ name: "door", purpose: "the door", output: { kind: "totp", label: "door" } });
+      // all that nobody can change afterwards
+      const said = shown.slice(shown.indexOf("nobody can change"));
+      for (const fact of ["the door", "ann, ben", "all 2", "60 min to commit, 60 min to reveal", "to whom its"])
+        expect(said).toContain(fact);
+    });
+  });
+
+  test("what was asked for is not opened without a yes; what was said whole is not asked about", async () => {
+    await withHome(opener(), async (home) => {
+      const rest = "--purpose p --output bytes --participant ann --participant ben";
+      const asked = await onTerminal(
+        `$KEYHOLD ceremony open ${rest}`,
+        [
+          { expect: "Name of the key", type: "k\r" },
+          { expect: "Open it?", type: "n" },
+        ],
+        home.env,
+      );
+      expect([asked.code, home.calls]).toEqual([130, []]);
+      expect((await onTerminal(`$KEYHOLD ceremony open k ${rest}`, [], home.env)).code).toBe(0);
+    });
+  });
+
+  test("of a wallet asks how many spend together, and for which network", async () => {
+    await withHome(opener(), async (home) => {
+      const { code, shown } = await onTerminal(
+        "$KEYHOLD ceremony open wallet --purpose p --output multisig",
+        [
+          { expect: "Who takes part", type: "ann, ben, cleo\r" },
+          { expect: "How many of the 3", type: "4\r" },
+          { expect: "1 to 3", type: "\u007f3\r" },
+          { expect: "network", type: "\u001b[B\r" },
+          { expect: "Open it?", type: "y" },
+        ],
+        home.env,
+      );
+      expect([code, flat(shown).includes("of which 3 spend together (testnet)")]).toEqual([0, true]);
+      const input = home.calls.find(({ method }) => method === "ceremonyOpen")?.input;
+      expect(input).toMatchObject({ output: { kind: "multisig", threshold: 3, network: "testnet" } });
+    });
+  });
+
+  test("a terminal without room for the QR codes is told of before anything is opened", async () => {
+    const status = async () => ({ server: { ...SERVER, reachable: true } }) as never;
+    await withHome({ ...opener(), status }, async (home) => {
+      const open = (columns: number, more = "") =>
+        onTerminal(
+          `stty cols ${columns} </dev/tty; $KEYHOLD ceremony open k --purpose p --output bytes --participant ann --account ben --qr ${more} >/dev/tty`,
+          [],
+          home.env,
+        );
+      const narrow = await open(40);
+      expect([
+        narrow.code,
+        flat(narrow.shown).includes("leave out --qr"),
+        home.calls.map(({ method }) => method),
+      ]).toEqual([2, true, ["status"]]);
+      expect((await open(40, `--invites-out ${join(home.dir, "i")}`)).code).toBe(0);
+      expect((await open(200)).shown).toContain("▀");
     });
   });
 
@@ -207,7 +280,7 @@ describe("ceremony open", () => {
   });
 });
 
-describe("the other commands of a ceremony", () => {
+describe.concurrent("the other commands of a ceremony", () => {
   const [, , , stored = infoOf()] = COURSE;
 
   test("status: all, or one; --watch stays until the end", async () => {
@@ -223,8 +296,49 @@ describe("the other commands of a ceremony", () => {
       expect(table).toContain("Done: the key is made");
       const one = await home.run(["ceremony", "status", "backup-key", "--watch"]);
       expect([one.code, one.out.includes("key hash")]).toEqual([0, true]);
+      const [asked, ...looks] = home.calls.flatMap(({ method, input }) => (method === "ceremony" ? [input] : []));
+      expect(asked).toEqual({ ceremony: "backup-key" });
+      // what it looks at stays the same one, and is no use of the agent
+      expect(looks).toEqual(looks.map(() => ({ ceremony: stored.ceremonyId, fresh: true, passive: true })));
+      expect(looks.length).toBe(3);
       expect((await home.run(["ceremony", "status", "--watch", "--json"])).code).toBe(2);
       expect((await home.run(["ceremony", "status", "x", "--timeout", "3s", "--json"])).code).toBe(2);
+    });
+  });
+
+  test("what waits for this vault is said by `ceremony status` and by `keyhold status`, to people", async () => {
+    const wish = { releaseHex: "ab".repeat(32), by: "ann", approvals: 1, needed: 2, done: false, approved: false };
+    const asked = { ...stored, releases: [wish] };
+    const agreed = { ...stored, name: "agreed", releases: [{ ...wish, approved: true }] };
+    const client: Partial<KeyholdClient> = {
+      ceremonies: async () => [asked, agreed, infoOf({ name: "free", next: "join: your seat is free" })],
+      status: async () => ({
+        ...{ profile: "default", server: null, account: null, session: null, sync: null, auditHead: null },
+        vault: { path: "/v", secrets: 0, locked: false },
+      }),
+    };
+    const lines = [
+      "backup-key: ann wants to take it out of the store (keyhold ceremony approve backup-key)",
+      "free: join: your seat is free (keyhold ceremony join --ceremony free)",
+    ];
+    await withHome(client, async (home) => {
+      const all = await home.run(["ceremony", "status"]);
+      expect(all.err.trimEnd().split("\n")).toEqual(lines);
+      const { code, out } = await home.run(["status"]);
+      expect([code, out.split("\n").filter((line) => line.startsWith("ceremony"))]).toEqual([
+        0,
+        lines.map((line) => `ceremony  ${line}`),
+      ]);
+      const before = home.calls.length;
+      expect((await home.run(["status", "--json"])).code).toBe(0);
+      expect(home.calls.slice(before).map(({ method }) => method)).toEqual(["status"]);
+    });
+    // nor does it fail where that cannot be asked
+    const unsupported = async () => {
+      throw new Fault("unsupported", "no key store");
+    };
+    await withHome({ ...client, ceremonies: unsupported }, async (home) => {
+      expect((await home.run(["status"])).code).toBe(0);
     });
   });
 
@@ -275,6 +389,15 @@ describe("the other commands of a ceremony", () => {
     };
     await withHome(client, async (home) => {
       expect((await home.run(["ceremony", "transcript", "k"])).out).toBe("{}\n");
+      // one line of JSON in the one form, from which the file comes back byte by byte
+      for (const argv of [[], ["--out", "-"]]) {
+        const { out } = await home.run(["ceremony", "transcript", "k", ...argv, "--json"]);
+        expect(out.split("\n")).toHaveLength(2);
+        expect(JSON.parse(out)).toEqual({
+          v: 1,
+          data: { ceremonyId: stored.ceremonyId, bytes: 3, transcript: "{}\n" },
+        });
+      }
       const file = join(home.dir, "t");
       const { data } = JSON.parse((await home.run(["ceremony", "transcript", "k", "--out", file, "--json"])).out);
       expect(data).toEqual({ ceremonyId: stored.ceremonyId, bytes: 3, out: file });
@@ -288,6 +411,32 @@ describe("the other commands of a ceremony", () => {
         expect([refused.code, refused.out]).toEqual([2, ""]);
       }
     });
+  });
+
+  test("collect marks what the ceremony's server has seen, in the vault and in a federation; a wallet's key it has not", async () => {
+    for (const [kind, seen] of [
+      ["secp256k1", true],
+      ["multisig", false],
+    ] as const) {
+      const client: Partial<KeyholdClient> = {
+        ceremony: async () => stored,
+        list: async () => ({ items: [], next: null }) as never,
+        federations: async () => [{ name: "custody" }] as never,
+        ceremonyCollect: async () => ({ name: "k", kind, value: new Uint8Array(32).fill(1), type: "secp256k1" }),
+        store: async ({ name }) => ({ info: { name, publicKey: null }, requestId: null }) as never,
+        importFederated: async () => ({ status: "fulfilled", keyId: "5e", requestId: "00", absent: [] }) as never,
+      };
+      await withHome(client, async (home) => {
+        const inputOf = (wanted: string) =>
+          home.calls.find(({ method }) => method === wanted)?.input as { readonly origin?: string } | undefined;
+        expect((await home.run(["ceremony", "collect", "k", "--json"])).code).toBe(0);
+        const origin = seen ? ceremonyOrigin(stored.ceremonyId as CeremonyId) : undefined;
+        expect(inputOf("store")?.origin).toBe(origin);
+        const ran = await home.run(["ceremony", "collect", "k", "--import-into", "custody"]);
+        expect([ran.code, ran.out.includes("custodial for good")]).toEqual([0, seen]);
+        expect(inputOf("importFederated")?.origin).toBe(seen ? "custodial" : "imported");
+      });
+    }
   });
 
   test("collect keeps the value in the vault or in a file, and never shows it", async () => {
@@ -306,7 +455,12 @@ describe("the other commands of a ceremony", () => {
       const kept = await home.run(["ceremony", "collect", "k", "--store", "here", "--json"]);
       expect(dataOf(kept)).toMatchObject({ name: "here", type: "bytes", kind: "bytes" });
       const stores = home.calls.find(({ method }) => method === "store")?.input;
-      expect(stores).toMatchObject({ name: "here", value, ifVersion: 0 });
+      expect(stores).toMatchObject({
+        name: "here",
+        value,
+        ifVersion: 0,
+        origin: ceremonyOrigin(stored.ceremonyId as CeremonyId),
+      });
       const file = join(home.dir, "v");
       const put = await home.run(["ceremony", "collect", "k", "--out", file]);
       expect([put.code, readFileSync(file, "utf8"), statSync(file).mode & 0o777]).toEqual([0, "the very value", 0o600]);

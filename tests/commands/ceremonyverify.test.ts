@@ -2,8 +2,10 @@ import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { addProfile, localProfile } from "../../src/client/profile.ts";
+import { endLines } from "../../src/commands/ceremonyverify.ts";
 import { encodeOpening, encodeTranscript } from "../../src/wire/ceremony/transcript.ts";
-import { run } from "../cli/support.ts";
+import { run, withDirectory } from "../cli/support.ts";
 import { type PureCeremony, pureCeremony } from "../support/pureceremony.ts";
 import { seeded } from "../support/seeded.ts";
 import { dataOf, errorOf, PIN, withHome } from "./ceremonyhome.ts";
@@ -49,7 +51,7 @@ describe("ceremony verify, without a server, an account or a vault", () => {
     }
     expect(out).toContain("– you          not checked: there is no vault here");
     expect(out).toContain("– key          not computed anew: it takes the openings of alice, bob, carol");
-    expect(out).toContain("– server       compare its pin: sha256:");
+    expect(out).toContain("– server       no vault here pins a server; compare its pin: sha256:");
   });
 
   test("with all openings computes the key anew; with some it says whose are missing", async () => {
@@ -73,6 +75,11 @@ describe("ceremony verify, without a server, an account or a vault", () => {
     const absent = await verify(file, "--participant", "ab".repeat(32), "--json");
     expect([absent.code, errorOf(absent).code]).toEqual([8, "integrity"]);
     expect((await verify(file, "--participant", "abc", "--json")).code).toBe(2);
+    // what is no pin at all is a slip of the hand, and no other server
+    for (const pin of ["foo", `${PIN}A`, PIN.slice(0, -1)]) {
+      const slip = await verify(file, "--pin", pin, "--json");
+      expect([slip.code, errorOf(slip).code]).toEqual([2, "bad_input"]);
+    }
   });
 
   test("what does not hold ends with exit 8, with line and record", async () => {
@@ -92,7 +99,8 @@ describe("ceremony verify, without a server, an account or a vault", () => {
     const [, first = ""] = openings;
     const wrong = join(dir, "wrong.opening");
     writeFileSync(wrong, encodeOpening({ ceremonyId: world.ceremonyId, index: 1, opening: new Uint8Array(32) }));
-    expect((await verify(file, "--opening", wrong, "--json")).code).toBe(8);
+    const other = await verify(file, "--opening", wrong, "--json");
+    expect([other.code, errorOf(other).hint]).toEqual([8, expect.stringContaining("opening")]);
     const foreign = "11".repeat(32) as typeof world.ceremonyId;
     writeFileSync(wrong, encodeOpening({ ceremonyId: foreign, index: 1, opening: new Uint8Array(32) }));
     expect((await verify(file, "--opening", wrong, "--json")).code).toBe(2);
@@ -102,6 +110,23 @@ describe("ceremony verify, without a server, an account or a vault", () => {
   });
 });
 
+test("how a run was aborted is not ticked off: that nothing else came is the server's word", async () => {
+  const texts = {
+    absent: "that nobody else came in time is the server's word",
+    withheld: "that nothing else came in time is the server's word",
+    lied: "that opening is signed, that it does not fit is the server's word",
+    closed: "that its organiser wished it is the server's word",
+    failed: "that no key can be made of it is the server's word",
+  };
+  for (const [reason, text] of Object.entries(texts)) {
+    const [line] = endLines({ result: null, aborted: { reason: reason as never, culprits: ["bob"] } }, 3);
+    expect(line).toBe(`– end          aborted: ${reason} (bob); ${text}`);
+  }
+  expect(endLines({ result: null, aborted: { reason: "closed", culprits: [] } }, 3)[0]).toStartWith(
+    "– end          aborted: closed; ",
+  );
+});
+
 test("an open vault sees that it was counted; one that took no part, and one that is locked, are said", async () => {
   const { participants } = dataOf(await verify(file, "--json"));
   const [first] = participants;
@@ -109,7 +134,8 @@ test("an open vault sees that it was counted; one that took no part, and one tha
   await withHome({ ceremonyOwn: async () => own }, async (home) => {
     const ran = await home.run(["ceremony", "verify", file, "--json"]);
     expect([ran.code, dataOf(ran).ownIndex, dataOf(ran).ownChecked]).toEqual([0, 1, true]);
-    expect(home.calls).toEqual([{ method: "ceremonyOwn", input: { ceremonyId: world.ceremonyId } }]);
+    expect((await home.run(["ceremony", "verify", file])).out).toContain("the one with which this vault took part");
+    expect(home.calls.slice(1)).toEqual([{ method: "ceremonyOwn", input: { ceremonyId: world.ceremonyId } }]);
   });
   await withHome({ ceremonyOwn: async () => ({ ...own, commitmentHex: "00".repeat(32) }) }, async (home) => {
     const ran = await home.run(["ceremony", "verify", file, "--json"]);
@@ -117,5 +143,31 @@ test("an open vault sees that it was counted; one that took no part, and one tha
   });
   await withHome({ ceremonyOwn: async () => null }, async (home) => {
     expect((await home.run(["ceremony", "verify", file])).out).toContain("this vault took no part");
+  });
+});
+
+test("a profile's pin is compared without a password: the same server, that of another profile, another one", async () => {
+  const { serverPin } = dataOf(await verify(file, "--json"));
+  await withDirectory(async (home) => {
+    const profiles = join(home, "config", "profiles");
+    const account = async (name: string, pin: string) => {
+      const server = { url: "https://keys.example:7443", pin, caPem: null, tlsCaPem: null, statementNumber: 0 };
+      await addProfile(profiles, { ...localProfile(name, "test", `${name}.vault`), server });
+    };
+    const said = async (...argv: string[]) => {
+      const { code, out } = await run(["ceremony", "verify", file, ...argv], { env: { KEYHOLD_HOME: home } });
+      expect(code).toBe(0);
+      return argv.includes("--json") ? JSON.parse(out).data.pinnedBy : out;
+    };
+    await account("other", PIN);
+    expect(await said()).toContain(`! server       not https://keys.example:7443, which your vault pins; compare`);
+    expect(await said("--json")).toBeNull();
+    await account("work", serverPin);
+    expect(await said()).toContain("✔ server       the one that your profile work pins");
+    expect(await said("--profile", "work")).toContain("✔ server       the one that your vault pins");
+    expect(await said("--json")).toBe("work");
+    // one that cannot be read hinders nothing
+    writeFileSync(join(profiles, "broken.json"), "{");
+    expect(await said("--json")).toBe("work");
   });
 });

@@ -1,32 +1,16 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
-import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { KeyholdClient } from "../../src/client/api.ts";
-import type { OtpEntryInfo } from "../../src/client/ceremonyapi.ts";
 import { untilOf } from "../../src/commands/otpissue.ts";
-import { codesIn, goodFor } from "../../src/commands/otprequest.ts";
+import { goodFor, otpRequest } from "../../src/commands/otprequest.ts";
 import { Fault } from "../../src/errors.ts";
-import { lastError, onTerminal, run, withDirectory } from "../cli/support.ts";
-import { dataOf, errorOf, PIN, withHome } from "./ceremonyhome.ts";
+import { dataOf, entry, errorOf, KEY, PIN, withHome } from "./ceremonyhome.ts";
 
-setDefaultTimeout(30_000);
+setDefaultTimeout(60_000);
 
-const KEY = "42".repeat(32);
-const entry = (change: Partial<OtpEntryInfo> = {}): OtpEntryInfo => ({
-  keyId: KEY,
-  name: "door",
-  version: 1,
-  kind: "hotp",
-  own: true,
-  status: "active",
-  movedTo: null,
-  counter: 0,
-  provisioned: false,
-  ceremonyId: null,
-  grants: [],
-  ...change,
-});
 const HANDED = {
+  keyId: "e7".repeat(32),
   askId: "9c".repeat(32),
   name: "door",
   value: "123456",
@@ -48,15 +32,6 @@ test("a moment to come is read as a date or as a span from now", () => {
     expect(() => untilOf(text, now)).toThrow(Fault);
 });
 
-test("codes are read as people write them", () => {
-  expect(codesIn(" 123456\n", false)).toEqual({ code: "123456", next: null });
-  expect(codesIn("123 456", false)).toEqual({ code: "123456", next: null });
-  expect(codesIn("123456 654321", true)).toEqual({ code: "123456", next: "654321" });
-  for (const text of ["", "12345", "12345678901", "12345a", "123456 654321"])
-    expect(() => codesIn(text, false)).toThrow(Fault);
-  for (const text of ["123456", "1 2", "123456 654321 111111"]) expect(() => codesIn(text, true)).toThrow(Fault);
-});
-
 test("how long a code is good is told, and when it becomes good", () => {
   const now = Date.UTC(2026, 0, 1);
   const at = (ms: number) => new Date(now + ms).toISOString();
@@ -64,7 +39,7 @@ test("how long a code is good is told, and when it becomes good", () => {
   expect(goodFor({ from: at(20_000), expiresAt: at(80_000) }, now)).toBe("good in 20 s, once, for 80 s from now");
 });
 
-describe("otp issue", () => {
+describe.concurrent("otp issue", () => {
   const client: Partial<KeyholdClient> = {
     otpEntries: async () => [],
     otpCreate: async () => entry(),
@@ -112,6 +87,73 @@ describe("otp issue", () => {
     });
   });
 
+  test("of two keys of one name none is guessed; the beginning of an id means one of them", async () => {
+    const other = entry({ keyId: "0b3c".repeat(16) });
+    for (const status of ["active", "moved"] as const) {
+      const two = [entry({ status }), { ...other, status }];
+      const otpSend = async () => new TextEncoder().encode("parcel");
+      await withHome({ ...client, otpEntries: async () => two, otpSend }, async (home) => {
+        const at = ["--at", `https://127.0.0.1:1#${PIN}`, "--yes", "--out", join(home.dir, "p")];
+        const rest = status === "active" ? ["--to", "ria"] : at;
+        const ran = await home.run(["otp", "issue", "door", ...rest, "--json"]);
+        expect([ran.code, errorOf(ran)]).toEqual([
+          6,
+          expect.objectContaining({ code: "ambiguous", why: `${KEY}, ${other.keyId}` }),
+        ]);
+        expect(home.calls.map(({ method }) => method)).toEqual(["otpEntries"]);
+        expect((await home.run(["otp", "issue", "0b3c0b3c", ...rest, "--json"])).code).toBe(0);
+        expect(home.calls.at(-1)?.input).toMatchObject({ key: other.keyId });
+        // a new key may be called what an id begins with
+        expect((await home.run(["otp", "issue", "0b3c", "--output", "hotp", "--json"])).code).toBe(0);
+        expect(home.calls.at(-1)?.input).toMatchObject({ name: "0b3c" });
+      });
+    }
+  });
+
+  test("the name of a key that is over is free for a new one; without a new one it is said how", async () => {
+    for (const over of [entry({ status: "revoked" }), entry({ status: "moved", movedTo: PIN })]) {
+      await withHome({ ...client, otpEntries: async () => [over] }, async (home) => {
+        const ran = await home.run(["otp", "issue", "door", "--to", "ria", "--json"]);
+        expect([ran.code, errorOf(ran).hint]).toEqual([6, expect.stringContaining("its name is free")]);
+        expect(home.calls.map(({ method }) => method)).toEqual(["otpEntries"]);
+        expect((await home.run(["otp", "issue", "door", "--output", "totp", "--json"])).code).toBe(0);
+        expect(home.calls.at(-1)?.method).toBe("otpCreate");
+      });
+    }
+    const both = [entry({ status: "revoked", keyId: "77".repeat(32) }), entry()];
+    await withHome({ ...client, otpEntries: async () => both }, async (home) => {
+      expect((await home.run(["otp", "issue", "door", "--to", "ria", "--json"])).code).toBe(0);
+      expect(home.calls.at(-1)?.input).toMatchObject({ key: KEY });
+    });
+    // and the parcel of one that has left can be had again
+    const left = both.map((one) =>
+      one.status === "active" ? { ...one, status: "moved" as const, movedTo: PIN } : one,
+    );
+    const otpSend = async () => new TextEncoder().encode("parcel");
+    await withHome({ ...client, otpEntries: async () => left, otpSend }, async (home) => {
+      const argv = [
+        "otp",
+        "issue",
+        "door",
+        "--at",
+        `https://127.0.0.1:1#${PIN}`,
+        "--out",
+        join(home.dir, "p"),
+        "--yes",
+      ];
+      expect((await home.run([...argv, "--json"])).code).toBe(0);
+      expect(home.calls.at(-1)?.input).toMatchObject({ key: KEY });
+    });
+  });
+
+  test("an account that nobody may ask about is named, so that its name is looked at", async () => {
+    await withHome({ ...client, otpEntries: async () => [entry()] }, async (home) => {
+      const ran = await home.run(["otp", "issue", "door", "--to", "nosuchuser"]);
+      expect([ran.code, ran.err]).toEqual([0, expect.stringContaining("be sure that nosuchuser is spelt right")]);
+      expect((await home.run(["otp", "issue", "door", "--to-device", "AB".repeat(32)])).err).toBe("");
+    });
+  });
+
   test("--at asks, then writes a parcel that receive hands over", async () => {
     const moving: Partial<KeyholdClient> = {
       otpEntries: async () => [entry()],
@@ -151,7 +193,7 @@ describe("otp issue", () => {
   });
 });
 
-describe("otp request", () => {
+describe.concurrent("otp request", () => {
   const uri = "otpauth://totp/demo:door?secret=GEZDGNBVGY3TQOJQ&issuer=demo";
   const client: Partial<KeyholdClient> = {
     otpRequest: async ({ want }) => (want === "code" ? HANDED : { ...HANDED, value: uri }),
@@ -179,6 +221,14 @@ describe("otp request", () => {
     await withHome(client, async (home) => {
       const qr = await home.run(["otp", "request", "door", "--provision", "--qr"]);
       expect([qr.code, qr.out.includes("▀"), qr.out.includes("otpauth")]).toEqual([0, true, false]);
+      // it is no code, which would be good once and for minutes
+      const key = await home.run(["otp", "request", "door", "--provision"]);
+      expect([key.code, key.out, key.err.includes("good once"), key.err.includes("whole key")]).toEqual([
+        0,
+        `${uri}\n`,
+        false,
+        true,
+      ]);
       const kept = await home.run(["otp", "request", "door", "--provision", "--store", "mine"]);
       expect([kept.code, (kept.out + kept.err).includes("otpauth")]).toEqual([0, false]);
       expect(home.calls.at(-1)?.input).toMatchObject({
@@ -186,6 +236,8 @@ describe("otp request", () => {
         type: "totp",
         value: new TextEncoder().encode(uri),
         ifVersion: 0,
+        // the distribution server has it still
+        origin: `provisioned:${"e7".repeat(16)}`,
       });
     });
   });
@@ -214,79 +266,6 @@ describe("otp request", () => {
       expect((await home.run(["otp", "request", "door", ...argv, "--json"])).code).toBe(2);
       expect(home.calls).toEqual([]);
     });
-  });
-});
-
-describe("otp verify", () => {
-  const bytes = (text: string) => new TextEncoder().encode(text);
-  const verdicts = (verdict: "accepted" | "used" | "expired" | "revoked" | "unknown"): Partial<KeyholdClient> => ({
-    otpCheck: async () => ({ verdict, handedTo: verdict === "unknown" ? null : { kind: "account", name: "ria" } }),
-    otpVerify: async () => ({ accepted: verdict === "accepted" }),
-  });
-
-  test("takes the code from stdin, a file or a prompt, never from the command line", async () => {
-    await withHome(verdicts("accepted"), async (home) => {
-      const file = join(home.dir, "code");
-      writeFileSync(file, "123456\n");
-      const ran = await home.run(["otp", "verify", "door", "--json"], bytes("123 456\n"));
-      expect(dataOf(ran)).toEqual({ verdict: "accepted", handedTo: { kind: "account", name: "ria" } });
-      expect((await home.run(["otp", "verify", "door", "--in-file", file, "--json"])).code).toBe(0);
-      expect((await home.run(["otp", "verify", "door", "--next", "--json"], bytes("123456\n654321"))).code).toBe(0);
-      const asked = await onTerminal("$KEYHOLD otp verify door", [{ expect: "Code", type: "123456\r" }], home.env);
-      expect([asked.code, asked.out, asked.shown.includes("123456")]).toEqual([0, "accepted: handed to ria\n", false]);
-      const next = { key: "door", code: "123456", next: null };
-      expect(home.calls.map(({ input }) => input)).toEqual([next, next, { ...next, next: "654321" }, next]);
-      expect((await home.run(["otp", "verify", "door", "123456", "--json"])).code).toBe(2);
-      const none = await home.run(["otp", "verify", "door", "--json"]);
-      expect([none.code, errorOf(none).code]).toEqual([2, "input_needed"]);
-    });
-  });
-
-  test.each(["used", "expired", "revoked", "unknown"] as const)(
-    "a code that is %s is told to the issuer: exit 5",
-    async (verdict) => {
-      await withHome(verdicts(verdict), async (home) => {
-        const ran = await home.run(["otp", "verify", "door", "--json"], bytes("123456"));
-        expect([ran.code, ran.out, errorOf(ran).message.startsWith(`${verdict}: `)]).toEqual([5, "", true]);
-        expect(ran.err).not.toContain("123456");
-      });
-    },
-  );
-
-  test("a relying service learns yes or no, with a token that only it can read", async () => {
-    for (const verdict of ["accepted", "used"] as const) {
-      await withHome(verdicts(verdict), async (home) => {
-        const token = join(home.dir, "token");
-        writeFileSync(token, "kho_token\n", { mode: 0o600 });
-        const ran = await home.run(["otp", "verify", "--token-file", token, ...AT, "--json"], bytes("123456"));
-        if (verdict === "accepted") expect(dataOf(ran)).toEqual({ accepted: true });
-        else
-          expect([ran.code, errorOf(ran).message, /used/.test(ran.err)]).toEqual([
-            5,
-            "the code is not accepted",
-            false,
-          ]);
-        expect(home.calls[0]?.input).toMatchObject({ token: "kho_token", code: "123456" });
-        writeFileSync(join(home.dir, "open"), "kho_token\n", { mode: 0o644 });
-        const open = ["otp", "verify", "--token-file", join(home.dir, "open"), ...AT, "--json"];
-        expect((await home.run(open, bytes("123456"))).code).toBe(5);
-        expect((await home.run(["otp", "verify", "--token-file", token, "--json"], bytes("123456"))).code).toBe(2);
-        expect((await home.run(["otp", "verify", "door", ...AT, "--json"], bytes("123456"))).code).toBe(2);
-      });
-    }
-  });
-});
-
-test("a relying service needs no vault, and none is made for it", async () => {
-  await withDirectory(async (dir) => {
-    const token = join(dir, "token");
-    writeFileSync(token, "kho_token\n", { mode: 0o600 });
-    const home = join(dir, "home");
-    const at = ["--server", "https://127.0.0.1:1", "--pin", `sha256:${"A".repeat(43)}`];
-    const argv = ["otp", "verify", "--token-file", token, ...at, "--json"];
-    const ran = await run(argv, { env: { KEYHOLD_HOME: home }, stdin: new TextEncoder().encode("123456") });
-    expect([ran.code, lastError(ran).error["code"]]).toEqual([7, "unreachable"]);
-    expect(existsSync(join(home, "data"))).toBe(false);
   });
 });
 
@@ -345,5 +324,43 @@ test("lists, revocations and tokens go by the start of an id", async () => {
     expect((await home.run(["otp", "token", "create", "door", "--name", "gate"])).out).toBe("kho_x\n");
     expect((await home.run(["otp", "token", "revoke", "door", "7e7e", "--yes", "--json"])).code).toBe(0);
     expect((await home.run(["otp", "token", "revoke", "door", "8e", "--yes", "--json"])).code).toBe(3);
+  });
+});
+
+test("an example of the help for another server names the key as that server wants it", () => {
+  const lines = (otpRequest.examples ?? []).map(([line]) => line).filter((line) => line.includes("--server"));
+  expect(lines.length).toBeGreaterThan(0);
+  for (const line of lines) expect(line).toMatch(/^keyhold otp request [0-9a-f]{64} --server /);
+});
+
+describe("--copy", () => {
+  const client = {
+    otpRequest: async () => HANDED,
+    otp: async () => ({ name: "k", code: "755224", expiresAt: null, periodS: null, requestId: null, queued: false }),
+  } as never as Partial<KeyholdClient>;
+  const COMMANDS = [
+    ["otp", "request", "door", "--copy"],
+    ["otp", "code", "k", "--copy"],
+  ];
+
+  test.each(COMMANDS)("%s %s: without a clipboard nothing is asked for", async (...argv) => {
+    await withHome(client, async (home) => {
+      const ran = await home.run([...argv, "--json"]);
+      expect([ran.code, errorOf(ran).code, home.calls]).toEqual([7, "unavailable", []]);
+    });
+  });
+
+  test.each(COMMANDS)("%s %s: a code that cannot be copied is printed, with exit 10", async (...argv) => {
+    await withHome(client, async (home) => {
+      const bin = join(home.dir, "bin");
+      mkdirSync(bin);
+      writeFileSync(join(bin, "xclip"), "#!/bin/sh\nexit 1\n", { mode: 0o700 });
+      Object.assign(home.env, { PATH: `${bin}:/usr/bin:/bin`, DISPLAY: ":9" });
+      const code = argv[1] === "code" ? "755224" : HANDED.value;
+      const ran = await home.run(argv);
+      expect([ran.code, ran.out.trimEnd(), ran.err.includes("so that it is not lost")]).toEqual([10, code, true]);
+      const { data } = JSON.parse((await home.run([...argv, "--json"])).out);
+      expect(argv[1] === "code" ? data.code : data.value).toBe(code);
+    });
   });
 });

@@ -139,12 +139,12 @@ describe("a whole ceremony", () => {
     const keyId = stored?.record.keyId ?? null;
     const second = await world.open({ organiser: first.organiser, change: { replaces: keyId } });
     await second.toCombine();
-    expect(await codeOf(second.combine(1))).toBe("bad_input");
-    const again = await second.combine(2);
+    expect(await codeOf(second.combine())).toBe("bad_input");
+    const again = await second.combine(stored);
     expect([again.stored?.record.keyId, again.stored?.record.version]).toEqual([keyId ?? undefined, 2]);
     const third = await world.open();
     await third.toCombine();
-    expect(await codeOf(third.combine(2))).toBe("bad_input");
+    expect(await codeOf(third.combine(stored))).toBe("bad_input");
   });
 
   test("the clock put back: no entry is older than the one before", async () => {
@@ -282,7 +282,7 @@ describe("combining", () => {
     await run.reveal(3);
     const [a, b, c] = run.openings;
     if (!a || !b || !c) throw new Error("no openings");
-    const combine = (openings: Run["openings"]) => codeOf(run.ask({ kind: "combine", openings, version: 1 }));
+    const combine = (openings: Run["openings"]) => codeOf(run.ask({ kind: "combine", openings, before: null }));
     expect(await combine([a, b])).toBe("bad_input");
     expect(await combine([a, c, b])).toBe("integrity");
     expect(await combine([a, b, { ...c, sealed: b.sealed }])).toBe("integrity");
@@ -294,7 +294,7 @@ describe("combining", () => {
     const run = await world.open({ n: 2 });
     await run.toCombine();
     const broken = run.openings.map((opening) => ({ ...opening, sealed: opening.sealed.slice(1) }));
-    expect(await codeOf(run.ask({ kind: "combine", openings: broken, version: 1 }))).toBe("integrity");
+    expect(await codeOf(run.ask({ kind: "combine", openings: broken, before: null }))).toBe("integrity");
     const entry = await run.abort("failed");
     expect(bodyOf(entry, "abort")).toMatchObject({ reason: "failed", culprits: [] });
     expect(run.state.status).toBe("aborted");

@@ -95,7 +95,6 @@ test("no answer and no journal has an opening, a seed before its time, a private
     world.enclave = enclave;
     const { sealed } = await tell("stored.code", { stored, counter: 5, ask: who.ask });
     await tell("stored.provision", { stored, counter: 5, ask: who.ask });
-    await tell("stored.send", { stored, to: world.key.statement, counter: 5 });
     const release = {
       keyId: stored.record.keyId,
       version: 1,
@@ -107,6 +106,7 @@ test("no answer and no journal has an opening, a seed before its time, a private
     const signature = run.organiser.sign(releaseBytes(release));
     const { transcript } = run;
     await tell("stored.release", { stored, transcript, release: { release, signature }, approvals: [] });
+    await tell("stored.send", { stored, to: world.key.statement, counter: 5 });
     const { value: code } = await who.open(sealed, stored.record);
     const all = `${said.join("\n")}\n${readFileSync(world.journalPath, "utf8")}`;
     const secrets = [...run.people.map(({ opening }) => opening), value, world.keys.storeKey, world.keys.ceremonyKey];
@@ -183,7 +183,7 @@ describe("whatever is asked, what comes back is an answer or a Fault, and the en
     await run.freeze();
     await run.reveal(1);
     await run.reveal(2);
-    const step = { kind: "combine", openings: run.openings, version: 1 };
+    const step = { kind: "combine", openings: run.openings, before: null };
     await hostile("ceremony.append", { transcript: run.transcript, step } as never);
   });
 
@@ -195,16 +195,17 @@ describe("whatever is asked, what comes back is an answer or a Fault, and the en
     await hostile("stored.code", { stored, counter: 1, ask });
     await hostile("stored.provision", { stored, counter: 1, ask });
     await hostile("stored.match", { stored, code: "123456", from: 0, span: 2 });
-    await hostile("stored.send", { stored, to: world.key.statement, counter: 1 });
-    const sent = await world.enclave.handle("stored.send", { stored, to: world.key.statement, counter: 1 });
-    const { statement } = world.key;
-    const parcel = { record: stored.record, from: statement, to: statement, counter: 1, ...sent };
-    await hostile("stored.receive", { parcel, key: world.key });
     const { transcript, ceremonyId } = run;
     const { keyId } = stored.record;
     const release = { keyId, version: 1, ceremonyId, index: 0, recipient: ask.recipient, nonce: new Uint8Array(32) };
     const signed = { release, signature: run.organiser.sign(releaseBytes(release)) };
     await hostile("stored.release", { stored, transcript, release: signed, approvals: [] });
     await hostile("stored.create", { record: newRecord(world, OUTPUTS.totp), value: null });
+    // last: a key that has left gives nothing more
+    await hostile("stored.send", { stored, to: world.key.statement, counter: 1 });
+    const sent = await world.enclave.handle("stored.send", { stored, to: world.key.statement, counter: 1 });
+    const { statement } = world.key;
+    const parcel = { record: stored.record, from: statement, to: statement, ...sent };
+    await hostile("stored.receive", { parcel, key: world.key, receiver: new Uint8Array(32) });
   });
 });

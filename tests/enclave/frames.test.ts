@@ -5,6 +5,7 @@ import {
   faultFrame,
   frameOf,
   frameReader,
+  frameWriter,
   outputFrame,
   readReply,
   readRequest,
@@ -80,5 +81,52 @@ describe("frames", () => {
     expect(() => readReply(frameReader().take(frame)[0] ?? new Uint8Array(0)).output("info")).toThrow(
       expect.objectContaining({ code: "internal" }),
     );
+  });
+});
+
+describe("a frame writer", () => {
+  const pipe = () => {
+    const calls: string[] = [];
+    return {
+      calls,
+      write: (bytes: Uint8Array) => calls.push(new TextDecoder().decode(bytes)),
+      flush: async () => void calls.push("flush"),
+    };
+  };
+  const bytes = (text: string) => new TextEncoder().encode(text);
+
+  test("sends frames that come together at once, in their order, and a later one by itself", async () => {
+    const to = pipe();
+    const say = frameWriter(to);
+    await Promise.all([say(bytes("a")), say(bytes("b")), say(bytes("c"))]);
+    expect(to.calls).toEqual(["a", "b", "c", "flush"]);
+    await say(bytes("d"));
+    expect(to.calls).toEqual(["a", "b", "c", "flush", "d", "flush"]);
+  });
+
+  test("sends what comes while a flush is under way with the next one", async () => {
+    const to = pipe();
+    let later: Promise<void> | undefined;
+    const say = frameWriter({
+      ...to,
+      flush: async () => {
+        to.calls.push("flush");
+        later ??= say(bytes("b"));
+      },
+    });
+    await say(bytes("a"));
+    await later;
+    expect(to.calls).toEqual(["a", "flush", "b", "flush"]);
+  });
+
+  test("says to each frame that the other end has gone, and goes on", async () => {
+    let gone = true;
+    const to = pipe();
+    const say = frameWriter({ ...to, flush: async () => (gone ? Promise.reject(new Error("EPIPE")) : to.flush()) });
+    const said = await Promise.allSettled([say(bytes("a")), say(bytes("b"))]);
+    expect(said.map(({ status }) => status)).toEqual(["rejected", "rejected"]);
+    gone = false;
+    await say(bytes("c"));
+    expect(to.calls).toEqual(["a", "b", "c", "flush"]);
   });
 });

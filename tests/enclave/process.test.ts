@@ -2,7 +2,7 @@ import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { Fault } from "../../src/errors.ts";
+import { Fault } from "../../src/errors.ts";
 import type { FederatedRequestId } from "../../src/ids.ts";
 import { type EnclaveClient, type EnclaveTimes, startEnclave } from "../../src/server/enclave.ts";
 import type { LogFields } from "../../src/server/log.ts";
@@ -20,6 +20,7 @@ function start(
     command?: readonly [string, ...string[]];
     times?: Partial<EnclaveTimes>;
     env?: Record<string, string>;
+    demand?: () => Promise<void>;
   } = {},
 ) {
   const client = startEnclave({
@@ -28,6 +29,7 @@ function start(
     log: { write: (_, fields) => void events.push(fields) },
     times: { ...QUICK, ...options.times },
     env: options.env ?? process.env,
+    ...(options.demand && { demand: options.demand }),
   });
   clients.push(client);
   return client;
@@ -136,6 +138,33 @@ describe("the enclave's process", () => {
     expect(events.at(-1)).toEqual({ event: "enclave-failed", code: "corrupt" });
     writeFileSync(path, "");
     expect(await codeOf(client.call("info", {}))).toBe("ok");
+  });
+
+  test("is not started while its server says why not, and is told at once when it may be", async () => {
+    let missing = true;
+    const demand = async () => {
+      if (missing) throw new Fault("not_found", "its directory is missing");
+    };
+    const client = start({ demand });
+    for (let i = 0; i < 3; i++) expect(await codeOf(client.call("info", {}))).toBe("not_found");
+    expect([readdirSync(dir), events, client.figures()]).toEqual([[], [], { running: false, starts: 0, crashes: 0 }]);
+    missing = false;
+    expect(await codeOf(client.call("info", {}))).toBe("ok");
+  });
+
+  test("after a restore notes it in its journal before it answers, and once", async () => {
+    const first = start();
+    await first.call("info", {});
+    await first.close();
+    const [note, journal] = [join(dir, "enclave", "restored"), join(dir, "enclave", "journal")];
+    writeFileSync(note, "from a backup\n");
+    const second = start();
+    await second.call("info", {});
+    const text = readFileSync(journal, "utf8");
+    expect([existsSync(note), text.match(/"restore"/g)?.length]).toEqual([false, 1]);
+    await second.close();
+    await start().call("info", {});
+    expect(readFileSync(journal, "utf8")).toBe(text);
   });
 
   test("two on one directory: the second is refused", async () => {

@@ -238,18 +238,37 @@ describe("a key that moves to another store", () => {
   afterEach(() => other.close());
   const parcel = async (to = other.key.statement, counter = 12) => {
     const sent = await world.enclave.handle("stored.send", { stored, to, counter });
-    return { record: stored.record, from: world.key.statement, to, counter, ...sent };
+    return { record: stored.record, from: world.key.statement, to, ...sent };
   };
-  const receive = (given: Awaited<ReturnType<typeof parcel>>, at = other) =>
-    at.enclave.handle("stored.receive", { parcel: given, key: at.key });
+  const account = new Uint8Array(32).fill(1);
+  const receive = (given: Awaited<ReturnType<typeof parcel>>, at = other, receiver = account) =>
+    at.enclave.handle("stored.receive", { parcel: given, key: at.key, receiver });
+
+  test("is received by one account for good: again by the same, restart or not, by no other", async () => {
+    const [one, two] = [await parcel(), await parcel()];
+    const stranger = new Uint8Array(32).fill(2);
+    const { record } = (await receive(one)).stored;
+    for (const restart of [() => undefined, () => other.restart()]) {
+      restart();
+      for (const given of [one, two]) {
+        expect(await codeOf(receive(given, other, stranger))).toBe("conflict");
+        expect((await receive(given)).stored.record).toEqual(record);
+      }
+    }
+    // what is refused is nobody's
+    const broken = { ...(await parcel()), signature: new Uint8Array(64) };
+    stored = await drawn(world, OUTPUTS.hotp);
+    expect(await codeOf(receive(broken, other, stranger))).toBe("integrity");
+    expect(await codeOf(receive(await parcel()))).toBe("ok");
+  });
 
   test("keeps its codes, and is a new key there, whose id is of what its sender signed", async () => {
+    const { value } = await code(stored, 12);
     const moved = (await receive(await parcel())).stored;
     const enclave = other.keys.signer.publicKey;
     const keyId = movedKeyIdOf(enclave, stored.record);
     expect(moved.record).toEqual({ ...stored.record, enclave, keyId, version: 1 });
     expect(openStored(other.keys, moved)).toEqual(openStored(world.keys, stored));
-    const { value } = await code(stored, 12);
     expect(
       (await other.enclave.handle("stored.match", { stored: moved, code: value, from: 12, span: 1 })).counter,
     ).toBe(12);
@@ -259,7 +278,7 @@ describe("a key that moves to another store", () => {
     const moved = (await receive(await parcel())).stored;
     const to = world.key.statement;
     const sent = await other.enclave.handle("stored.send", { stored: moved, to, counter: 13 });
-    const back = { record: moved.record, from: other.key.statement, to, counter: 13, ...sent };
+    const back = { record: moved.record, from: other.key.statement, to, ...sent };
     const own = (await receive(back, world)).stored;
     const { enclave } = stored.record;
     expect(own.record).toEqual({ ...stored.record, keyId: movedKeyIdOf(enclave, moved.record) });
@@ -298,8 +317,51 @@ describe("a key that moves to another store", () => {
     }
   });
 
+  test("gives no code, no check, no URI and no parcel to others here any more, restart or not", async () => {
+    const third = await entropyWorld(3);
+    try {
+      await parcel();
+      const { ask } = await asker(world);
+      const again = async () => [
+        await codeOf(world.enclave.handle("stored.code", { stored, counter: 1, ask })),
+        await codeOf(match(stored, "123456", 0, 10)),
+        await codeOf(world.enclave.handle("stored.provision", { stored, counter: 1, ask })),
+        await codeOf(parcel(third.key.statement)),
+      ];
+      expect(await again()).toEqual(["denied", "conflict", "denied", "conflict"]);
+      world.restart();
+      expect(await again()).toEqual(["denied", "conflict", "denied", "conflict"]);
+      expect(
+        await codeOf(
+          world.enclave.handle("stored.code", { stored: await drawn(world, OUTPUTS.hotp), counter: 1, ask }),
+        ),
+      ).toBe("ok");
+    } finally {
+      third.close();
+    }
+  });
+
+  test("is sealed anew to its new server alone, never with a lower counter than before", async () => {
+    expect((await parcel(undefined, 12)).counter).toBe(12);
+    const lower = await parcel(undefined, 5);
+    expect(lower.counter).toBe(12);
+    expect((await parcel(undefined, 20)).counter).toBe(20);
+    world.restart();
+    expect((await parcel(undefined, 12)).counter).toBe(20);
+    expect(await codeOf(receive(lower))).toBe("ok");
+  });
+
+  test("gets no version of another ceremony", async () => {
+    const replaces = { replaces: stored.record.keyId };
+    expect(await codeOf(world.open({ n: 2, change: replaces }))).toBe("ok");
+    await parcel();
+    expect(await codeOf(world.open({ n: 2, change: replaces }))).toBe("conflict");
+  });
+
   test("is not sent to a key whose statement does not hold", async () => {
     const forged = { ...other.key.statement, key: { ...other.key.statement.key, sealing: world.keys.hpke.publicKey } };
     expect(await codeOf(parcel(forged))).toBe("integrity");
+    const { ask } = await asker(world);
+    expect(await codeOf(world.enclave.handle("stored.code", { stored, counter: 1, ask }))).toBe("ok");
   });
 });

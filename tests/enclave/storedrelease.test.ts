@@ -184,6 +184,14 @@ describe("a quorum", () => {
   });
 });
 
+test("a key that has left for another server is not released here", async () => {
+  await made({ collect: "organiser", quorum: 0 }, { output: OUTPUTS.totp });
+  expect(await codeOf(ask(signed(wish(0))))).toBe("ok");
+  const to = world.key.statement;
+  await world.enclave.handle("stored.send", { stored, to, counter: 0 });
+  expect(await codeOf(ask(signed(wish(0))))).toBe("denied");
+});
+
 test("after a restart the same wish is released again", async () => {
   await made({ collect: "organiser", quorum: 0 });
   world.restart();

@@ -27,6 +27,23 @@ test("its form is fixed", () => {
   );
 });
 
+test("says of a value that a server has seen where it comes from, and of any other nothing", () => {
+  const origin = `ceremony:${"5a".repeat(16)}`;
+  const note: PlainItem = { ...sample("note"), name: "a", value: ascii("x"), tags: [], createdAt: null };
+  const items = [
+    { ...note, fields: [], expiresAt: null, origin },
+    { ...note, name: "b", fields: [], expiresAt: null },
+  ];
+  const written = new TextDecoder().decode(json.write(items));
+  const item = (name: string, of: string) =>
+    `{"name":"${name}","type":"note","value":"x","tags":[],"createdAt":null,"fields":[],"expiresAt":null,"origin":${of}}`;
+  expect(written).toBe(`{"keyhold":"export","v":3,"items":[${item("a", `"${origin}"`)},${item("b", "null")}]}\n`);
+  expect(read(written).items).toEqual(items);
+  for (const wrong of ["stored", "imported:json", "ceremony:5a", "", 7])
+    refused({ ...file({ ...items[0], value: "x", origin: wrong }), v: 3 });
+  for (const v of [1, 2]) refused({ ...file({ ...items[0], value: "x" }), v });
+});
+
 test("every type at once, and none at all, comes back", () => {
   expect(json.read(json.write(SAMPLES), { name: "ignored" })).toEqual({ items: [...SAMPLES], lost: [] });
   expect(read(file())).toEqual({ items: [], lost: [] });
@@ -61,7 +78,7 @@ describe("refuses", () => {
   test("other documents", () => {
     for (const value of ["", "{", "null", "[]", "3", "{}", file(entry).items, { ...file(), keyhold: "other" }])
       refused(value);
-    for (const v of [0, 3, "1", 1.5, null]) refused({ ...file(), v });
+    for (const v of [0, 4, "1", 1.5, null]) refused({ ...file(), v });
     refused({ ...file(), more: 1 });
     refused({ keyhold: "export", v: 1 });
     refused({ ...file(), items: {} });

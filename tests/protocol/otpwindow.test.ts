@@ -3,6 +3,7 @@ import fc from "fast-check";
 import {
   accept,
   afterRestore,
+  aheadUntil,
   allocate,
   COUNTER_MAX,
   expiryOf,
@@ -53,6 +54,37 @@ describe("counters", () => {
         }
       }),
     );
+  });
+
+  test("of steps are shared: whoever asks once in every step has one of two, however often another one asks", () => {
+    const moments = fc.array(fc.nat(STEP - 1), { minLength: 2, maxLength: 20 });
+    fc.assert(
+      fc.property(moments, (late) => {
+        let at = startingAt(0);
+        let last = "";
+        const ask = (who: string, nowMs: number): number => {
+          if (last === who && aheadUntil(TOTP, at, nowMs) !== null) return 0;
+          const taken = allocate(TOTP, at, nowMs);
+          if (taken.counter === null) return 0;
+          [at, last] = [taken.position, who];
+          return 1;
+        };
+        let [greedy, patient] = [0, 0];
+        for (const [step, moment] of late.entries()) {
+          const beginMs = 1_800_000_000_000 + step * STEP;
+          for (let time = 0; time <= moment; time += 3_000) greedy += ask("greedy", beginMs + time);
+          patient += ask("patient", beginMs + moment);
+          for (let time = moment; time < STEP; time += 3_000) greedy += ask("greedy", beginMs + time);
+        }
+        expect(patient).toBeGreaterThanOrEqual(Math.floor(late.length / 2));
+        expect(greedy).toBeGreaterThanOrEqual(Math.floor(late.length / 2));
+      }),
+    );
+    const now = 1_800_000_000_000;
+    expect(aheadUntil(TOTP, startingAt(stepAt(now, 30)), now)).toBeNull();
+    expect(aheadUntil(TOTP, startingAt(stepAt(now, 30) + 1), now)).toBe(now + STEP);
+    expect(aheadUntil(TOTP, startingAt(stepAt(now, 30) + 2), now)).toBeNull();
+    expect(aheadUntil(HOTP, startingAt(1), 0)).toBeNull();
   });
 
   test("end below 2^53, and are not begun again", () => {

@@ -23,6 +23,7 @@ const status = {
   sessions: 2,
   invites: 3,
   requests: 4,
+  ceremonyKey: null,
 };
 
 function handlers(more: Partial<ControlHandlers> = {}): ControlHandlers {
@@ -36,6 +37,7 @@ function handlers(more: Partial<ControlHandlers> = {}): ControlHandlers {
     "invite.list": async () => ({ items: [{ hint: "ABCD", createdAtMs: 1, expiresAtMs: 2, state: "open" }] }),
     "invite.revoke": async () => ({ revoked: 1 }),
     "user.list": async () => ({ items: [], next: null }),
+    "ceremony.list": async () => ({ items: [], next: null }),
     "federation.list": async () => ({ items: [] }),
     "federation.accept": async () => ({ state: "accepted" }),
     "federation.leave": async () => ({ drafts: 0, left: true }),

@@ -91,6 +91,28 @@ describe("staged work", () => {
     expect(await setting("log")).toBe(`otp.request:ok:${about} `);
   });
 
+  test("says where the account stands at its end, though it has moved on since it was admitted", async () => {
+    const { state } = account.state;
+    const next = { ...account.state, state: { ...state, revision: state.revision + 1 } };
+    const moved = { state: next, stateHash: new Uint8Array(32).fill(7) };
+    const done = await run(async ({ first, last }) => {
+      await first(write("begun"));
+      expect(await store.transaction((tx) => tx.swapState(userId, account.stateHash, moved))).toBe(true);
+      await last(write("kept"), () => HANDED, "x");
+    });
+    expect(done).toMatchObject({ ok: true, position: { revision: state.revision + 1, stateHash: moved.stateHash } });
+  });
+
+  test("an account that is gone by its end is answered nothing", async () => {
+    const done = await run(async ({ first, last }) => {
+      await first(write("begun"));
+      await store.transaction((tx) => tx.removeAccount(userId));
+      return last(write("kept"), () => HANDED, "x");
+    });
+    expect(done).toMatchObject({ code: "session_invalid" });
+    expect(await setting("kept")).toBeUndefined();
+  });
+
   test("without a last transaction of its own is recorded in one of its own", async () => {
     expect(await run(async ({ first }) => first(async () => HANDED))).toMatchObject({ ok: true });
     expect([await setting("entered"), await setting("log")]).toEqual(["otp.request ", `otp.request:ok:${about} `]);

@@ -8,7 +8,7 @@ import {
 } from "../../src/protocol/federation/ceremony.ts";
 import type { Certificate } from "../../src/protocol/federation/certificate.ts";
 import { groupOf } from "../../src/protocol/federation/groups.ts";
-import type { FederatedType } from "../../src/protocol/federation/kinds.ts";
+import type { FederatedType, ImportOrigin } from "../../src/protocol/federation/kinds.ts";
 import { federationIdOf, type Manifest } from "../../src/protocol/federation/manifest.ts";
 import type { Message, Payload, Round, SignedMessage } from "../../src/protocol/federation/message.ts";
 import { signMessage } from "../../src/protocol/federation/message.ts";
@@ -116,11 +116,13 @@ export function importTerms(
   threshold: number,
   holders: readonly number[],
   secret: Uint8Array,
+  origin: ImportOrigin = "imported",
 ) {
   const { commitments, shares } = shareSecret(groupOf(type), secret, threshold, holders, (n) => world.random.bytes(n));
   const { kind: _, ...purpose } = generateBody(type);
   const sealedValue = type === "bytes" ? world.random.bytes(purpose.length + 41) : null;
-  const request = requestOf(world, { kind: "import", ...purpose, threshold, holders, commitments, sealedValue });
+  const dealt = { origin, threshold, holders, commitments, sealedValue };
+  const request = requestOf(world, { kind: "import", ...purpose, ...dealt });
   const terms: CeremonyTerms = { manifest: world.manifest, request, order: orderOf(request, holders), before: null };
   return { terms, shares };
 }

@@ -11,6 +11,7 @@ import { createEnclave, type Enclave } from "../../src/enclave/enclave.ts";
 import type { EnclaveInput, EnclaveOutput } from "../../src/enclave/frames.ts";
 import { openJournal } from "../../src/enclave/journal.ts";
 import { type EnclaveKeys, enclaveKeys } from "../../src/enclave/keys.ts";
+import type { Stored } from "../../src/enclave/storedvalue.ts";
 import type { CeremonyId } from "../../src/ids.ts";
 import { commitmentOf, contributionOf } from "../../src/protocol/ceremony/contribution.ts";
 import { type CeremonyState, ceremonyState } from "../../src/protocol/ceremony/life.ts";
@@ -187,7 +188,7 @@ export interface Run {
   join(index: number): Promise<SignedEntry>;
   freeze(): Promise<SignedEntry>;
   reveal(index: number, change?: Parameters<typeof revealOf>[5]): Promise<SignedEntry>;
-  combine(version?: number): Promise<Appended>;
+  combine(before?: Stored | null): Promise<Appended>;
   abort(reason: "absent" | "withheld" | "closed" | "failed"): Promise<SignedEntry>;
   /** Joins, freeze and reveals that are not there yet. */
   toCombine(): Promise<void>;
@@ -330,7 +331,7 @@ async function openRun(
       const made = await revealOf(ceremonyId, run.person(index), t1, draft.key, random, how);
       return (await run.append({ kind: "reveal", ...made, key: world.key })).entry;
     },
-    combine: (version = 1) => run.append({ kind: "combine", openings, version }),
+    combine: (before = null) => run.append({ kind: "combine", openings, before }),
     abort: async (reason) => (await run.append({ kind: "abort", reason })).entry,
     async toCombine() {
       if (!run.state.t1) {

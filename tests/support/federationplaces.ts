@@ -69,6 +69,7 @@ function placeOfValue(world: EnclaveWorld, which: string, certificate: Certifica
         kind: "import",
         ...purposeOf("bytes"),
         length: sealed.length - SEAL_OVERHEAD,
+        origin: "imported",
         threshold: 2,
         holders: [1, 2, 3],
         commitments: certificate.commitments,

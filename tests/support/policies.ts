@@ -118,6 +118,7 @@ export const bodies = {
     control: "unilateral",
     policy: null,
     owner: null,
+    origin: "imported" as const,
     threshold: 2,
     holders: [1, 2, 3],
     commitments: [new Uint8Array(32), new Uint8Array(32)],

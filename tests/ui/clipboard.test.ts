@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { copyToClipboard } from "../../src/ui/clipboard.ts";
+import { clipboardWay, copyToClipboard } from "../../src/ui/clipboard.ts";
 import { run, withDirectory } from "../cli/support.ts";
 
 const value = new TextEncoder().encode("hunter22 grün");
@@ -25,6 +25,18 @@ async function until(done: () => boolean): Promise<void> {
 
 describe("ladder", () => {
   const device = "/dev/null/none";
+  test("is known before anything is copied; a terminal counts only if it opens, where that is asked", async () => {
+    await withDirectory(async (directory) => {
+      const none = { PATH: directory, TERM: "xterm" };
+      expect(clipboardWay(none, "linux")).toContain("OSC 52");
+      expect(clipboardWay(none, "linux", "/dev/null")).toContain("OSC 52");
+      expect(clipboardWay(none, "linux", device)).toBeNull();
+      expect(clipboardWay({ ...none, TERM: "dumb" }, "linux", "/dev/null")).toBeNull();
+      const env = { ...fakes(directory, { xclip: "exit 0" }), DISPLAY: ":9" };
+      expect(clipboardWay(env, "linux", device)).toBe("xclip");
+    });
+  });
+
   test("takes the first that works; the value goes by stdin, never argv", async () => {
     await withDirectory(async (directory) => {
       const env = {

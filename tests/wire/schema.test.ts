@@ -1,4 +1,4 @@
-import { describe, expect, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { Validator } from "@cfworker/json-schema";
 import fc from "fast-check";
 import {
@@ -19,6 +19,9 @@ import { operations } from "../../src/wire/operations.ts";
 import { type Schema, taggedSchema } from "../../src/wire/schema.ts";
 import { badInputs, complaint, jsonOf, shapeOf, smallest } from "../support/codec-shape.ts";
 import { valuesOf } from "../support/schemavalues.ts";
+
+// the widest codecs have many ways to be broken
+setDefaultTimeout(30_000);
 
 type Any = Codec<unknown>;
 
@@ -150,4 +153,12 @@ describe("a schema", () => {
     expect(codec.decode(5, "")).toBe(5);
     expect(() => codec.decode(6, "")).toThrow("a whole number from 0 to 5");
   });
+});
+
+test("lengths of what a pattern keeps to ASCII are told as they are, of other text in code points", () => {
+  const least = (pattern?: RegExp) => schemaOf(text({ min: 6, max: 10, ...(pattern && { pattern }) })).minLength;
+  for (const pattern of [/^[0-9]{6,10}$/, /^[a-z][\w.-]*$/, /^\d+\.\d+$/]) expect(least(pattern)).toBe(6);
+  const wide = [/^[^x]+$/, /^.+$/, /^\S+$/, /^\P{C}+$/u, /^[a-zé]+$/, /[0-9]+/, /^[a-z]+$/i, /^[0-9]|é$/, /^\u00e9$/];
+  for (const pattern of [undefined, ...wide]) expect([pattern, least(pattern)]).toEqual([pattern, 2]);
+  expect(schemaOf(operations["otp.verify"].input).properties?.["code"]).toMatchObject({ minLength: 6, maxLength: 10 });
 });

@@ -1,7 +1,7 @@
 import { CEREMONY_FUNCTIONS, COLLECTORS, type OutputSpec, PARTICIPANTS } from "../../protocol/ceremony/model.ts";
 import { OTP_ALGORITHMS } from "../../protocol/otpalgorithm.ts";
 import { bool, nullable, oneOf, text, u53, uint } from "../../wire/codec.ts";
-import { byKind, data, many, or, orNull, params, type Reader } from "../agentparams.ts";
+import { byKind, data, many, maybe, or, orNull, params, type Reader } from "../agentparams.ts";
 import { type Row, row } from "../agentrow.ts";
 import type { CeremonyClient, MixedEntropy, OtpRequester, OtpServer } from "../ceremonyapi.ts";
 
@@ -65,9 +65,22 @@ export const CEREMONY_ROWS: { readonly [M in keyof CeremonyClient]: Row<InputOf<
       suite: or(oneOf(["hpke", "rsa-oaep"]), "hpke"),
     }),
   ),
-  ceremonyAdvance: row(ceremony),
-  ceremonies: row(nothing),
-  ceremony: row(ceremony),
+  ceremonyAdvance: row(
+    params<InputOf<"ceremonyAdvance">>({ ceremony: word, passive: maybe(bool) }),
+    () => [],
+    ({ passive }) => passive !== true,
+  ),
+  // `keyhold status` tells what waits
+  ceremonies: row(
+    nothing,
+    () => [],
+    () => false,
+  ),
+  ceremony: row(
+    params<InputOf<"ceremony">>({ ceremony: word, fresh: maybe(bool), passive: maybe(bool) }),
+    () => [],
+    ({ passive }) => passive !== true,
+  ),
   ceremonyClose: row(params<InputOf<"ceremonyClose">>({ ceremony: word, abort: or(bool, false) })),
   ceremonyTranscript: row(ceremony),
   // secret, as the value is, and so is the participant's word that it may leave

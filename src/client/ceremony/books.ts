@@ -43,23 +43,34 @@ export function heldCeremony(ground: Pick<Ground, "held">, ceremonyId: CeremonyI
   return ground.held().ceremonies.find((one) => one.ceremonyId === ceremonyId) ?? null;
 }
 
+/** Of those that are over the newest, unless they have made several keys. */
+function over(ones: readonly HeldCeremony[]): readonly HeldCeremony[] {
+  const newestFirst = ones.toSorted((a, b) => b.manifest.manifest.openedAtMs - a.manifest.manifest.openedAtMs);
+  // of the versions of one key the newest; a wallet is in no store
+  const made = newestFirst.filter(({ seen }) => seen.status === "stored");
+  const keys = Map.groupBy(made, ({ seen, ceremonyId }) => seen.result?.stored?.keyId ?? ceremonyId);
+  return keys.size > 1 ? [...keys.values()].flatMap((versions) => versions.slice(0, 1)) : newestFirst.slice(0, 1);
+}
+
 /**
  * The ceremony of this vault that an id, the beginning of one, or a name means; a name means the one that is not over,
  * else the newest.
  *
- * @throws Fault ambiguous
+ * @param beside True where one of this name goes on in which this vault has no part: which one that is over is no matter.
+ * @throws Fault ambiguous where several go on, or where several that are over have made different keys
  */
-export function namedCeremony(ground: Pick<Ground, "held">, wanted: string): HeldCeremony | null {
+export function namedCeremony(ground: Pick<Ground, "held">, wanted: string, beside = false): HeldCeremony | null {
   const { ceremonies } = ground.held();
   const byName = ceremonies.filter(({ manifest }) => manifest.manifest.draft.name === wanted);
   const running = byName.filter((one) => !isOver(one));
-  const [newest] = byName.toSorted((a, b) => b.manifest.manifest.openedAtMs - a.manifest.manifest.openedAtMs);
-  if (newest && running.length <= 1) return running[0] ?? newest;
-  const found = newest
-    ? running
-    : ceremonies.filter(({ ceremonyId }) => isIdPart(wanted) && ceremonyId.startsWith(wanted));
+  const found =
+    byName.length === 0
+      ? ceremonies.filter(({ ceremonyId }) => isIdPart(wanted) && ceremonyId.startsWith(wanted))
+      : running.length > 0
+        ? running
+        : over(byName);
   const [one, another] = found;
-  if (one === undefined || another === undefined) return one ?? null;
+  if (one === undefined || another === undefined || (beside && isOver(one))) return one ?? null;
   throw new Fault("ambiguous", `more than one ceremony is called "${wanted}"`, {
     why: found.map(({ ceremonyId }) => ceremonyId).join(", "),
     hint: "give the beginning of its id",

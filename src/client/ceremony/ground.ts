@@ -6,11 +6,11 @@ import { ceremonyKeyHash, verifyCeremonyKey } from "../../protocol/ceremony/reco
 import type { InputOf, OperationName, OutputOf, SessionOperation } from "../../wire/operations.ts";
 import { parsePin, pinOf } from "../../wire/pin.ts";
 import type { OtpServer } from "../ceremonyapi.ts";
-import type { Held } from "../federation/held.ts";
+import { type Held, NOTHING_HELD } from "../federation/held.ts";
 import { changeHeld, heldIn } from "../federation/keeping.ts";
 import type { Reaching } from "../federation/members.ts";
 import { callClear, connect } from "../login.ts";
-import { boundOf } from "../model.ts";
+import { boundOf, type Surroundings } from "../model.ts";
 import { type Open, online } from "../opened.ts";
 import type { Link } from "../session.ts";
 import { CEREMONY_MAX } from "./held.ts";
@@ -85,33 +85,18 @@ export function sayNoKeyStore(error: unknown): never {
   throw new Fault("unsupported", error.message, { hint: "ask its operator: keyhold serve says whether it keeps keys" });
 }
 
-/** Makes the ground over an open vault. */
-export function createGround(open: Open, place: OtpServer | null, { reach = connect }: Reaching = {}): Ground {
-  const { now, random, notice } = open.around;
+/** What it takes to look at a ceremony: no vault, where the rest is kept in memory. */
+export type Looking = Pick<Ground, "at" | "held" | "change" | "transcripts">;
+
+/** Links to servers by URL and pin, each made once. */
+function linkedServers(around: Surroundings, reach: typeof connect): (server: Known) => Promise<Asking> {
   const links = new Map<string, Asking>();
-
-  /** The session's own server, while it is not found away. */
-  function overSession({ url, pin }: Known): Asking | null {
-    const { session, box } = open;
-    const { bound } = box.model;
-    if (session === null || bound === null || pinOf(bound.serverIdentity) !== pin || session.away()) return null;
-    return {
-      url,
-      pin,
-      identity: bound.serverIdentity,
-      caPem: null,
-      statementNumber: bound.statementNumber,
-      link: null,
-      ask: (operation, input) => session.ask(operation, input).catch(sayNoKeyStore),
-    };
-  }
-
-  async function overLink({ url, pin: given, caPem = null, statementNumber = 0 }: Known): Promise<Asking> {
+  return async ({ url, pin: given, caPem = null, statementNumber = 0 }) => {
     const pin = parsePin(given);
     const name = `${url} ${pin}`;
     const known = links.get(name);
     if (known) return known;
-    const { link, server } = await reach({ url, pin, tlsCaPem: null, caPem, statementNumber }, open.around);
+    const { link, server } = await reach({ url, pin, tlsCaPem: null, caPem, statementNumber }, around);
     const asking: Asking = {
       url,
       pin,
@@ -134,6 +119,41 @@ export function createGround(open: Open, place: OtpServer | null, { reach = conn
     if (pinOf(link.identity) !== pin) throw new Fault("pin_mismatch", "this is another server than the pinned one");
     links.set(name, asking);
     return asking;
+  };
+}
+
+/** Ground for one look where there is no vault yet: what is learned is forgotten. */
+export function passingGround(around: Surroundings, { reach = connect }: Reaching = {}): Looking {
+  let held: Held = NOTHING_HELD;
+  return {
+    at: linkedServers(around, reach),
+    held: () => held,
+    async change(change) {
+      held = change(held);
+    },
+    transcripts: new Map(),
+  };
+}
+
+/** Makes the ground over an open vault. */
+export function createGround(open: Open, place: OtpServer | null, { reach = connect }: Reaching = {}): Ground {
+  const { now, random, notice } = open.around;
+  const overLink = linkedServers(open.around, reach);
+
+  /** The session's own server, while it is not found away. */
+  function overSession({ url, pin }: Known): Asking | null {
+    const { session, box } = open;
+    const { bound } = box.model;
+    if (session === null || bound === null || pinOf(bound.serverIdentity) !== pin || session.away()) return null;
+    return {
+      url,
+      pin,
+      identity: bound.serverIdentity,
+      caPem: null,
+      statementNumber: bound.statementNumber,
+      link: null,
+      ask: (operation, input) => session.ask(operation, input).catch(sayNoKeyStore),
+    };
   }
 
   const at = async (server: Known) => overSession(server) ?? overLink(server);

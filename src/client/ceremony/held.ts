@@ -10,7 +10,7 @@ import {
   signedRelease,
   storedKeyId,
 } from "../../wire/ceremony/records.ts";
-import { bool, bytes, list, nullable, type Of, oneOf, struct, text, u53, uint } from "../../wire/codec.ts";
+import { bool, bytes, type Codec, list, nullable, type Of, oneOf, struct, text, u53, uint } from "../../wire/codec.ts";
 import { serverPin, serverUrl } from "../../wire/federation/records.ts";
 import { otpAsk } from "../../wire/otp/operations.ts";
 import { hash32, signature } from "../../wire/records.ts";
@@ -80,7 +80,7 @@ const own = struct({
 });
 
 /** A ceremony in which this vault has a part. */
-const ceremony = struct({
+const noted = struct({
   url: serverUrl,
   pin: serverPin,
   /** PEM of the server's identity as certificate authority; null before first contact. */
@@ -95,7 +95,16 @@ const ceremony = struct({
   organiser: nullable(struct({ seed, invites: list(struct({ index, seed }), { max: PARTICIPANTS.max }) })),
   /** A wish for the value, sent again as it was. */
   asked: nullable(struct({ release: signedRelease, recipientSeed: seed })),
+  /** When this vault took the value, or its own key of a wallet, for the first time; null before. */
+  collectedAtMs: nullable(u53),
 });
+
+/** Vaults from before it was noted do not say whether the value was taken. */
+const ceremony: Codec<Of<typeof noted>> = {
+  ...noted,
+  decode: (value, path) =>
+    noted.decode(typeof value === "object" && value !== null ? { collectedAtMs: null, ...value } : value, path),
+};
 
 /** A draft that was signed, and of which no answer has come. */
 const openingDraft = struct({

@@ -33,7 +33,7 @@ export function ceremonyCalls(at: Around): CeremonyClient {
     ceremonyJoin: (input) => at((ground) => joinCeremony(ground, input)),
     ceremonyAdvance: (input) => at((ground) => advance(ground, input.ceremony)),
     ceremonies: () => at(allCeremonies),
-    ceremony: (input) => at((ground) => ceremonyNow(ground, input.ceremony)),
+    ceremony: (input) => at((ground) => ceremonyNow(ground, input.ceremony, input.fresh)),
     ceremonyClose: (input) => at((ground) => closeCeremony(ground, input.ceremony, input.abort)),
     ceremonyTranscript: (input) => at((ground) => transcriptFile(ground, input.ceremony)),
     ceremonyOpening: (input) => at((ground) => openingFile(ground, input.ceremony)),

@@ -14,6 +14,8 @@ export interface Facts {
   readonly seen: Seen;
   readonly own: HeldOwn | null;
   readonly organiser: boolean;
+  /** This vault has taken the value, or its own key of a wallet. */
+  readonly collected: boolean;
   /** A seat that waits for this account or for the invite that is looked at; null for none. */
   readonly offered: number | null;
   readonly releases: CeremonyInfo["releases"];
@@ -21,8 +23,8 @@ export interface Facts {
 
 /** What the vault itself knows of a ceremony. */
 export function factsOf(held: HeldCeremony, releases: CeremonyInfo["releases"] = []): Facts {
-  const { ceremonyId, url, pin, manifest, seen, own, organiser } = held;
-  const rest = { organiser: organiser !== null, offered: null, releases };
+  const { ceremonyId, url, pin, manifest, seen, own, organiser, collectedAtMs } = held;
+  const rest = { organiser: organiser !== null, collected: collectedAtMs !== null, offered: null, releases };
   return { ceremonyId, url, pin, manifest: manifest.manifest, seen, own, ...rest };
 }
 
@@ -35,7 +37,7 @@ export const nameOf = ({ draft }: CeremonyManifest, index: number): string =>
 /** A ceremony as the client tells of it. */
 export function infoOf(facts: Facts): CeremonyInfo {
   const { ceremonyId, url, pin, manifest, seen, own, organiser, releases } = facts;
-  const { name, purpose, output, policy, minimum, slots, previous, key } = manifest.draft;
+  const { name, purpose, output, policy, minimum, slots, previous, key, commitMs, revealMs } = manifest.draft;
   const hash = ceremonyKeyHash(key.key);
   const seats = slots.map(
     (slot, at): SeatInfo => ({
@@ -54,12 +56,12 @@ export function infoOf(facts: Facts): CeremonyInfo {
     words: digestWords(hash),
     status: seen.status,
     until: seen.untilMs === null ? null : iso(seen.untilMs),
-    minimum,
-    seats,
+    ...{ minimum, commitMs, revealMs },
+    seats: seats.toSorted((a, b) => a.index - b.index),
     organiser,
     aborted: aborted && {
       reason: aborted.reason,
-      culprits: aborted.culprits.map((index) => nameOf(manifest, index)),
+      culprits: aborted.culprits.toSorted((a, b) => a - b).map((index) => nameOf(manifest, index)),
     },
     result: result && {
       keyId: result.stored?.keyId ?? null,
@@ -113,10 +115,11 @@ function nextOf(facts: Facts): string {
   }
 }
 
-function afterwards({ own, organiser, manifest, releases }: Facts): string {
+function afterwards({ own, organiser, collected, manifest, releases }: Facts): string {
   const { output, policy } = manifest.draft;
   if (releases.some(({ done, approved }) => own && !done && !approved))
     return "agree to a wish for the value, or leave it";
+  if (collected) return "";
   if (output.kind === "multisig") return own ? "collect your own key of the wallet" : "";
   const may = (policy.collect === "organiser" && organiser) || (policy.collect === "participants" && own !== null);
   if (!may) return "";

@@ -9,10 +9,12 @@ import type { CeremonyJoin } from "../../protocol/ceremony/model.ts";
 import { entryHolds, signJoin } from "../../protocol/ceremony/records.ts";
 import { publicKeyOf } from "../../protocol/keygen.ts";
 import type { CeremonyClient, CeremonyInfo } from "../ceremonyapi.ts";
+import type { Reaching } from "../federation/members.ts";
+import type { Surroundings } from "../model.ts";
 import { sendJoin } from "./acts.ts";
 import { heldCeremony, withCeremony } from "./books.ts";
 import { find, lookedAt, type Place } from "./finding.ts";
-import { type Ground, lie } from "./ground.ts";
+import { type Ground, type Looking, lie, passingGround } from "./ground.ts";
 import type { HeldCeremony, HeldOwn } from "./held.ts";
 import { isCounted, type Look, look } from "./looks.ts";
 
@@ -31,7 +33,7 @@ interface Seat {
 }
 
 /** Opens an invite: the ceremony, as its server shows it, and the seat. @throws Fault bad_input, integrity */
-async function invited(ground: Ground, invite: string): Promise<{ readonly seen: Look; readonly seat: Seat }> {
+async function invited(ground: Looking, invite: string): Promise<{ readonly seen: Look; readonly seat: Seat }> {
   const { url, pin, ceremonyId, index, seed } = decodeInvite(invite);
   const place: Place = { url, pin, ceremonyId };
   const seen = await look(ground, place);
@@ -60,10 +62,14 @@ async function kept(ground: Ground, wanted: string): Promise<{ readonly seen: Lo
 }
 
 /** Reads an invite without using it. */
-export async function lookAtInvite(ground: Ground, invite: string) {
+export async function lookAtInvite(ground: Looking, invite: string) {
   const { seen, seat } = await invited(ground, invite);
   return { info: lookedAt(ground, seen, seat.index), index: seat.index };
 }
+
+/** Reads an invite where there is no vault yet, and keeps nothing. @throws Fault unreachable, pin_mismatch, not_found … */
+export const lookWithoutVault = (around: Surroundings, invite: string, reaching: Reaching = {}) =>
+  lookAtInvite(passingGround(around, reaching), invite);
 
 /** @throws Fault stale, conflict where the seat cannot be taken any more */
 function demandFree({ state }: Look, index: number): void {
@@ -140,6 +146,7 @@ function heldWith(ground: Ground, seen: Look, own: HeldOwn): HeldCeremony {
     seen: seen.seen,
     organiser: null,
     asked: null,
+    collectedAtMs: null,
   };
 }
 

@@ -13,7 +13,7 @@ import { ceremonyIdOf, entryHash, joinBytes } from "../../protocol/ceremony/reco
 import { ENTRIES_MAX } from "../../wire/ceremony/records.ts";
 import type { OutputOf } from "../../wire/operations.ts";
 import { changeCeremony } from "./books.ts";
-import { type Asking, type Ground, type Known, lie, pinKey } from "./ground.ts";
+import { type Asking, type Known, type Looking, lie, pinKey } from "./ground.ts";
 import type { HeldCeremony, HeldOwn, Seen } from "./held.ts";
 
 type Page = OutputOf<"ceremony.get">;
@@ -35,7 +35,7 @@ export interface Look {
  * @throws Fault integrity, which names the server; not_found
  */
 export async function look(
-  ground: Ground,
+  ground: Looking,
   { ceremonyId, ...server }: Known & { readonly ceremonyId: CeremonyId },
 ): Promise<Look> {
   const asking = await ground.at(server);
@@ -62,7 +62,7 @@ function stateAt(url: string, transcript: Transcript, atMs: number): CeremonySta
   }
 }
 
-async function fetchTranscript(ground: Ground, asking: Asking, ceremonyId: CeremonyId) {
+async function fetchTranscript(ground: Looking, asking: Asking, ceremonyId: CeremonyId) {
   const { url } = asking;
   const known = ground.transcripts.get(ceremonyId);
   const entries: SignedEntry[] = [...(known?.entries ?? [])];
@@ -180,7 +180,7 @@ function actsOf({ index, join }: HeldOwn, { entries }: Transcript): Pick<HeldOwn
 }
 
 /** Keeps how a ceremony stands, where that changed; never less than another process of this vault has seen. */
-async function keepSeen(ground: Ground, held: HeldCeremony, asking: Asking, seen: Seen): Promise<void> {
+async function keepSeen(ground: Looking, held: HeldCeremony, asking: Asking, seen: Seen): Promise<void> {
   if (held.seen.seq === seen.seq && held.seen.status === seen.status) return;
   const transcript = ground.transcripts.get(held.ceremonyId);
   await changeCeremony(ground, held.ceremonyId, (one) => {

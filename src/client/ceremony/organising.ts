@@ -4,12 +4,18 @@ import { Fault } from "../../errors.ts";
 import type { StoredKeyId } from "../../ids.ts";
 import { encodeInvite } from "../../protocol/ceremony/invite.ts";
 import { ceremonyState, checkDraft } from "../../protocol/ceremony/life.ts";
-import type { CeremonyDraft, SignedCeremonyKey, SignedCeremonyManifest, Slot } from "../../protocol/ceremony/model.ts";
+import type {
+  CeremonyDraft,
+  OutputSpec,
+  SignedCeremonyKey,
+  SignedCeremonyManifest,
+  Slot,
+} from "../../protocol/ceremony/model.ts";
 import { ceremonyIdOf, draftBytes, verifyCeremonyManifest } from "../../protocol/ceremony/records.ts";
 import { ceremonyDraft } from "../../wire/ceremony/records.ts";
 import { encodeJson } from "../../wire/codec.ts";
 import type { CeremonyClient, CeremonyInfo, CeremonyInviteInfo } from "../ceremonyapi.ts";
-import { everyPage } from "../keyring/ground.ts";
+import { allEntries } from "../otpdistribution/entries.ts";
 import { heldCeremony, isOver, withCeremony } from "./books.ts";
 import { find, listed, lookedAt, mine, placeOf } from "./finding.ts";
 import { type Asking, checked, type Ground, lie, newestKey } from "./ground.ts";
@@ -52,21 +58,53 @@ async function previousOf(ground: Ground, wanted: string): Promise<CeremonyDraft
   });
 }
 
-/** The key of the account in the store that gets its next version. @throws Fault not_found */
-async function keyNamed(ground: Ground, asking: Asking, name: string): Promise<StoredKeyId> {
+/** A key of the account in the store. */
+interface StoredKey {
+  readonly keyId: StoredKeyId;
+  readonly kind: OutputSpec["kind"];
+  /** False for one that was revoked or has moved. */
+  readonly active: boolean;
+}
+
+/** The keys of a name: those that ceremonies made, and one-time passwords. */
+async function keysNamed(ground: Ground, asking: Asking, name: string): Promise<readonly StoredKey[]> {
+  const found = new Map<StoredKeyId, StoredKey>();
   const rows = (await listed(ground)).filter((row) => row.own && row.name === name && row.status === "stored");
-  const [newest] = rows.toSorted((a, b) => b.openedAtMs - a.openedAtMs);
-  if (newest) {
-    const { state } = await look(ground, { ...asking, ceremonyId: newest.ceremonyId });
-    if (state.result?.stored) return state.result.stored.keyId;
+  for (const { ceremonyId } of rows) {
+    const held = heldCeremony(ground, ceremonyId);
+    const known = held?.seen.result?.stored;
+    const seen = known ? null : await look(ground, { ...asking, ceremonyId });
+    const stored = known ?? seen?.state.result?.stored;
+    const kind = (seen?.state.manifest ?? held?.manifest.manifest)?.draft.output.kind;
+    if (stored && kind) found.set(stored.keyId, { keyId: stored.keyId, kind, active: true });
   }
-  type Entry = { readonly own: boolean; readonly record: { readonly keyId: StoredKeyId; readonly name: string } };
-  const entries = await everyPage(asking, (last: Entry | null) =>
-    ground.call("otp.entries", { after: last?.record.keyId ?? null }),
-  );
-  const entry = entries.find(({ own, record }) => own && record.name === name);
-  if (entry) return entry.record.keyId;
-  throw new Fault("not_found", `there is no key "${name}" of yours in the store`, { hint: "leave out --replace" });
+  for (const { own, record, status } of await allEntries(ground)) {
+    if (!own || (record.name !== name && !found.has(record.keyId))) continue;
+    found.set(record.keyId, { keyId: record.keyId, kind: record.output.kind, active: status === "active" });
+  }
+  return [...found.values()];
+}
+
+/** The key of the account in the store that gets its next version. @throws Fault not_found, ambiguous, conflict */
+async function keyNamed(ground: Ground, asking: Asking, name: string, kind: StoredKey["kind"]): Promise<StoredKeyId> {
+  const all = await keysNamed(ground, asking, name);
+  const active = all.filter((one) => one.active);
+  const [key = all[0], another] = active;
+  if (key === undefined)
+    throw new Fault("not_found", `there is no key "${name}" of yours in the store`, { hint: "leave out --replace" });
+  if (another !== undefined) {
+    throw new Fault("ambiguous", `more than one key of yours is called "${name}"`, {
+      why: active.map(({ keyId }) => keyId).join(", "),
+      hint: "leave out --replace, and choose another name",
+    });
+  }
+  if (key.active && key.kind !== kind) {
+    throw new Fault("conflict", `"${name}" is of the kind ${key.kind}: its next version cannot be ${kind}`, {
+      why: "what was issued of the key would be lost",
+      hint: `--output ${key.kind}; or leave out --replace, and choose another name`,
+    });
+  }
+  return key.keyId;
 }
 
 /** Signs a draft with everything that is drawn for it. */
@@ -114,9 +152,22 @@ function openedAs(ground: Ground, asking: Asking, manifest: SignedCeremonyManife
     ceremonyId: ceremonyIdOf(manifest.manifest),
     addedAtMs: ground.now(),
     seen: seenOf(state),
-    ...{ own: null, asked: null },
+    ...{ own: null, asked: null, collectedAtMs: null },
     organiser: { seed: made.seed, invites: made.invites },
   };
+}
+
+/** A refusal to open one, with what helps. */
+function sayWhatHelps(error: unknown): never {
+  if (!(error instanceof Fault)) throw error;
+  const { code, message, requestId } = error;
+  // of open ceremonies there are so many at once for an account: waiting alone ends none
+  const full = code === "rate_limited" && error.retryAfterMs === undefined;
+  if (!full && code !== "exists") throw error;
+  const hint = full
+    ? "end one that is not needed: keyhold ceremony close NAME --abort"
+    : "--replace makes its next version; otherwise choose another name";
+  throw new Fault(code, message, { hint, ...(requestId !== undefined && { requestId }) });
 }
 
 /** Opens a ceremony; a draft whose answer was lost is sent again as it was. */
@@ -130,7 +181,7 @@ export async function openCeremony(ground: Ground, input: OpenInput) {
     ...{ key, name, purpose, output, policy, commitMs, revealMs },
     minimum: input.minimum ?? seats.length,
     previous: input.again === null ? null : await previousOf(ground, input.again),
-    replaces: input.replace ? await keyNamed(ground, asking, name) : null,
+    replaces: input.replace ? await keyNamed(ground, asking, name, output.kind) : null,
   };
   const fresh = prepare(ground, asking, rest, seats);
   const wish = wishText(fresh.draft);
@@ -150,7 +201,7 @@ export async function openCeremony(ground: Ground, input: OpenInput) {
     if (isRefusal(error)) {
       await ground.change((held) => ({ ...held, ceremonyDrafts: others(held.ceremonyDrafts) }));
     }
-    throw error;
+    return sayWhatHelps(error);
   }
   checkOpened(asking.url, manifest, made);
   const opened = openedAs(ground, asking, manifest, made);

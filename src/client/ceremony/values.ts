@@ -116,9 +116,22 @@ async function walletKey(ground: Ground, wanted: string): Promise<Collected> {
   return { name, kind: "multisig", type: "secp256k1", value: walletKeyOf(scalar, part) };
 }
 
-/** Takes the value out of the store, where the manifest's policy and enough participants allow it. */
+/** Takes the value out of the store, where the manifest's policy and enough participants allow it, and notes that. */
 export async function collect(ground: Ground, wanted: string): Promise<Collected> {
   const held = await mine(ground, wanted);
+  const got = await taken(ground, held);
+  try {
+    const collectedAtMs = held.collectedAtMs ?? ground.now();
+    if (held.collectedAtMs === null)
+      await changeCeremony(ground, held.ceremonyId, (one) => ({ ...one, collectedAtMs }));
+    return got;
+  } catch (error) {
+    wipe(got.value);
+    throw error;
+  }
+}
+
+async function taken(ground: Ground, held: HeldCeremony): Promise<Collected> {
   const seen = await look(ground, placeOf(held));
   demandStored(seen);
   const { name, output } = seen.state.manifest.draft;

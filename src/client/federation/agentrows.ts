@@ -1,4 +1,11 @@
-import { CONTROLS, CUSTODIES, FEDERATED_TYPES, SERVERS_MAX, SIGN_FORMS } from "../../protocol/federation/kinds.ts";
+import {
+  CONTROLS,
+  CUSTODIES,
+  FEDERATED_TYPES,
+  IMPORT_ORIGINS,
+  SERVERS_MAX,
+  SIGN_FORMS,
+} from "../../protocol/federation/kinds.ts";
 import { list, nullable, oneOf, text, uint } from "../../wire/codec.ts";
 import { data, many, maybe, or, orNull, params, type Reader } from "../agentparams.ts";
 import { type Row, row } from "../agentrow.ts";
@@ -48,7 +55,9 @@ export const FEDERATION_ROWS: { readonly [M in keyof FederationClient]: Row<Inpu
   federatedKeys: row(nothing),
   federatedKey: row(params<InputOf<"federatedKey">>({ key: word })),
   generateFederated: row(params<GenerateFederated>(purpose)),
-  importFederated: row(params<InputOf<"importFederated">>({ ...purpose, value: data })),
+  importFederated: row(
+    params<InputOf<"importFederated">>({ ...purpose, value: data, origin: maybe(oneOf(IMPORT_ORIGINS)) }),
+  ),
   signFederated: row(
     params<InputOf<"signFederated">>({
       key: word,

@@ -77,7 +77,10 @@ export function factsOf({ body }: FederatedRequest, key: KnownKey = null): reado
         ...fact("control", body.control),
         ...fact("policy", body.policy),
         ...(body.kind === "import"
-          ? fact("shared out to", `${body.threshold} of servers ${body.holders.join(", ")}`)
+          ? [
+              ...fact("origin", body.origin),
+              ...fact("shared out to", `${body.threshold} of servers ${body.holders.join(", ")}`),
+            ]
           : []),
       ];
     case "sign":

@@ -4,7 +4,7 @@ import { Fault } from "../../errors.ts";
 import type { PolicyId } from "../../ids.ts";
 import { ownerSeed, requestSigner } from "../../protocol/federation/credentials.ts";
 import { importedScalar, shareOut } from "../../protocol/federation/custody.ts";
-import type { FederatedType } from "../../protocol/federation/kinds.ts";
+import type { FederatedType, ImportOrigin } from "../../protocol/federation/kinds.ts";
 import { rosterMin } from "../../protocol/federation/manifest.ts";
 import { ownerPart, ownerScalar } from "../../protocol/federation/owner.ts";
 import type { ImportBody, KeyPurpose } from "../../protocol/federation/request.ts";
@@ -116,12 +116,17 @@ export async function generateKey(ground: Ground, input: NewKey): Promise<Federa
 const begin = (ground: Ground, held: HeldRequest): Promise<HeldRequest> => keepRequest(ground, labelled(ground, held));
 
 /**
- * Shares an existing secret out among the servers: it is drawn and dealt here, and marked as imported.
+ * Shares an existing secret out among the servers: it is drawn and dealt here, and marked with where it comes from.
  *
  * @param value Of `bytes` any bytes, otherwise a private key; wiped.
  * @throws Fault bad_input, exists, denied, integrity, unavailable
  */
-export async function importKey(ground: Ground, input: NewKey, value: Uint8Array): Promise<FederatedResult> {
+export async function importKey(
+  ground: Ground,
+  input: NewKey,
+  value: Uint8Array,
+  origin: ImportOrigin,
+): Promise<FederatedResult> {
   const { fleet, random, secret } = ground;
   const { federationId, threshold } = fleet.manifest;
   const sized = { ...input, bytes: value.length };
@@ -143,14 +148,15 @@ export async function importKey(ground: Ground, input: NewKey, value: Uint8Array
       material.set(keep(share), place * SHARE_BYTES);
     });
     const requester = requestSigner(secret, federationId).publicKey;
-    const origin = { federationId, requester, nonce };
+    const place = { federationId, requester, nonce };
     const body: ImportBody = {
       kind: "import",
       ...purposeOf(ground, sized, nonce, owner),
+      origin,
       threshold,
       holders,
       commitments: dealt.commitments,
-      sealedValue: type === "bytes" ? sealValue(scalar, origin, value, random) : null,
+      sealedValue: type === "bytes" ? sealValue(scalar, place, value, random) : null,
     };
     const held = { ...newRequest(ground, body, { name: input.name, nonce }), material };
     return await goOnMaking(ground, await begin(ground, held));

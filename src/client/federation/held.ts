@@ -188,8 +188,18 @@ export const holdsNothing = (held: Held): boolean => areEmpty(held, Object.keys(
 /** True where a vault holds nothing of keyrings: then its body is of the version before them. */
 export const holdsNoKeyrings = (held: Held): boolean => areEmpty(held, Object.keys(NO_KEYRINGS));
 
+/** True where a key, or a request for one, says that a ceremony's server has seen it: no version before them reads it. */
+const holdsSeen = ({ federatedKeys, federatedRequests }: Held): boolean =>
+  federatedKeys.some(({ certificate }) => certificate.certificate.origin === "custodial") ||
+  federatedRequests.some(
+    ({ request: { request: one }, certificate }) =>
+      (one.body.kind === "import" && one.body.origin === "custodial") ||
+      certificate?.certificate.origin === "custodial",
+  );
+
 /** True where a vault holds nothing of ceremonies: then its body is of a version before them. */
-export const holdsNoCeremonies = (held: Held): boolean => areEmpty(held, Object.keys(NO_CEREMONIES));
+export const holdsNoCeremonies = (held: Held): boolean =>
+  areEmpty(held, Object.keys(NO_CEREMONIES)) && !holdsSeen(held);
 
 /** The fields of a body that are {@link Held}'s. */
 export function heldOf(body: Held): Held {

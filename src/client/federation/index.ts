@@ -113,6 +113,7 @@ export function createFederationClient(open: Open, reaching: Reaching = {}): Fed
       control: shownControl(c, key.released),
       shown: shownCustody(c, key.released),
       origin: c.origin,
+      released: key.released,
       publicKeyHex: shownPublicKey(c),
       threshold: c.threshold,
       holders: c.holders,
@@ -204,7 +205,7 @@ export function createFederationClient(open: Open, reaching: Reaching = {}): Fed
     async importFederated(input) {
       try {
         const { at, key } = await newKey(input);
-        return await importKey(at, key, input.value);
+        return await importKey(at, key, input.value, input.origin ?? "imported");
       } finally {
         wipe(input.value);
       }

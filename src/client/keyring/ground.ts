@@ -81,6 +81,8 @@ export function oneOf<T>(
     readonly what: string;
     readonly name: (item: T) => string;
     readonly id: (item: T) => string;
+    /** By which several of one name are told apart, beside the id; left out: the name alone. */
+    readonly shown?: (item: T) => string;
     readonly hint: string;
   },
 ): T {
@@ -93,7 +95,7 @@ export function oneOf<T>(
   if (one !== undefined && another === undefined) return one;
   if (one === undefined) throw new Fault("not_found", `there is no ${of.what} "${wanted}" here`, { hint: of.hint });
   throw new Fault("ambiguous", `more than one ${of.what} is called "${wanted}"`, {
-    why: found.map((item) => `${of.name(item)} ${of.id(item)}`).join(", "),
+    why: found.map((item) => `${(of.shown ?? of.name)(item)} ${of.id(item)}`).join(", "),
     hint: "give the beginning of its id",
   });
 }

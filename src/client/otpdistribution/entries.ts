@@ -36,6 +36,9 @@ export function requesterOf({ kind, name }: OtpRequester): InputOf<"otp.grant">[
   });
 }
 
+/** What the record says of who issues it: the issuer's own word, null where it says nothing. */
+const issuerOf = ({ output }: Entry["record"]): string | null => ("issuer" in output && output.issuer) || null;
+
 /** A key of the store as the client tells of it. @throws Fault integrity for what is no one-time password */
 export function entryInfo(ground: Pick<Ground, "place">, entry: Entry): OtpEntryInfo {
   const { record, own, status, movedTo, counter, provisioned, grants } = entry;
@@ -48,7 +51,7 @@ export function entryInfo(ground: Pick<Ground, "place">, entry: Entry): OtpEntry
   return {
     ...{ keyId: record.keyId, name: record.name, version: record.version, kind, own, status },
     movedTo: movedTo && pinOf(movedTo),
-    ...{ counter, provisioned, ceremonyId: record.ceremonyId },
+    ...{ counter, provisioned, ceremonyId: record.ceremonyId, issuer: issuerOf(record) },
     grants: grants.map(({ grantId, to, wants, perHour, untilMs }) => ({
       ...{ grantId, to: requesterInfo(to), wants, perHour },
       until: untilMs === null ? null : iso(untilMs),
@@ -73,6 +76,7 @@ export async function entryNamed(ground: Ground, wanted: string, whose: "own" | 
     what: whose === "own" ? "one-time password of yours in the store" : "one-time password for you",
     name: ({ record }) => record.name,
     id: ({ record }) => record.keyId,
+    shown: ({ record }) => [record.name, issuerOf(record)].filter((part) => part !== null).join(" of "),
     hint:
       whose === "own"
         ? "keyhold otp entries lists all"

@@ -12,6 +12,7 @@ import { type Ground, lie } from "../ceremony/ground.ts";
 import { CEREMONY_MAX, type HeldAsk } from "../ceremony/held.ts";
 import { isRefusal } from "../ceremony/organising.ts";
 import type { CeremonyClient, OtpHanded } from "../ceremonyapi.ts";
+import { type AskClaim, claimAsk } from "./askclaim.ts";
 import { entryNamed } from "./entries.ts";
 
 type Handed = OutputOf<"otp.request">;
@@ -62,26 +63,61 @@ async function counterAt(ground: Ground, server: RequestInput["server"]): Promis
 
 const sameAsk = (a: HeldAsk, b: HeldAsk): boolean => equalBytes(a.ask.nonce, b.ask.nonce);
 
-/** The ask that has no answer yet, or a new one; in the vault before it is sent. */
-async function prepare(ground: Ground, at: Counter, keyId: StoredKeyId, want: OtpAsk["want"]) {
+/** An ask that is to be sent, and whether it was drawn for this call. */
+interface Prepared {
+  readonly made: HeldAsk;
+  readonly fresh: boolean;
+  /** Null for a provisioning, whose ask stays the same for good. */
+  readonly claim: AskClaim | null;
+}
+
+/**
+ * The ask whose answer was lost, or a new one; in the vault before it is sent. An ask for whose answer another call
+ * waits is that one's alone: two calls at once are handed two codes.
+ */
+async function prepare(ground: Ground, at: Counter, keyId: StoredKeyId, want: OtpAsk["want"]): Promise<Prepared> {
   const waits = ({ ask, device }: HeldAsk) =>
     ask.keyId === keyId && ask.want === want && device === at.device && equalBytes(ask.server, at.identity);
-  const known = ground.held().otpAsks.find(waits);
-  if (known) return { made: known, fresh: false };
   const recipientSeed = ground.random(SEED_BYTES);
   const { publicKey: recipient } = await hpkeKeyPair(recipientSeed);
   const nonce = ground.random(SEED_BYTES);
   const ask: OtpAsk = { server: at.identity, keyId, want, recipient, nonce, atMs: ground.now() };
-  const fresh: HeldAsk = { ask, device: at.device, recipientSeed };
-  await ground.change((held) =>
-    held.otpAsks.some(waits) ? held : { ...held, otpAsks: [...held.otpAsks, fresh].slice(-CEREMONY_MAX.asks) },
-  );
-  const made = ground.held().otpAsks.find(waits) ?? fresh;
-  return { made, fresh: sameAsk(made, fresh) };
+  const drawn: HeldAsk = { ask, device: at.device, recipientSeed };
+  const claim = (one: HeldAsk) => (want === "code" ? claimAsk(ground.open.box.path, one.ask.nonce) : null);
+  const found: { now: Prepared | null } = { now: null };
+  try {
+    // under the vault's lock, with its newest generation: whoever has an answer has taken its ask out already
+    await ground.change((held) => {
+      found.now?.claim?.end(false);
+      for (const made of held.otpAsks.filter(waits)) {
+        const mine = claim(made);
+        if (mine === null && want === "code") continue;
+        found.now = { made, fresh: false, claim: mine };
+        return held;
+      }
+      found.now = { made: drawn, fresh: true, claim: claim(drawn) };
+      return { ...held, otpAsks: [...held.otpAsks, drawn].slice(-CEREMONY_MAX.asks) };
+    });
+  } catch (error) {
+    found.now?.claim?.end(true);
+    throw error;
+  }
+  if (found.now) return found.now;
+  throw new Fault("internal", "the request was not kept");
 }
 
 function forget(ground: Ground, made: HeldAsk): Promise<void> {
   return ground.change((held) => ({ ...held, otpAsks: held.otpAsks.filter((one) => !sameAsk(one, made)) }));
+}
+
+/** Says how to go on with a key that has left: its server tells pin and id, and knows no URL. */
+function sayWhere(error: Fault): Fault {
+  const [, pin, id] = /with pin (sha256:[\w-]{43}) under the id ([0-9a-f]{64})/.exec(error.message) ?? [];
+  if (error.code !== "conflict" || pin === undefined || id === undefined) return error;
+  return new Fault("conflict", error.message, {
+    hint: `its issuer knows the URL and lets you ask there, with an account of that server or as a device: keyhold otp request ${id} --server URL --pin ${pin}`,
+    ...(error.requestId !== undefined && { requestId: error.requestId }),
+  });
 }
 
 /** Opens what was handed out, and holds it to what was asked. @throws Fault integrity */
@@ -99,7 +135,7 @@ async function opened(at: Counter, made: HeldAsk, handed: Handed, nowMs: number)
       throw new Fault("integrity", "it is not what was asked for");
     }
     const from = fromMs === null || fromMs <= nowMs ? null : new Date(fromMs).toISOString();
-    return { askId, name: record.name, value, expiresAt: new Date(expiresAtMs).toISOString(), from };
+    return { askId, keyId: ask.keyId, name: record.name, value, expiresAt: new Date(expiresAtMs).toISOString(), from };
   } catch (error) {
     if (!(error instanceof Fault)) throw error;
     throw lie(
@@ -119,26 +155,33 @@ async function opened(at: Counter, made: HeldAsk, handed: Handed, nowMs: number)
 export async function requestCode(ground: Ground, { key, want, server }: RequestInput): Promise<OtpHanded> {
   if (server !== null && !isHashId(key)) {
     throw new Fault("bad_input", "at another server a key is named by its whole id: 64 hexadecimal digits", {
-      hint: "the issuer sees it with: keyhold otp entries",
+      hint: "its issuer sees all of it with: keyhold otp entries --json",
     });
   }
   const keyId = isHashId(key) ? asHashId<StoredKeyId>(key) : (await entryNamed(ground, key, "any")).record.keyId;
   const at = await counterAt(ground, server);
   for (let last = false; ; last = true) {
-    const { made, fresh: drawn } = await prepare(ground, at, keyId, want);
-    const fresh = drawn || last;
-    let handed: Handed;
+    const prepared = await prepare(ground, at, keyId, want);
+    const { made, claim } = prepared;
+    const fresh = prepared.fresh || last;
+    let settled = false;
+    const settle = async () => {
+      await forget(ground, made);
+      settled = true;
+    };
     try {
-      handed = await at.send(made.ask);
+      const handed = await at.send(made.ask);
+      const done = await opened(at, made, handed, ground.now());
+      // a provisioning is for good: who lost it asks again, and gets the same
+      if (want === "code") await settle();
+      if (fresh || want === "provision" || Date.parse(done.expiresAt) > ground.now()) return done;
     } catch (error) {
       if (!isRefusal(error)) throw error;
-      await forget(ground, made);
+      await settle();
       if (!fresh && error.code === "stale") continue;
-      throw error;
+      throw sayWhere(error);
+    } finally {
+      claim?.end(settled);
     }
-    const done = await opened(at, made, handed, ground.now());
-    // a provisioning is for good: who lost it asks again, and gets the same
-    if (want === "code") await forget(ground, made);
-    if (fresh || want === "provision" || Date.parse(done.expiresAt) > ground.now()) return done;
   }
 }

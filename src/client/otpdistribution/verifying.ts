@@ -2,6 +2,7 @@ import { Fault } from "../../errors.ts";
 import { parsePin } from "../../wire/pin.ts";
 import { type Ground, sayNoKeyStore } from "../ceremony/ground.ts";
 import type { CeremonyClient } from "../ceremonyapi.ts";
+import type { Reaching } from "../federation/members.ts";
 import { callClear, connect } from "../login.ts";
 import type { Surroundings } from "../model.ts";
 import { ownKeyId, requesterInfo } from "./entries.ts";
@@ -52,16 +53,30 @@ function tokenOf(token: string): string {
   throw new Fault("bad_input", "this is no token");
 }
 
+/** A token is no session: no login mends it. */
+function sayNoToken(error: unknown): never {
+  if (!(error instanceof Fault) || error.code !== "session_invalid") throw error;
+  throw new Fault("session_invalid", error.message, {
+    why: "it has expired, was revoked, or is of a key that is over",
+    hint: "the key's issuer makes another one: keyhold otp token create NAME",
+  });
+}
+
 /** Verifies a code as a relying service does. */
 export async function verifyCode(ground: Ground, { server, token, code }: VerifyInput) {
-  return { accepted: await ground.verify(server, tokenOf(token), codeOf(code)) };
+  return { accepted: await ground.verify(server, tokenOf(token), codeOf(code)).catch(sayNoToken) };
 }
 
 /** The same where there is no vault: a relying service needs none. @throws Fault unreachable, pin_mismatch … */
-export async function verifyByToken(around: Surroundings, { server, token, code }: VerifyInput) {
+export async function verifyByToken(
+  around: Surroundings,
+  { server, token, code }: VerifyInput,
+  { reach = connect }: Reaching = {},
+) {
   const given = { token: tokenOf(token), code: codeOf(code) };
   const pinned = { url: server.url, pin: parsePin(server.pin), tlsCaPem: null, caPem: null, statementNumber: 0 };
-  const { link } = await connect(pinned, around);
-  const { accepted } = await callClear(link, "otp.verify", { code: given.code }, given.token).catch(sayNoKeyStore);
+  const { link } = await reach(pinned, around);
+  const verifying = callClear(link, "otp.verify", { code: given.code }, given.token);
+  const { accepted } = await verifying.catch(sayNoKeyStore).catch(sayNoToken);
   return { accepted };
 }

@@ -8,6 +8,7 @@ import { openKeyServer } from "../../server/keyserver.ts";
 import { silentLog } from "../../server/log.ts";
 import { type Context, defineCommand } from "../../ui/command.ts";
 import { listing, result } from "../../ui/output.ts";
+import { selfCommand } from "../../ui/process.ts";
 import { plain } from "../../ui/text.ts";
 import { VERSION } from "../../version.ts";
 import { type ControlInput, type ControlName, type ControlOutput, callControl } from "../../wire/control.ts";
@@ -30,6 +31,8 @@ async function alone<T>(ctx: Context, dir: string, work: (handlers: ControlHandl
     version: VERSION,
     log: silentLog,
     opaqueWorkers: Math.min(1, availableParallelism()),
+    enclaveCommand: selfCommand("__enclave"),
+    alone: true,
   });
   try {
     return await work(server.administration({ url: () => "(not running)", requests: () => 0 }));
@@ -92,11 +95,17 @@ export const serverInit = defineCommand({
 
 export const serverStatus = defineCommand({
   args: DIR,
-  data: "{pid, version, url, pin, startedAt, registration, engine, incarnation, accounts, disabled, sessions, invites, requests}",
+  data: "{pid, version, url, pin, startedAt, registration, engine, incarnation, accounts, disabled, sessions, invites, requests, ceremonyKey:{number, fingerprintHex, words}|null}",
   examples: [["keyhold server status", "figures of the server"]],
   run: async (args, ctx) => {
     const status = await administer(ctx, args.dir, "status", {});
-    const data = { ...status, startedAt: new Date(status.startedAtMs).toISOString(), startedAtMs: undefined };
+    const { ceremonyKey: key } = status;
+    const data = {
+      ...status,
+      startedAt: new Date(status.startedAtMs).toISOString(),
+      startedAtMs: undefined,
+      ceremonyKey: key && { number: key.number, fingerprintHex: key.fingerprint.toHex(), words: key.words },
+    };
     return result(data, () =>
       [
         `url           ${status.url}`,
@@ -107,6 +116,7 @@ export const serverStatus = defineCommand({
         `sessions      ${status.sessions}`,
         `invites       ${status.invites}`,
         `requests      ${status.requests}`,
+        ...(key ? [`ceremonies    ${key.words}   (words of key ${key.number})`] : []),
       ].join("\n"),
     );
   },
@@ -118,7 +128,9 @@ const SHOWN = 50;
 export const serverCheck = defineCommand({
   args: DIR,
   data: "{ok, checks, items:[{name, ok, detail}]}; exit 8 if something is wrong",
-  details: "Verifies the database, every account's signed state, its secrets, its log and its sealed rows.",
+  details:
+    "Verifies the database, every account's signed state, its secrets, its log, its second factor and sealed rows, its " +
+    "ceremonies and stored keys; what the enclave has sealed is opened by it. What could not be asked is said.",
   examples: [["keyhold server check", "exit 8 if anything is wrong"]],
   run: async (args, ctx) => {
     const found = await ctx.term.step("Checking", administer(ctx, args.dir, "check", {}));
@@ -130,7 +142,8 @@ export const serverCheck = defineCommand({
         hint: "restore a backup; do not go on with this data",
       });
     }
-    return result(found, () => `all of ${found.checks} checks hold`);
+    const notes = found.items.flatMap(({ name, detail }) => (detail === null ? [] : [`${name}: ${detail}`]));
+    return result(found, () => [`all of ${found.checks} checks hold`, ...notes].join("\n"));
   },
 });
 

@@ -57,6 +57,15 @@ export const server: Group = {
         remove: { summary: "erase an account", load: () => import("./admin.ts").then((m) => m.userRemove) },
       },
     },
+    ceremony: {
+      summary: "ceremonies on this server",
+      commands: {
+        list: {
+          summary: "list the ceremonies",
+          load: () => import("./ceremony.ts").then((m) => m.ceremonyList),
+        },
+      },
+    },
     federation: {
       summary: "federations of this server",
       commands: {

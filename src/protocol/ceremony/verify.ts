@@ -83,7 +83,10 @@ function checkOpenings(transcript: Transcript, state: CeremonyState, openings: R
     if (!join) throw new Fault("bad_input", `an opening is given for seat ${index}, where nobody committed`);
     if (opening.length === 32 && equalBytes(commitmentOf(join, opening), join.commitment)) continue;
     const place = placeOf(transcript, (body) => body.kind === "join" && body.join.join.index === index);
-    throw brokenAt(...place, "the opening that is given is not what was committed to");
+    const { code, message } = brokenAt(...place, "the opening that is given is not what was committed to");
+    throw new Fault(code, message, {
+      hint: `ask participant ${index} for its opening of this ceremony again: that file was changed, or else the transcript`,
+    });
   }
 }
 

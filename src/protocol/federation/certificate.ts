@@ -4,7 +4,7 @@ import { type Signer, verifySignature } from "../../crypto/identity.ts";
 import { hashCanon } from "../../crypto/kdf.ts";
 import { Fault } from "../../errors.ts";
 import { type FederatedKeyId, type FederatedRequestId, type FederationId, hashId, type PolicyId } from "../../ids.ts";
-import type { Control, Custody, FederatedType } from "./kinds.ts";
+import type { Control, Custody, FederatedType, KeyOrigin } from "./kinds.ts";
 import { type Manifest, rosterMin } from "./manifest.ts";
 import { type SignedDecision, verifyDecision } from "./request.ts";
 
@@ -29,7 +29,7 @@ export interface Certificate {
   readonly length: number;
   readonly custody: Custody;
   readonly control: Control;
-  readonly origin: "generated" | "imported";
+  readonly origin: KeyOrigin;
   readonly policy: PolicyId | null;
   /** Compressed point of the whole key: D, or D + C for a self-custodial one. For `schnorr` see docs/protocol.md §8.6. */
   readonly publicKey: Uint8Array;

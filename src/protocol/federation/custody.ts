@@ -67,10 +67,15 @@ export function shareOut(input: {
 }
 
 /** What is true of a key for good: how P12 names its custody (docs/protocol.md §8.6). */
-export type ShownCustody = "self-custodial" | "delegated" | "released";
+export type ShownCustody = "self-custodial" | "delegated" | "released" | "custodial";
 
-/** @param released A server has let shares of it out. */
-export function shownCustody(certificate: Pick<Certificate, "custody">, released: boolean): ShownCustody {
+/**
+ * The widest of what is true: that a server has had all of a key goes before that its owner has.
+ *
+ * @param released A server has let shares of it out.
+ */
+export function shownCustody(certificate: Pick<Certificate, "custody" | "origin">, released: boolean): ShownCustody {
+  if (certificate.origin === "custodial") return "custodial";
   if (released) return "released";
   return certificate.custody === "self" ? "self-custodial" : "delegated";
 }

@@ -37,7 +37,15 @@ function bodyOf({ action, type, amount }: PolicyTrial): RequestBody {
     case "generate":
       return { kind: "generate", ...purpose };
     case "import":
-      return { kind: "import", ...purpose, threshold: 2, holders: [], commitments: [], sealedValue: null };
+      return {
+        kind: "import",
+        ...purpose,
+        origin: "imported",
+        threshold: 2,
+        holders: [],
+        commitments: [],
+        sealedValue: null,
+      };
     case "sign":
       return { kind: "sign", form: "message" as const, input: 0, ...use };
     case "release":

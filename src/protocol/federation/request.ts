@@ -11,7 +11,14 @@ import {
   type PolicyId,
   type WorkspaceId,
 } from "../../ids.ts";
-import type { Control, Custody, FederatedType, SignForm } from "./kinds.ts";
+import {
+  type Control,
+  type Custody,
+  type FederatedType,
+  type ImportOrigin,
+  importKind,
+  type SignForm,
+} from "./kinds.ts";
 
 /** The owner's part of a self-custodial key: C = c·G and the proof of knowing c (docs/protocol.md §8.6). */
 export interface OwnerPart {
@@ -46,6 +53,8 @@ export interface GenerateBody extends KeyPurpose {
 /** The requester shares an existing secret out: commitments of its polynomial, shares sealed in the order. */
 export interface ImportBody extends KeyPurpose {
   readonly kind: "import";
+  /** The owner's word on where the secret comes from: the certificate repeats it for good. */
+  readonly origin: ImportOrigin;
   readonly threshold: number;
   readonly holders: readonly number[];
   /** Commitments to the polynomial, `threshold` of them. */
@@ -167,7 +176,7 @@ function bodyParts(b: RequestBody): CanonValue {
       return [b.kind, purposeParts(b)];
     case "import":
       return [
-        b.kind,
+        importKind(b.origin),
         purposeParts(b),
         b.threshold,
         b.holders,

@@ -54,7 +54,7 @@ function newKey(plan: CeremonyPlan, body: GenerateBody | ImportBody, dealt: Deal
     custody,
     control,
     policy,
-    origin: body.kind === "generate" ? "generated" : "imported",
+    origin: body.kind === "generate" ? "generated" : body.origin,
     publicKey: ownerPoint ? group.encodePoint(group.parsePoint(first).add(group.parsePoint(ownerPoint))) : first,
     untweaked: dealt.untweaked,
     ownerPoint,

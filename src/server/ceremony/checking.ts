@@ -18,7 +18,8 @@ import {
   OPENING,
   type OpeningBody,
 } from "./documents.ts";
-import { olderId, STORED_KEY, STORED_KEY_BEFORE, type StoredKeyBody } from "./storedkeys.ts";
+import { checkStoredKeys } from "./storedchecking.ts";
+import { olderId, STORED_KEY, STORED_KEY_BEFORE } from "./storedkeys.ts";
 
 /** All that lies here of one ceremony. */
 interface Rows {
@@ -71,17 +72,6 @@ async function checkMade(tx: Tx, { manifest, result, ceremonyId }: CeremonyState
   return same ? [] : ["the record of the key that it made is not what it says"];
 }
 
-/** Rows of the store that no ceremony can vouch for: at their places, and every version there. */
-async function checkStored(tx: Tx, row: Stored<StoredKeyBody>): Promise<string[]> {
-  const { record, issuer } = row.value;
-  const before = await eachStored(tx, STORED_KEY_BEFORE, row.id);
-  const complete =
-    before.length === record.version - 1 &&
-    before.every(({ value }, at) => value.record.keyId === row.id && value.record.version === at + 1);
-  const sound = record.keyId === row.id && issuer === row.owner && complete;
-  return sound ? [] : [`stored key ${row.id.slice(0, 8)}: it is not at its place, or versions are missing`];
-}
-
 /** The state by everything that is signed; or what does not hold. */
 function verified(rows: Rows, nowMs: number): CeremonyState | string {
   const { ceremony, entries } = rows;
@@ -102,10 +92,9 @@ function verified(rows: Rows, nowMs: number): CeremonyState | string {
  */
 export async function checkCeremonies(ctx: ServerContext, userId: UserId): Promise<string[]> {
   const { store } = ctx;
-  const { ceremonies, stored } = await store.transaction(async (tx) => ({
-    ceremonies: (await eachStored(tx, CEREMONY, userId)).map(({ id }) => id as CeremonyId),
-    stored: await eachStored(tx, STORED_KEY, userId),
-  }));
+  const ceremonies = await store.transaction(async (tx) =>
+    (await eachStored(tx, CEREMONY, userId)).map(({ id }) => id as CeremonyId),
+  );
   const wrong: string[] = [];
   for (const id of ceremonies) {
     const rows = await store.transaction(async (tx) => {
@@ -120,8 +109,7 @@ export async function checkCeremonies(ctx: ServerContext, userId: UserId): Promi
         : [...checkRows(ctx, rows, state), ...(await store.transaction((tx) => checkMade(tx, state, userId)))];
     wrong.push(...found.map((what) => `ceremony ${id.slice(0, 8)}: ${what}`));
   }
-  for (const row of stored) wrong.push(...(await store.transaction((tx) => checkStored(tx, row))));
-  return wrong;
+  return [...wrong, ...(await checkStoredKeys(ctx, userId))];
 }
 
 /** What is wrong with the key pairs for ceremonies; undefined of a server that has none. @throws Fault corrupt */

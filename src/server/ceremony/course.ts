@@ -4,10 +4,21 @@ import type { CeremonyId } from "../../ids.ts";
 import { ceremonyState } from "../../protocol/ceremony/life.ts";
 import type { CeremonyStatus, SignedEntry } from "../../protocol/ceremony/model.ts";
 import type { Tx } from "../../storage/store.ts";
-import { putStored, readStored, removeStored } from "../documents.ts";
+import { type DocumentKind, putStored, readStored, removeStored } from "../documents.ts";
 import { changedMeanwhile } from "../federation/life.ts";
-import { ARRIVING, type ArrivingBody, ENTRY, HEAD, type HeadBody, numbered, OPENING, OVER } from "./documents.ts";
-import { finish, keepResult, stepToCombine } from "./ending.ts";
+import {
+  ARRIVING,
+  type ArrivingBody,
+  ASKED,
+  type AskedBody,
+  ENTRY,
+  HEAD,
+  type HeadBody,
+  numbered,
+  OPENING,
+  OVER,
+} from "./documents.ts";
+import { finish, isReplacedGone, keepResult, stepToCombine } from "./ending.ts";
 import { type CeremonyAction, type Desk, note, readHead, readScene, type Scene } from "./scene.ts";
 
 export type Step = EnclaveInput<"ceremony.append">["step"];
@@ -54,8 +65,8 @@ export async function putHead(tx: Tx, { head }: Scene, value: HeadBody, place = 
 }
 
 /** An organiser's wish stays until it has come true. */
-const nextClosing = ({ head }: Scene, kind: SignedEntry["entry"]["body"]["kind"]): HeadBody["closing"] =>
-  kind === "freeze" || kind === "abort" ? null : head.value.closing;
+const nextClosing = ({ head: { value } }: Scene, kind: SignedEntry["entry"]["body"]["kind"]): HeadBody["closing"] =>
+  kind === "abort" || kind === value.closing ? null : value.closing;
 
 /** Writes what the enclave has signed, with everything that goes with it; undefined, and nothing written, when late. */
 async function keep(desk: Desk, scene: Scene, step: Step, answer: Appended): Promise<SignedEntry | undefined> {
@@ -80,7 +91,7 @@ async function keep(desk: Desk, scene: Scene, step: Step, answer: Appended): Pro
     if (!(await putStored(tx, HEAD, { id, ...at, value }, head.version))) return false;
     const row = { id: numbered(id, entry.seq), owner: id, place: entry.seq, value: { entry: answer.entry } };
     if (!(await putStored(tx, ENTRY, row, 0))) throw changedMeanwhile();
-    await removeStored(tx, ARRIVING, id);
+    for (const kind of [ARRIVING, ASKED]) await removeStored(tx, kind, id);
     if (entry.body.kind === "reveal" && step.kind === "reveal") {
       const { index, keyNumber } = step.reveal.reveal;
       const opening = { index, keyNumber, sealed: step.sealed };
@@ -102,33 +113,49 @@ async function keep(desk: Desk, scene: Scene, step: Step, answer: Appended): Pro
 async function append(desk: Desk, scene: Scene, step: Step): Promise<SignedEntry | undefined> {
   const { enclave, ctx } = desk.site;
   const { id, transcript } = scene;
-  if (step.kind === "reveal") await arrive(desk, scene, step);
+  await remember(desk, scene, step);
   try {
     const answer = await enclave.call("ceremony.append", { transcript, step });
     return await keep(desk, scene, step, answer);
   } catch (error) {
     // what it refuses will not come again by itself
-    if (step.kind === "reveal" && isFinal(error))
-      await ctx.store.transaction((tx) => removeStored(tx, ARRIVING, id), id);
+    if (isFinal(error))
+      await ctx.store.transaction(async (tx) => {
+        for (const kind of [ARRIVING, ASKED]) await removeStored(tx, kind, id);
+      }, id);
     throw error;
   }
 }
 
-/** Remembers an opening before the enclave sees it. */
-async function arrive({ site: { ctx } }: Desk, { id }: Scene, step: Step & { readonly kind: "reveal" }): Promise<void> {
-  const value = { reveal: step.reveal, sealed: step.sealed };
-  await ctx.store.transaction(async (tx) => {
-    const before = await readStored(tx, ARRIVING, id);
-    if (!(await putStored(tx, ARRIVING, { id, owner: id, place: 0, value }, before?.version ?? 0)))
+/** Remembers before the enclave is asked what it signs once: were the answer lost, another question would be refused. */
+async function remember({ site: { ctx } }: Desk, { id }: Scene, step: Step): Promise<void> {
+  const put = async <T>(tx: Tx, kind: DocumentKind<T>, value: T): Promise<void> => {
+    const before = await readStored(tx, kind, id);
+    if (!(await putStored(tx, kind, { id, owner: id, place: 0, value }, before?.version ?? 0)))
       throw changedMeanwhile();
-  }, id);
+  };
+  if (step.kind === "reveal") {
+    const value = { reveal: step.reveal, sealed: step.sealed };
+    await ctx.store.transaction((tx) => put(tx, ARRIVING, value), id);
+  }
+  if (step.kind === "freeze" || step.kind === "abort") {
+    const value: AskedBody = { entry: step.kind === "freeze" ? "freeze" : step.reason };
+    await ctx.store.transaction((tx) => put(tx, ASKED, value), id);
+  }
 }
 
 /** Where the organiser may still end a ceremony. */
 export const CLOSABLE: ReadonlySet<string> = new Set<CeremonyStatus>(["open", "commit", "freeze", "reveal"]);
 
+/** What a crash has left: the enclave may have signed it. Null for nothing. */
+async function leftStep(desk: Desk, { state, ceremony, arriving, asked }: Scene): Promise<Step | null> {
+  if (asked?.entry === "freeze") return { kind: "freeze", seed: ceremony.value.seed };
+  if (asked) return { kind: "abort", reason: asked.entry };
+  return state.status === "reveal" && arriving ? stepToReveal(desk, state, arriving) : null;
+}
+
 /** What the server is to do of itself, but for the combination; null for nothing. */
-async function dueStep(desk: Desk, { state, head, ceremony, arriving }: Scene): Promise<Step | null> {
+function dueStep({ state, head, ceremony }: Scene): Step | null {
   const { closing } = head.value;
   const { seed } = ceremony.value;
   const { due, status } = state;
@@ -136,7 +163,6 @@ async function dueStep(desk: Desk, { state, head, ceremony, arriving }: Scene): 
   if (closing === "abort" && CLOSABLE.has(status)) return { kind: "abort", reason: "closed" };
   if (due?.kind === "abort") return { kind: "abort", reason: due.reason };
   if (due?.kind === "freeze" || (closing === "freeze" && waits)) return { kind: "freeze", seed };
-  if (status === "reveal" && arriving) return stepToReveal(desk, state, arriving);
   return null;
 }
 
@@ -156,9 +182,15 @@ async function settled(desk: Desk, id: CeremonyId): Promise<Scene> {
   for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
     const scene = await readScene(desk, id);
     if (!scene) throw noSuchCeremony();
-    const step = await dueStep(desk, scene);
+    const left = await leftStep(desk, scene);
+    const step = left ?? dueStep(scene);
     if (!step) return scene;
-    await append(desk, scene, step);
+    try {
+      await append(desk, scene, step);
+    } catch (error) {
+      // what was left over and is refused was not signed: it is forgotten, and nobody's answer
+      if (!left || !isFinal(error)) throw error;
+    }
   }
   throw changedMeanwhile();
 }
@@ -201,21 +233,16 @@ export async function isDue({ site: { ctx } }: Desk, id: CeremonyId): Promise<bo
 /** Does what is due. @throws Fault not_found; what the enclave throws */
 export async function settle(desk: Desk, id: CeremonyId): Promise<Scene> {
   const scene = await desk.turns.take(id, () => settled(desk, id));
-  if (scene.state.status === "combine" && scene.head.place <= scene.nowMs) combine(desk, id);
+  if (scene.state.status === "combine" && scene.head.place <= scene.nowMs) combine(desk, scene);
   return scene;
 }
 
-/** Whoever combines has this turn: no ceremony's id. */
-const COMBINATION = "combination";
-
-/**
- * Begins the combination, unless it is under way, or puts it in line: many at once would take all of the enclave's time,
- * until it is taken for dead. Never throws.
- */
-function combine(desk: Desk, id: CeremonyId): void {
+/** Begins the combination, unless it is under way, or puts it into its organiser's line. Never throws. */
+function combine(desk: Desk, { id, ceremony, state }: Scene): void {
   if (desk.combining.has(id)) return;
-  const work = desk.turns
-    .take(COMBINATION, () => tryToCombine(desk, id))
+  const isLong = state.joins.some(({ join }) => join.function === "argon2id");
+  const work = desk.combinations[isLong ? "long" : "short"]
+    .take(ceremony.value.organiser, () => tryToCombine(desk, id))
     .catch(() => undefined)
     .finally(() => desk.combining.delete(id));
   desk.combining.set(id, work);
@@ -226,8 +253,7 @@ async function tryToCombine(desk: Desk, id: CeremonyId): Promise<void> {
     const scene = await readScene(desk, id);
     if (scene?.state.status !== "combine") return;
     try {
-      const step = scene.head.value.failures < FAILURES_MAX ? await stepToCombine(desk, scene) : FAILED;
-      if (await append(desk, scene, step)) return;
+      if (await appendEnd(desk, scene)) return;
     } catch (error) {
       await fail(desk, scene, error);
       if (scene.head.value.failures + 1 < FAILURES_MAX) return;
@@ -236,6 +262,19 @@ async function tryToCombine(desk: Desk, id: CeremonyId): Promise<void> {
 }
 
 const FAILED: Step = { kind: "abort", reason: "failed" };
+
+/** The result; or an abort where there is no hope of one, or the key that it replaces is gone. */
+async function appendEnd(desk: Desk, scene: Scene): Promise<SignedEntry | undefined> {
+  const hopeless = scene.head.value.failures >= FAILURES_MAX || (await isReplacedGone(desk, scene));
+  if (!hopeless) return append(desk, scene, await stepToCombine(desk, scene));
+  try {
+    return await append(desk, scene, FAILED);
+  } catch (error) {
+    if (!(error instanceof Fault && error.code === "conflict")) throw error;
+    // a result was signed, and its answer lost: that is the end, whatever became of the key meanwhile
+    return append(desk, scene, await stepToCombine(desk, scene));
+  }
+}
 
 /** Counts a failure that is the ceremony's own, and puts the next try off. */
 async function fail({ site: { ctx } }: Desk, scene: Scene, error: unknown): Promise<void> {

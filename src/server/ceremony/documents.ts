@@ -1,6 +1,7 @@
 import { sealedCeremonyKey, sealedSeed } from "../../enclave/api.ts";
 import type { CeremonyId, UserId } from "../../ids.ts";
 import {
+  type AbortReason,
   CEREMONY_STATUSES,
   type CeremonyStatus,
   PARTICIPANTS,
@@ -110,6 +111,19 @@ export interface ArrivingBody {
 export const ARRIVING: DocumentKind<ArrivingBody> = kindOf(
   "ceremonyArriving",
   struct({ reveal: signedCeremonyReveal, sealed: sealedOpening }),
+);
+
+/**
+ * An entry that the server has asked its enclave for, of those that are signed once: id = ceremony, owner = ceremony.
+ * What a crash leaves of it is asked for again before anything else.
+ */
+export interface AskedBody {
+  /** The freeze, or the reason of an abort. */
+  readonly entry: "freeze" | Exclude<AbortReason, "lied">;
+}
+export const ASKED: DocumentKind<AskedBody> = kindOf(
+  "ceremonyAsked",
+  struct({ entry: oneOf(["freeze", "absent", "withheld", "closed", "failed"]) }),
 );
 
 /** A participant's secret part of a multisig wallet, sealed to it: id = ceremony:participant, owner = ceremony. */

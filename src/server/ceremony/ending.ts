@@ -9,6 +9,7 @@ import { eachStored, putStored, readStored, removeStored, type Stored } from "..
 import { changedMeanwhile } from "../federation/life.ts";
 import {
   ARRIVING,
+  ASKED,
   KEY_USE,
   keyOwner,
   newestFirst,
@@ -45,8 +46,16 @@ export async function replacedBy(
   return row;
 }
 
-/** What the enclave needs to combine: every opening, as it came, with the key that it was sealed to. */
-export async function stepToCombine({ site, keys }: Desk, { id, state, ceremony }: Scene): Promise<Combine> {
+/** True once the key that a ceremony replaces was revoked or has moved: it should get no version. */
+export async function isReplacedGone({ site: { ctx } }: Desk, { id, state }: Scene): Promise<boolean> {
+  const { replaces } = state.manifest.draft;
+  if (replaces === null) return false;
+  const row = await ctx.store.transaction((tx) => readStored(tx, STORED_KEY, replaces), id);
+  return row?.value.status !== "active";
+}
+
+/** What the enclave needs to combine: every opening, as it came, with its key, and the version before. */
+export async function stepToCombine({ site, keys }: Desk, { id, state }: Scene): Promise<Combine> {
   const { replaces } = state.manifest.draft;
   const revealed = [...state.reveals.values()];
   return site.ctx.store.transaction(async (tx) => {
@@ -57,8 +66,8 @@ export async function stepToCombine({ site, keys }: Desk, { id, state, ceremony 
       if (!row || !key) throw new Fault("corrupt", "an opening of the ceremony, or the key to it, is missing");
       openings.push({ sealed: row.value.sealed, key });
     }
-    const before = await replacedBy(tx, replaces, ceremony.value.organiser);
-    return { kind: "combine", openings, version: (before?.value.record.version ?? 0) + 1 };
+    const row = replaces === null ? undefined : await readStored(tx, STORED_KEY, replaces);
+    return { kind: "combine", openings, before: row ? { record: row.value.record, sealed: row.value.sealed } : null };
   });
 }
 
@@ -95,7 +104,7 @@ export async function keepResult(
 
 /** Takes a ceremony that is over, or goes, off the lists of open ones. */
 export async function unlist(ctx: ServerContext, tx: Tx, id: CeremonyId, draft: CeremonyDraft): Promise<void> {
-  for (const kind of [ARRIVING, OPEN, KEY_USE]) await removeStored(tx, kind, id);
+  for (const kind of [ARRIVING, ASKED, OPEN, KEY_USE]) await removeStored(tx, kind, id);
   const { replaces, slots } = draft;
   if (replaces !== null && (await readStored(tx, REPLACING, replaces))?.owner === id)
     await removeStored(tx, REPLACING, replaces);

@@ -1,7 +1,9 @@
 import { Fault } from "../../errors.ts";
 import type { SignedCeremonyKey } from "../../protocol/ceremony/model.ts";
-import { ceremonyKeyBytes } from "../../protocol/ceremony/records.ts";
+import { ceremonyKeyBytes, ceremonyKeyHash } from "../../protocol/ceremony/records.ts";
+import { digestWords } from "../../protocol/federation/words.ts";
 import type { Tx } from "../../storage/store.ts";
+import type { ControlOutput } from "../../wire/control.ts";
 import { eachStored, listStored, putStored, readStored, removeStored, type Stored } from "../documents.ts";
 import { changedMeanwhile } from "../federation/life.ts";
 import { createTurns } from "../federation/turns.ts";
@@ -32,6 +34,15 @@ export interface CeremonyKeys {
 
 /** Keys that are kept at once: as many as one answer lists. */
 export const KEYS_MAX = 8;
+
+/** The newest key pair, as its operator compares it with what participants see; null before there is one. */
+export async function newestFingerprint(tx: Tx): Promise<ControlOutput<"status">["ceremonyKey"]> {
+  const [newest] = await listStored(tx, CEREMONY_KEY, "", null, 1);
+  if (!newest) return null;
+  const { key } = newest.value.statement;
+  const fingerprint = ceremonyKeyHash(key);
+  return { number: key.number, fingerprint, words: digestWords(fingerprint).join(" ") };
+}
 
 /** Makes the keeping of key pairs over one site. */
 export function createCeremonyKeys(site: KeyStoreSite): CeremonyKeys {

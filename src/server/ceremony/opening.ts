@@ -5,18 +5,35 @@ import { ceremonyState, checkDraft } from "../../protocol/ceremony/life.ts";
 import type { CeremonyDraft, SignedCeremonyManifest } from "../../protocol/ceremony/model.ts";
 import { ceremonyIdOf, ceremonyKeyHash, draftBytes, entryHash } from "../../protocol/ceremony/records.ts";
 import type { Tx } from "../../storage/store.ts";
-import { putStored, readStored } from "../documents.ts";
+import { eachStored, putStored, readStored, type Stored } from "../documents.ts";
 import { changedMeanwhile } from "../federation/life.ts";
 import { CEREMONY, DRAFT, ENTRY, HEAD, newestFirst, numbered, OPEN, REPLACING } from "./documents.ts";
 import { index, replacedBy } from "./ending.ts";
 import { type Desk, readHead } from "./scene.ts";
 import type { KeyStoreService } from "./service.ts";
+import { STORED_KEY, type StoredKeyBody } from "./storedkeys.ts";
 
 /** A draft that names a key which the server does not offer (any more). */
 const otherKey = () =>
   new Fault("stale", "the draft names another key than the server's newest one", {
     hint: "fetch the newest one, and have it signed again",
   });
+
+/** The next version is what the key was: who may have codes of it would have nothing else. @throws Fault conflict */
+function demandSameKind({ output }: CeremonyDraft, { value }: Stored<StoredKeyBody>): void {
+  const { kind } = value.record.output;
+  if (kind === output.kind) return;
+  throw new Fault("conflict", `the key in the store is ${kind}: its next version cannot be ${output.kind}`);
+}
+
+/** A name means one key of an account; that of a key which was revoked or has moved is free. @throws Fault exists */
+async function demandFreeName(tx: Tx, { name, output }: CeremonyDraft, userId: UserId): Promise<void> {
+  // of a wallet nothing is stored
+  if (output.kind === "multisig") return;
+  const keys = await eachStored(tx, STORED_KEY, userId);
+  if (!keys.some(({ value: { record, status } }) => record.name === name && status === "active")) return;
+  throw new Fault("exists", `the account has a key named ${name} in the store already`);
+}
 
 /** Opens ceremonies (docs/protocol.md §10.2). */
 export function createOpening(desk: Desk): Pick<KeyStoreService, "ceremony.open"> {
@@ -64,8 +81,10 @@ export function createOpening(desk: Desk): Pick<KeyStoreService, "ceremony.open"
     userId: UserId,
   ): Promise<SignedCeremonyManifest | undefined> {
     const known = await readStored(tx, DRAFT, id);
-    const opened = known && (await readStored(tx, CEREMONY, known.value.ceremonyId));
-    if (!opened) return undefined;
+    if (!known) return undefined;
+    const opened = await readStored(tx, CEREMONY, known.value.ceremonyId);
+    if (!opened)
+      throw new Fault("not_found", "the ceremony of this draft is over and forgotten", { hint: "open a new one" });
     const { manifest, organiser } = opened.value;
     if (organiser !== userId || !equalBytes(draftBytes(manifest.manifest.draft), draftBytes(draft)))
       throw new Fault("conflict", "another draft has this nonce");
@@ -75,7 +94,9 @@ export function createOpening(desk: Desk): Pick<KeyStoreService, "ceremony.open"
   async function demandOpenable(tx: Tx, draft: CeremonyDraft, userId: UserId): Promise<void> {
     await demandKey(tx, draft);
     await demandPrevious(tx, draft, userId);
-    await replacedBy(tx, draft.replaces, userId);
+    const replaced = await replacedBy(tx, draft.replaces, userId);
+    if (replaced) demandSameKind(draft, replaced);
+    else await demandFreeName(tx, draft, userId);
     if (draft.replaces !== null && (await readStored(tx, REPLACING, draft.replaces)))
       throw new Fault("conflict", "another open ceremony replaces this key");
     await demandRoom(tx, userId);

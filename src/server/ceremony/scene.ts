@@ -9,6 +9,8 @@ import { createTurns, type Turns } from "../federation/turns.ts";
 import {
   ARRIVING,
   type ArrivingBody,
+  ASKED,
+  type AskedBody,
   CEREMONY,
   type CeremonyBody,
   ENTRY,
@@ -16,6 +18,7 @@ import {
   type HeadBody,
   numbered,
 } from "./documents.ts";
+import { createFairLine, type FairLine } from "./fairline.ts";
 import { type CeremonyKeys, createCeremonyKeys } from "./keys.ts";
 import type { KeyStoreSite } from "./service.ts";
 
@@ -28,6 +31,11 @@ export interface Desk {
   readonly known: Map<CeremonyId, readonly SignedEntry[]>;
   /** Combinations under way, by ceremony: they take long, and nothing waits for them. */
   readonly combining: Map<CeremonyId, Promise<void>>;
+  /**
+   * One combination at a time: many at once would take all of the enclave's time, until it is taken for dead. Those
+   * with an Argon2id, which take up to minutes, are in a line of their own.
+   */
+  readonly combinations: { readonly long: FairLine; readonly short: FairLine };
   /** Set when the process ends: combinations that wait for their turn are left to the next one. */
   ending: boolean;
 }
@@ -39,6 +47,7 @@ export function createDesk(site: KeyStoreSite): Desk {
     turns: createTurns(),
     known: new Map(),
     combining: new Map(),
+    combinations: { long: createFairLine(), short: createFairLine() },
     ending: false,
   };
 }
@@ -50,6 +59,7 @@ export interface Scene {
   readonly head: Stored<HeadBody>;
   /** What a crash has left behind. */
   readonly arriving: ArrivingBody | null;
+  readonly asked: AskedBody | null;
   readonly transcript: Transcript;
   readonly state: CeremonyState;
   readonly nowMs: number;
@@ -86,15 +96,16 @@ export async function readScene({ site: { ctx }, known }: Desk, id: CeremonyId):
     if (!at) return undefined;
     const kept = before.slice(0, at.head.value.seq);
     const entries = [...kept, ...(await entriesAfter(tx, id, kept.length))];
-    return { ...at, entries, arriving: (await readStored(tx, ARRIVING, id))?.value ?? null };
+    const arriving = (await readStored(tx, ARRIVING, id))?.value ?? null;
+    return { ...at, entries, arriving, asked: (await readStored(tx, ASKED, id))?.value ?? null };
   }, id);
   if (!found) return undefined;
-  const { entries, ceremony, head, arriving } = found;
+  const { entries, ceremony, head, arriving, asked } = found;
   if (known.size >= KNOWN_MAX) for (const oldest of [...known.keys()].slice(0, 1)) known.delete(oldest);
   known.set(id, entries);
   const transcript = { manifest: ceremony.value.manifest, entries };
   const nowMs = ctx.now();
-  return { id, ceremony, head, arriving, transcript, nowMs, state: ceremonyState(transcript, nowMs, "head") };
+  return { id, ceremony, head, arriving, asked, transcript, nowMs, state: ceremonyState(transcript, nowMs, "head") };
 }
 
 /** What happens to ceremonies, as the organiser's log names it (docs/protocol.md §10.4). */

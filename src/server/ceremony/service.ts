@@ -70,6 +70,8 @@ export type KeyStoreService = { readonly [N in Exclude<KeyStoreOperation, Staged
 } & {
   /** Whom the token of a request speaks for. @throws Fault session_invalid, one for every reason; rate_limited */
   admitToken(name: KeyStoreTokenOperation, remote: Remote): Promise<RelyingCaller>;
+  /** Makes the first key pair for ceremonies unless there is one. */
+  prepare(): Promise<void>;
   /** Makes the next key pair for ceremonies; says how many before it are still kept. @throws Fault conflict */
   rotate(): Promise<{ readonly newest: SignedCeremonyKey; readonly kept: number }>;
   /** What time alone ends: stages of ceremonies, hand-outs, keys whose overlap is over. */

@@ -14,7 +14,8 @@ const SWEEP = 256;
  */
 export async function sweepCeremonies(desk: Desk): Promise<void> {
   const { ctx } = desk.site;
-  const due = await ctx.store.transaction((tx) => dueCeremonies(tx, ctx.now(), SWEEP));
+  // those that wait for their combination stand before all others, and have been looked at
+  const due = await ctx.store.transaction((tx) => dueCeremonies(tx, ctx.now(), SWEEP + desk.combining.size));
   const failures: unknown[] = [];
   for (const id of due) {
     try {

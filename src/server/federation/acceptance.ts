@@ -106,7 +106,7 @@ export function demandAsked(
         const enough = c.holders.length >= rosterMin(manifest.servers.length, manifest.threshold);
         if (c.origin !== "generated" || c.threshold !== manifest.threshold || !enough)
           throw foreign("its holders differ");
-      } else if (c.origin !== "imported" || c.threshold !== body.threshold || !areEnough(c.holders, body))
+      } else if (c.origin !== body.origin || c.threshold !== body.threshold || !areEnough(c.holders, body))
         throw foreign("its holders differ");
     }
   }

@@ -19,7 +19,7 @@ import {
 } from "../../wire/codec.ts";
 import { parcel, WANTS } from "../../wire/otp/operations.ts";
 import { hash32 } from "../../wire/records.ts";
-import { type DocumentKind, kindOf } from "../documents.ts";
+import { type DocumentKind, keptKindOf, kindOf } from "../documents.ts";
 
 /** What the distribution server stores (docs/protocol.md §10.8): no code, and no value that its enclave has not sealed. */
 
@@ -47,10 +47,12 @@ export interface StateBody extends OtpPosition {
   readonly incarnation: IncarnationId;
   /** {@link requesterName} of who has the key in an authenticator. */
   readonly provisionedTo: string | null;
+  /** {@link requesterName} of who was handed the step before `next`; null of a `hotp`. */
+  readonly lastTo: string | null;
   /** Hand-outs of the last minute. */
   readonly recent: readonly RateSlot[];
 }
-export const OTP_STATE: DocumentKind<StateBody> = kindOf(
+export const OTP_STATE: DocumentKind<StateBody> = keptKindOf(
   "otpState",
   struct({
     next: u53,
@@ -60,6 +62,7 @@ export const OTP_STATE: DocumentKind<StateBody> = kindOf(
     version: uint(0xffff_ffff, 1),
     incarnation: id<IncarnationId>(),
     provisionedTo: nullable(text({ min: 66, max: 66 })),
+    lastTo: nullable(text({ min: 66, max: 66 })),
     recent: rateSlots,
   }),
 );
@@ -77,7 +80,7 @@ export interface GrantBody {
   /** Hand-outs of the last hour. */
   readonly recent: readonly RateSlot[];
 }
-export const GRANT: DocumentKind<GrantBody> = kindOf(
+export const GRANT: DocumentKind<GrantBody> = keptKindOf(
   "otpGrant",
   struct({
     grantId: text({ min: 32, max: 32 }),
@@ -119,7 +122,7 @@ export interface HandoutBody {
   readonly usedAtMs: number | null;
 }
 const tag = bytes({ length: 16 });
-export const HANDOUT: DocumentKind<HandoutBody> = kindOf(
+export const HANDOUT: DocumentKind<HandoutBody> = keptKindOf(
   "otpHandout",
   struct({
     want: oneOf(WANTS),
@@ -139,12 +142,21 @@ export const HANDOUT: DocumentKind<HandoutBody> = kindOf(
 
 const askId = hashIdOf<OtpAskId>();
 
-/** The newest hand-out of a code: id = {@link tagId}, owner = key. */
+/** The newest hand-out of a code: id = {@link tagId}, owner "", place = its time, so that new ones lie together. */
 export const TAG: DocumentKind<{ readonly askId: OtpAskId }> = kindOf("otpTag", struct({ askId }));
 export const tagId = (keyId: StoredKeyId, tagOfCode: Uint8Array): string => `${keyId}:${tagOfCode.toHex()}`;
 
-/** When a hand-out is forgotten: id = ask, owner "", place = that time. */
-export const DUE: DocumentKind<{ readonly keyId: StoredKeyId }> = kindOf("otpDue", struct({ keyId: storedKeyId }));
+export const MINUTE = 60_000;
+/** The minute of a time, counted from 1970. */
+export const minuteOf = (ms: number): number => Math.floor(ms / MINUTE);
+
+/** When the first hand-out of a key's minute is forgotten: id = {@link dueId}, owner "", place = that time. */
+export interface DueBody {
+  readonly keyId: StoredKeyId;
+  readonly minute: number;
+}
+export const DUE: DocumentKind<DueBody> = kindOf("otpMinute", struct({ keyId: storedKeyId, minute: u53 }));
+export const dueId = (keyId: StoredKeyId, minute: number): string => `${keyId}:${minute}`;
 
 /** A token for relying services: id = its hash in hexadecimal, owner = key, place = when it was made. */
 export interface TokenBody {

@@ -127,7 +127,7 @@ export function createEntries(site: KeyStoreSite): Entries {
         for (const { id, value } of await eachStored(tx, GRANTED, grantedOwner(credentialId))) {
           const [entry, grant] = [await readEntry(tx, value.keyId), await readStored(tx, GRANT, id)];
           if (!entry || !grant || entry.value.issuer === userId) continue;
-          if (entry.value.status === "active" && holds(ctx, grant.value, userId))
+          if (entry.value.status !== "revoked" && holds(ctx, grant.value, userId))
             views.push(await grantedView(ctx, tx, entry, grant));
         }
         const all = views.toSorted(byName);

@@ -12,6 +12,7 @@ import { EARLIER } from "../incarnations.ts";
 import {
   ARRIVAL,
   DUE,
+  dueId,
   GRANT,
   GRANTED,
   type GrantBody,
@@ -19,6 +20,7 @@ import {
   HANDOUT,
   type HandoutBody,
   KNOWN_KEY,
+  minuteOf,
   OTP_STATE,
   PARCEL,
   type StateBody,
@@ -94,6 +96,7 @@ export async function readState(ctx: ServerContext, tx: Tx, entry: OtpEntry): Pr
     version: record.version,
     incarnation: ctx.incarnation,
     provisionedTo: kept?.provisionedTo ?? null,
+    lastTo: null,
     recent: row?.value.recent ?? [],
   };
   return { ...base, value, came };
@@ -181,14 +184,12 @@ export function stateNow(
   return state;
 }
 
-/** Forgets one hand-out with what finds it. */
-export async function forgetHandout(tx: Tx, keyId: StoredKeyId, askId: string): Promise<void> {
-  const row = await readStored(tx, HANDOUT, askId);
-  await removeStored(tx, HANDOUT, askId);
-  await removeStored(tx, DUE, askId);
-  if (!row?.value.tag) return;
-  const index = await readStored(tx, TAG, tagId(keyId, row.value.tag));
-  if (index?.value.askId === (askId as OtpAskId)) await removeStored(tx, TAG, index.id);
+/** Forgets one hand-out with what finds it by its code. */
+export async function forgetHandout(tx: Tx, keyId: StoredKeyId, { id, value }: Stored<HandoutBody>): Promise<void> {
+  await removeStored(tx, HANDOUT, id);
+  if (!value.tag) return;
+  const index = await readStored(tx, TAG, tagId(keyId, value.tag));
+  if (index?.value.askId === (id as OtpAskId)) await removeStored(tx, TAG, index.id);
 }
 
 /** Takes a grant away with the entry that finds it. */
@@ -215,7 +216,10 @@ export async function forgetKey(tx: Tx, keyId: StoredKeyId): Promise<boolean> {
   const grants = await listStored(tx, GRANT, keyId, null, BATCH);
   for (const grant of grants) await removeGrant(tx, grant);
   const handouts = await listStored(tx, HANDOUT, keyId, null, BATCH);
-  for (const { id } of handouts) await forgetHandout(tx, keyId, id);
+  for (const handout of handouts) {
+    await forgetHandout(tx, keyId, handout);
+    await removeStored(tx, DUE, dueId(keyId, minuteOf(handout.value.atMs)));
+  }
   const tokens = await listStored(tx, TOKEN, keyId, null, BATCH);
   for (const { id } of tokens) await removeStored(tx, TOKEN, id);
   if (Math.max(grants.length, handouts.length, tokens.length) === BATCH) return false;

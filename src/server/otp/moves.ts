@@ -34,6 +34,14 @@ export function movedAway({ value: { movedTo } }: OtpEntry): Fault {
   return new Fault("conflict", `this key is at another server${where}: ask that one`);
 }
 
+/** For a requester who may ask for it: where the key is, and under which id. */
+export async function movedFor(tx: Tx, entry: OtpEntry): Promise<Fault> {
+  const row = await readStored(tx, PARCEL, entry.id);
+  if (!row || !entry.value.movedTo) return movedAway(entry);
+  const [pin, id] = [pinOf(entry.value.movedTo), idHere(row.value.parcel)];
+  return new Fault("conflict", `this key is at another server with pin ${pin} under the id ${id}: ask that one`);
+}
+
 /** Keys that go to another server's store, for good (docs/protocol.md §10.8). */
 export function createMoves(site: KeyStoreSite): Moves {
   const { ctx } = site;
@@ -112,8 +120,8 @@ export function createMoves(site: KeyStoreSite): Moves {
         const { entry, counter } = begun;
         const { record, sealed: value } = entry.value;
         const stored = { record, sealed: value };
-        const { sealed, signature } = await site.enclave.call("stored.send", { stored, to, counter });
-        const made: Parcel = { record, from, to, counter, sealed, signature };
+        const left = await site.enclave.call("stored.send", { stored, to, counter });
+        const made: Parcel = { record, from, to, ...left };
         const sent = await ctx.store.transaction((tx) => letGo(tx, userId, made), keyId);
         if (sent) return sent;
       }
@@ -134,7 +142,11 @@ export function createMoves(site: KeyStoreSite): Moves {
         return { key: await keyInUse(keys, tx, to.key.number) };
       }, userId);
       if (begun.view) return begun.view;
-      const { stored } = await site.enclave.call("stored.receive", { parcel, key: begun.key });
+      const { stored } = await site.enclave.call("stored.receive", {
+        parcel,
+        key: begun.key,
+        receiver: receiverOf(userId),
+      });
       return ctx.store.transaction(async (tx) => {
         const before = await arrivedBefore(tx, userId, parcel);
         if (before) return ownView(ctx, tx, before);
@@ -159,5 +171,8 @@ export function createMoves(site: KeyStoreSite): Moves {
 
 /** The id that a parcel's key has here: of what its sender signed, so that nobody else can take it. */
 const idHere = ({ record, to }: Parcel) => movedKeyIdOf(to.key.enclave, record);
+
+/** How the enclave knows the account that a key came to. */
+const receiverOf = (userId: UserId): Uint8Array => sha256(new TextEncoder().encode(userId));
 
 const hashOf = (parcel: Parcel): Uint8Array => sha256(new TextEncoder().encode(encodeJson(parcelCodec, parcel)));

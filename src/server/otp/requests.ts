@@ -1,9 +1,9 @@
 import { equalBytes } from "../../crypto/bytes.ts";
 import { canSealTo } from "../../crypto/hpke.ts";
 import { Fault } from "../../errors.ts";
-import type { OtpAskId } from "../../ids.ts";
-import { type OtpAsk, otpAskIdOf, verifyOtpAsk } from "../../protocol/otphandout.ts";
-import { allocate, expiryOf, provisioned } from "../../protocol/otpwindow.ts";
+import type { OtpAskId, StoredKeyId } from "../../ids.ts";
+import { handedToHash, type OtpAsk, otpAskIdOf, verifyOtpAsk } from "../../protocol/otphandout.ts";
+import { aheadUntil, allocate, expiryOf, provisioned } from "../../protocol/otpwindow.ts";
 import { countIn } from "../../protocol/ratewindow.ts";
 import type { Tx } from "../../storage/store.ts";
 import type { OutputOf } from "../../wire/operations.ts";
@@ -14,7 +14,19 @@ import { listStored, putStored, readStored, type Stored } from "../documents.ts"
 import { changedMeanwhile } from "../federation/life.ts";
 import { shortId } from "../federation/named.ts";
 import { addressBucket, refusedBy, spend } from "../limits.ts";
-import { DUE, GRANT, type GrantBody, HANDOUT, type HandoutBody, newestFirst, TAG, tagId } from "./documents.ts";
+import {
+  DUE,
+  dueId,
+  GRANT,
+  type GrantBody,
+  HANDOUT,
+  type HandoutBody,
+  MINUTE,
+  minuteOf,
+  newestFirst,
+  TAG,
+  tagId,
+} from "./documents.ts";
 import type { DistributionPart } from "./index.ts";
 import {
   holds,
@@ -28,14 +40,14 @@ import {
   settle,
   stateNow,
 } from "./keys.ts";
-import { type Asker, accountAsker, deviceAsker, grantDocument, requesterName } from "./requesters.ts";
+import { movedFor } from "./moves.ts";
+import { type Asker, accountAsker, deviceAsker, grantDocument, requesterName, shownRequester } from "./requesters.ts";
 
 type Requests = Pick<DistributionPart, "otp.request" | "otp.request.device">;
 type Handed = OutputOf<"otp.request">;
 type Handout = Stored<HandoutBody>;
 
 const HOUR = 3_600_000;
-const MINUTE = 60_000;
 /** Codes in a row that are equal to open ones by chance: nobody meets so many. */
 const COLLISIONS_MAX = 16;
 /** Hand-outs of a key that are read at once. */
@@ -72,8 +84,9 @@ export function createRequests(site: KeyStoreSite): Requests {
   async function admit(tx: Tx, asker: Asker, { keyId, want, server }: OtpAsk): Promise<Admitted> {
     const entry = await readEntry(tx, keyId);
     const grant = await readStored(tx, GRANT, grantDocument(keyId, asker.name));
-    if (!entry || !grant || entry.value.status !== "active") throw notEntitled();
+    if (!entry || !grant || entry.value.status === "revoked") throw notEntitled();
     if (!holds(ctx, grant.value, asker.userId) || !grant.value.wants.includes(want)) throw notEntitled();
+    if (entry.value.status === "moved") throw await movedFor(tx, entry);
     if (!equalBytes(server, ctx.keys.identity)) throw new Fault("denied", "this was asked of another server");
     return { entry, grant };
   }
@@ -90,7 +103,8 @@ export function createRequests(site: KeyStoreSite): Requests {
     if (!canSealTo(ask.recipient)) throw new Fault("bad_input", "nothing can be sealed to the request's key");
     const state = await readState(ctx, tx, entry);
     if (await settle(tx, state)) return null;
-    const next = await spendRates(tx, asker, grant, state);
+    const next = await spendRates(tx, asker, grant, state, nowMs);
+    if (ask.want === "code") await leaveToOthers(tx, asker, entry, state);
     const taken = ask.want === "code" ? takeCode(asker, entry, next) : await takeKey(tx, asker, entry, next);
     await saveState(tx, state, taken.state.value);
     const value: HandoutBody = {
@@ -112,26 +126,29 @@ export function createRequests(site: KeyStoreSite): Requests {
     };
     const row = { id: askId, owner: entry.id, place: newestFirst(nowMs), value };
     if (!(await putStored(tx, HANDOUT, row, 0))) throw changedMeanwhile();
-    await noteDue(tx, entry, askId, value.expiresAtMs, 0);
+    await noteDue(tx, state, next, value);
     return { ...admitted, row: { ...row, version: 1 } };
   }
 
-  /** @param before Version of what is noted already; 0 for nothing. */
-  async function noteDue(
-    tx: Tx,
-    { id: keyId }: OtpEntry,
-    askId: OtpAskId,
-    expiresAtMs: number,
-    before: number,
-  ): Promise<void> {
+  /** The first hand-out of a minute is enough: with it the others of this minute are found. */
+  async function noteDue(tx: Tx, before: State, after: State, { atMs, expiresAtMs }: HandoutBody): Promise<void> {
+    const minute = minuteOf(atMs);
+    const [last, now] = [before.value.recent.at(-1), after.value.recent.at(-1)];
+    // one that was counted in the same part of this minute has noted it, in the transaction that counted it
+    if (last && last.atMs === now?.atMs && minuteOf(last.atMs) === minute) return;
+    const keyId = before.id as StoredKeyId;
     const place = expiresAtMs + ctx.limits.otpHandoutKeptMs;
-    if (!(await putStored(tx, DUE, { id: askId, owner: "", place, value: { keyId } }, before)))
-      throw changedMeanwhile();
+    await putStored(tx, DUE, { id: dueId(keyId, minute), owner: "", place, value: { keyId, minute } }, 0);
   }
 
   /** Counts the hand-out for its requester and its key. @throws Fault rate_limited */
-  async function spendRates(tx: Tx, asker: Asker, grant: Stored<GrantBody>, state: State): Promise<State> {
-    const nowMs = ctx.now();
+  async function spendRates(
+    tx: Tx,
+    asker: Asker,
+    grant: Stored<GrantBody>,
+    state: State,
+    nowMs: number,
+  ): Promise<State> {
     const ofRequester = countIn(grant.value.recent, nowMs, HOUR, grant.value.perHour ?? ctx.limits.otpPerHour);
     if ("waitMs" in ofRequester) throw tooMany("you have been handed as much as you may be", ofRequester.waitMs);
     const ofKey = countIn(state.value.recent, nowMs, MINUTE, ctx.limits.otpKeyPerMinute);
@@ -153,7 +170,16 @@ export function createRequests(site: KeyStoreSite): Requests {
       if (taken.fromMs === null) throw new Fault("conflict", "this key has no codes left");
       throw tooMany("the codes of this time are handed out", Math.max(1, taken.fromMs - ctx.now()));
     }
-    return { state: { ...state, value: { ...state.value, ...taken.position } }, counter: taken.counter };
+    const lastTo = entry.kind.kind === "totp" ? asker.name : null;
+    return { state: { ...state, value: { ...state.value, ...taken.position, lastTo } }, counter: taken.counter };
+  }
+
+  /** Who has the code of this step gets the next one early only where it is nobody else's. @throws Fault rate_limited */
+  async function leaveToOthers(tx: Tx, asker: Asker, { id, kind }: OtpEntry, { value }: State): Promise<void> {
+    if (value.lastTo !== asker.name || value.provisionedTo !== null) return;
+    const untilMs = aheadUntil(kind, positionOf(value), ctx.now());
+    if (untilMs === null || (await tx.documentCount(GRANT.kind, id, 2)) < 2) return;
+    throw tooMany("the next code is for whoever has none", Math.max(1, untilMs - ctx.now()));
   }
 
   /** The key itself, for one requester for good, once no code of it is open with anyone. */
@@ -222,6 +248,17 @@ export function createRequests(site: KeyStoreSite): Requests {
     return other?.value.state === "open" && stateNow(ctx, entry, other.value, other.value.grantId) === "open";
   }
 
+  /** Has a code found by its tag; false, and nothing written, while it is open elsewhere. */
+  async function pointTo(tx: Tx, entry: OtpEntry, tag: Uint8Array, askId: OtpAskId): Promise<boolean> {
+    const row = { id: tagId(entry.id, tag), owner: "", place: ctx.now(), value: { askId } };
+    // most often no code of the key had these digits before
+    if (await putStored(tx, TAG, row, 0)) return true;
+    const index = await readStored(tx, TAG, row.id);
+    if (await isTaken(tx, entry, index, askId)) return false;
+    if (!(await putStored(tx, TAG, row, index?.version ?? 0))) throw changedMeanwhile();
+    return true;
+  }
+
   /**
    * Keeps what was made, once: what somebody else's attempt at the same ask kept stays. A code that is open elsewhere is
    * passed over for the next one.
@@ -241,32 +278,26 @@ export function createRequests(site: KeyStoreSite): Requests {
     const value = unfinished({ ...admitted, row });
     if (!value || value.counter !== made.counter) return { ...admitted, row };
     const { version, ...place } = row;
-    const index = tag ? await readStored(tx, TAG, tagId(entry.id, tag)) : undefined;
     let next: HandoutBody;
-    if (await isTaken(tx, entry, index, askId as OtpAskId)) {
+    if (tag && !(await pointTo(tx, entry, tag, askId as OtpAskId))) {
       const state = await readState(ctx, tx, entry);
       const further = takeCode(asker, entry, state);
       await saveState(tx, state, further.state.value);
       const expiresAtMs = expiryOf(entry.kind, further.counter, ctx.now(), ctx.limits.otpHandoutMs);
       next = { ...value, counter: further.counter, expiresAtMs };
-      const due = await readStored(tx, DUE, askId);
-      await noteDue(tx, entry, askId as OtpAskId, expiresAtMs, due?.version ?? 0);
     } else {
       next = { ...value, state: tag ? "open" : "provisioned", sealed, tag };
-      if (tag) await pointTo(tx, entry, tagId(entry.id, tag), index, askId as OtpAskId);
-      if (entry.value.issuer !== asker.userId) await tellIssuer(tx, entry, action);
+      if (entry.value.issuer !== asker.userId) await tellIssuer(tx, entry, action, value.to);
     }
     if (!(await putStored(tx, HANDOUT, { ...place, value: next }, version))) throw changedMeanwhile();
     return { ...admitted, row: { ...place, value: next, version: version + 1 } };
   }
 
-  async function pointTo(tx: Tx, { id: owner }: OtpEntry, id: string, index: TagRow, askId: OtpAskId): Promise<void> {
-    if (!(await putStored(tx, TAG, { id, owner, place: 0, value: { askId } }, index?.version ?? 0)))
-      throw changedMeanwhile();
-  }
-
-  async function tellIssuer(tx: Tx, { id, value: { issuer } }: OtpEntry, action: string): Promise<void> {
-    await appendEvent(ctx, tx, { userId: issuer, action, status: "ok", keyId: shortId(id) });
+  async function tellIssuer(tx: Tx, entry: OtpEntry, action: string, to: HandoutBody["to"]): Promise<void> {
+    const { id, value } = entry;
+    const shown = shownRequester(ctx, to);
+    const bodyHash = handedToHash(id, shown.kind, shown.kind === "account" ? shown.account : shown.key.toHex());
+    await appendEvent(ctx, tx, { userId: value.issuer, action, status: "ok", keyId: shortId(id), bodyHash });
   }
 
   async function handOut(stages: Stages, ask: OtpAsk, action: string): Promise<Handed> {

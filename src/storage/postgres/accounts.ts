@@ -142,6 +142,7 @@ async function erase(q: Query, userId: UserId): Promise<boolean> {
 type Accounts =
   | "accountByCredential"
   | "account"
+  | "stateHashOf"
   | "credential"
   | "tokenFailures"
   | "putTokenFailures"
@@ -169,6 +170,13 @@ export function accountsTx(q: Query): Pick<Tx, Accounts> {
       const row = await q.get<AccountColumns>(`${SELECT} WHERE a.user_id = $1 ${HELD}`, idColumn(userId));
       return row ? accountOf(row) : undefined;
     },
+    stateHashOf: async (userId) =>
+      (
+        await q.get<{ hash: Uint8Array }>(
+          `SELECT a.state_hash AS hash FROM account AS a WHERE a.user_id = $1 ${HELD}`,
+          idColumn(userId),
+        )
+      )?.hash,
     credential: async (credentialId) => {
       const row = await q.get<CredentialColumns>(
         `SELECT a.user_id, a.record, a.record_version, a.setup_id, a.disabled FROM account AS a WHERE a.credential_id = $1 ${HELD}`,

@@ -34,6 +34,7 @@ export function ofAccount(tx: Tx, own: UserId, left: () => void): Tx {
       value.userId === own ? method(value) : leave();
   const kept: Partial<Tx> = {
     account: mine(tx.account),
+    stateHashOf: mine(tx.stateHashOf),
     session: tx.session,
     touchSession: tx.touchSession,
     sessionsOf: mine(tx.sessionsOf),

@@ -143,6 +143,7 @@ function erase(q: Query, userId: UserId): boolean {
 type Accounts =
   | "accountByCredential"
   | "account"
+  | "stateHashOf"
   | "credential"
   | "tokenFailures"
   | "putTokenFailures"
@@ -170,6 +171,8 @@ export function accountsTx(q: Query): Pick<Tx, Accounts> {
       const row = q.get<AccountColumns>(`${SELECT} WHERE a.user_id = ?1`, idColumn(userId));
       return row ? accountOf(row) : undefined;
     },
+    stateHashOf: async (userId) =>
+      q.get<{ hash: Uint8Array }>("SELECT state_hash AS hash FROM account WHERE user_id = ?1", idColumn(userId))?.hash,
     credential: async (credentialId) => {
       const row = q.get<CredentialColumns>(
         "SELECT user_id, record, record_version, setup_id, disabled FROM account WHERE credential_id = ?1",

@@ -4,6 +4,7 @@ import { Fault } from "../../errors.ts";
 import { DEFAULTS } from "../../protocol/defaults.ts";
 import { diceDigits, diceEstimate, ENOUGH, type Estimate, fileEstimate, typedEstimate } from "../entropy.ts";
 import { readSecretFile } from "../password.ts";
+import { answeredPath } from "../paths.ts";
 import { prepareStrength } from "../strength.ts";
 import { BACK, type Back, type Steps } from "../terminal.ts";
 import { plain } from "../text.ts";
@@ -115,7 +116,7 @@ const ASK: Readonly<Record<MixKind, Asking>> = {
       });
       if (path === BACK) return BACK;
       try {
-        const file = mixedFile(path.trim());
+        const file = mixedFile(answeredPath(path));
         mixed.push(file);
         await tell(steps, fileEstimate(file.bytes.length));
         return null;

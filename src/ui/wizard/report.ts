@@ -1,3 +1,4 @@
+import { ENROL_HINT } from "../../client/factorapi.ts";
 import { vaultPath } from "../../client/home.ts";
 import { kitState, type Profile } from "../../client/profile.ts";
 import type { Context } from "../command.ts";
@@ -18,6 +19,8 @@ export interface Finished {
   /** True when the home was there before. */
   readonly found: boolean;
   readonly requestId: string | null;
+  /** Of a new account at a server that asks every one for a second factor. */
+  readonly factor: "enabled" | "needed" | null;
 }
 
 /** The data of `init --json` and the lines for people. */
@@ -34,11 +37,12 @@ export function report(ctx: Context, done: Finished): Result {
     ...(userId !== null && { userId }),
     kit: { ...(kitOut !== null && { out: kitOut }), confirmed },
     ...(completion && { completion }),
+    ...(done.factor !== null && { factor: done.factor }),
   };
   return result(data, () => lines(done, vault).join("\n"), { requestId });
 }
 
-function lines({ profile, here, kitOut, completion, found }: Finished, vault: string): readonly string[] {
+function lines({ profile, here, kitOut, completion, found, factor }: Finished, vault: string): readonly string[] {
   const { server, account, loggedOut } = profile;
   const kit = {
     none: "none yet: keyhold init makes one",
@@ -55,7 +59,12 @@ function lines({ profile, here, kitOut, completion, found }: Finished, vault: st
     `  kit      ${kit}${kitOut === null ? "" : `   (${plain(kitOut)}: print it, then delete it)`}`,
     ...(completion ? [toldOf(completion)] : []),
     ...(here ? hostLines(here) : []),
-    found ? "Next: keyhold list" : `Next: ${next}, then keyhold generate NAME`,
+    ...(factor === "needed" ? ["The server asks every account for a second factor first."] : []),
+    found
+      ? "Next: keyhold list"
+      : factor === "needed"
+        ? `Next: ${ENROL_HINT}, then ${next}`
+        : `Next: ${next}, then keyhold generate NAME`,
   ];
 }
 

@@ -4,6 +4,7 @@ import { wipe } from "../../crypto/bytes.ts";
 import { Fault } from "../../errors.ts";
 import type { Context } from "../command.ts";
 import type { ScriptOf } from "../completionfiles.ts";
+import { firstLogin } from "../enrolfactor.ts";
 import { chooseAtTerminal } from "../newpassword.ts";
 import type { Result } from "../output.ts";
 import { givenNewPassword } from "../password.ts";
@@ -34,15 +35,20 @@ export async function runWizard(ctx: Context, begun: Begun): Promise<Result> {
   try {
     const state = homeState(homeOf(ctx), begun.name);
     if (state.at === "ready" && !lacksAnything(ctx, state.profile, begun.skipKit)) {
-      const nothing = { here: null, kitOut: null, completion: null, requestId: null };
+      const nothing = { here: null, kitOut: null, completion: null, requestId: null, factor: null };
       return report(ctx, { profile: state.profile, ...nothing, found: true });
     }
     await ctx.term.steps.say("Esc goes one step back, Ctrl-C leaves; `keyhold init` goes on where you left.");
     const made = state.at === "ready" ? await greet(ctx, state.profile) : await settle(ctx, begun, state, password);
-    const { kitOut, completion } = await finish(ctx, made.profile, password, begun.scriptOf, begun.skipKit);
+    const { bytes } = password;
+    const asks = state.at !== "ready" && made.profile.server !== null && bytes !== null;
+    const factor = asks ? await firstLogin(ctx, made.profile, bytes, true) : null;
+    // a kit takes a login, too
+    const skipKit = begun.skipKit || factor === "needed";
+    const { kitOut, completion } = await finish(ctx, made.profile, password, begun.scriptOf, skipKit);
     // the kit was noted meanwhile
     const profile = readProfile(homeOf(ctx).profiles, begun.name) ?? made.profile;
-    return report(ctx, { ...made, profile, kitOut, completion, found: state.at === "ready" });
+    return report(ctx, { ...made, profile, kitOut, completion, found: state.at === "ready", factor });
   } catch (error) {
     if (!(error instanceof Fault) || error.code !== "interrupted") throw error;
     throw new Fault("interrupted", "cancelled", { hint: "keyhold init goes on where you left" });
@@ -136,7 +142,6 @@ async function askPassword(ctx: Context, draft: Draft, password: KnownPassword):
     message: "Master password",
     otherwise: { needed: "the password", fix: "--password-file FILE, --password-fd N or --password-stdin" },
     known,
-    patient: true,
   });
   if (chosen === BACK) return BACK;
   wipe(password.bytes ?? undefined);

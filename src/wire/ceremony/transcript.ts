@@ -64,6 +64,17 @@ function linesOf(file: Uint8Array): readonly Uint8Array[] {
 /** True for the last line of a whole file, in whatever state: it has no signature. */
 const isLast = (line: Uint8Array): boolean => !Buffer.from(line).includes('"signature"');
 
+/** A file that ends, and goes on after its end. @throws Fault integrity naming the first line too many */
+function demandEnd(file: Uint8Array, lines: readonly Uint8Array[]): void {
+  const at = lines.findIndex((line, index) => index > 0 && isLast(line));
+  const line = lines[at];
+  if (line === undefined || at === lines.length - 1) return;
+  const before = lines.slice(0, at).reduce((sum, { length }) => sum + length + 1, 0);
+  const end = lineOf(lastLine, { entries: at - 1, sha256: sha256(file.subarray(0, before)) });
+  if (`${Buffer.from(line).toString()}\n` !== end) return;
+  throw brokenAt(at + 2, "after the end", "nothing follows the last line");
+}
+
 /**
  * Reads a transcript's file. It is whole and each line is in its one form; what it says is `verifyTranscript`'s to judge.
  *
@@ -72,6 +83,7 @@ const isLast = (line: Uint8Array): boolean => !Buffer.from(line).includes('"sign
 export function decodeTranscript(file: Uint8Array): Transcript {
   const lines = linesOf(file);
   const [first] = lines;
+  demandEnd(file, lines);
   if (!first) throw brokenAt(1, "manifest", "the file is empty");
   const { ceremony: manifest } = readLine(firstLine, first, 1, "manifest");
   const last = lines.at(-1);

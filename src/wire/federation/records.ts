@@ -1,7 +1,15 @@
 import { SEAL_OVERHEAD } from "../../crypto/aead.ts";
 import type { FederatedKeyId, FederatedRequestId, FederationId, KeyringId, PolicyId } from "../../ids.ts";
 import type { Certificate, CertificateSignature, SignedCertificate } from "../../protocol/federation/certificate.ts";
-import { CONTROLS, CUSTODIES, FEDERATED_TYPES, SERVERS_MAX, SIGN_FORMS } from "../../protocol/federation/kinds.ts";
+import {
+  CONTROLS,
+  CUSTODIES,
+  FEDERATED_TYPES,
+  importKind,
+  KEY_ORIGINS,
+  SERVERS_MAX,
+  SIGN_FORMS,
+} from "../../protocol/federation/kinds.ts";
 import type { FederationServer, Manifest, SignedManifest } from "../../protocol/federation/manifest.ts";
 import type { Culprit, Message, Payload, SignedMessage } from "../../protocol/federation/message.ts";
 import type { PolicyDocument, PolicyTree, SignedPolicy, SignedVote, Vote } from "../../protocol/federation/policy.ts";
@@ -23,6 +31,7 @@ import {
   nullable,
   oneOf,
   recursive,
+  schemaOf,
   struct,
   tagged,
   text,
@@ -93,15 +102,18 @@ const purpose = {
   owner: nullable(struct({ point, proof: bytes({ min: 32, max: PROOF_MAX }) })),
 };
 
-const body: Codec<RequestBody> = tagged("kind", {
+const dealt = {
+  ...purpose,
+  threshold: uint(SERVERS_MAX, 2),
+  holders: indices,
+  commitments: list(point, { min: 2, max: SERVERS_MAX }),
+  sealedValue: nullable(bytes({ min: SEAL_OVERHEAD + 1, max: VALUE_MAX + SEAL_OVERHEAD })),
+};
+
+const anyBody = tagged("kind", {
   generate: struct(purpose),
-  import: struct({
-    ...purpose,
-    threshold: uint(SERVERS_MAX, 2),
-    holders: indices,
-    commitments: list(point, { min: 2, max: SERVERS_MAX }),
-    sealedValue: nullable(bytes({ min: SEAL_OVERHEAD + 1, max: VALUE_MAX + SEAL_OVERHEAD })),
-  }),
+  import: struct(dealt),
+  "import-custodial": struct(dealt),
   sign: struct({
     keyId: hashIdOf<FederatedKeyId>(),
     generation: number32,
@@ -129,6 +141,17 @@ const body: Codec<RequestBody> = tagged("kind", {
     holders: indices,
   }),
 });
+
+/** An import says by its kind where the secret comes from, as its signed bytes do. */
+const body: Codec<RequestBody> = {
+  decode(value, path) {
+    const read = anyBody.decode(value, path);
+    if (read.kind === "import") return { ...read, origin: "imported" };
+    return read.kind === "import-custodial" ? { ...read, kind: "import", origin: "custodial" } : read;
+  },
+  encode: (value) => anyBody.encode(value.kind === "import" ? { ...value, kind: importKind(value.origin) } : value),
+  schema: () => schemaOf(anyBody),
+};
 
 const request: Codec<FederatedRequest> = struct({
   federationId: hashIdOf<FederationId>(),
@@ -207,7 +230,7 @@ export const certificate: Codec<Certificate> = struct({
   length: uint(VALUE_MAX, 1),
   custody: oneOf(CUSTODIES),
   control: oneOf(CONTROLS),
-  origin: oneOf(["generated", "imported"]),
+  origin: oneOf(KEY_ORIGINS),
   policy: nullable(hashIdOf<PolicyId>()),
   publicKey: point,
   commitments: list(point, { min: 2, max: SERVERS_MAX }),

@@ -1,9 +1,12 @@
 import { afterAll, afterEach, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { readdirSync } from "node:fs";
+import { dirname } from "node:path";
+import { verifyByToken } from "../../../src/client/otpdistribution/verifying.ts";
 import { Fault } from "../../../src/errors.ts";
 import { otpCode, parseOtpUri } from "../../../src/protocol/otp.ts";
 import type { OutputOf } from "../../../src/wire/operations.ts";
 import { pinOf } from "../../../src/wire/pin.ts";
-import { random } from "../../support/harness.ts";
+import { random, testSurroundings } from "../../support/harness.ts";
 import { rejected } from "../../support/hostile.ts";
 import { HOTP, type Keeper, meddling, type Person, TOTP, type World, world } from "./world.ts";
 
@@ -77,11 +80,45 @@ describe("codes", () => {
     // as a person reads it out
     expect(await verify(`${second.value.slice(0, 3)} ${second.value.slice(3)}`)).toEqual({ accepted: true });
     expect(await verify(second.value)).toEqual({ accepted: false });
+    // as a service without a vault asks
+    const third = await user.client.otpRequest({ key: name, want: "code", server: null });
+    const alone = () => verifyByToken(testSurroundings(), { server: server(), token, code: third.value }, made);
+    expect([await alone(), await alone()]).toEqual([{ accepted: true }, { accepted: false }]);
     expect(await issuer.client.otpTokens({ key: name })).toMatchObject([{ tokenId, name: "gate" }]);
     await issuer.client.otpTokenRevoke({ key: name, tokenId });
     await rejected(verify("000000"), "session_invalid");
+    // no login mends a token, with a vault or without one
+    const given = { server: server(), token, code: "000000" };
+    for (const refused of [door.client.otpVerify(given), verifyByToken(testSurroundings(), given, made)]) {
+      const error = await refused.catch((fault: unknown) => fault);
+      expect(error).toMatchObject({
+        code: "session_invalid",
+        hint: expect.stringContaining("keyhold otp token create"),
+      });
+    }
     await rejected(verify("12"), "bad_input");
-    expect(await issuer.client.otpHandouts({ key: name })).toMatchObject([{ state: "used" }, { state: "used" }]);
+    const used = { state: "used" };
+    expect(await issuer.client.otpHandouts({ key: name })).toMatchObject([used, used, used]);
+  });
+
+  test("keys of one name by two issuers are told apart by what their records say of the issuer", async () => {
+    const other = await made.account("other", at);
+    const name = `code${++turn}`;
+    for (const [who, said] of [
+      [issuer, "Acme doors"],
+      [other, ""],
+    ] as const) {
+      await who.client.otpCreate({ name, output: { ...HOTP, issuer: said } as never, from: null });
+      await who.client.otpGrant({ ...GRANT, key: name, to: { kind: "account", name: "user" } });
+    }
+    const entries = (await user.client.otpEntries()).filter((one) => one.name === name);
+    expect(entries.map(({ own, issuer: by }) => [own, by]).toSorted()).toEqual([
+      [false, null],
+      [false, "Acme doors"],
+    ]);
+    const { why } = await rejected(user.client.otpRequest({ key: name, want: "code", server: null }), "ambiguous");
+    for (const { keyId, issuer: by } of entries)
+      expect(why).toContain(by === null ? `${name} ${keyId}` : `${name} of ${by} ${keyId}`);
   });
 
   test("an ask whose answer was lost is sent again as it was", async () => {
@@ -103,6 +140,35 @@ describe("codes", () => {
       const next = await door.client.otpRequest(wanted);
       expect(await issuer.client.otpHandouts({ key: name })).toMatchObject([{ askId: next.askId }, {}]);
     }
+  });
+
+  test("two calls at once are two asks, of one process or of two; what one of them loses it asks again", async () => {
+    const { keyId, name } = await forDevice();
+    const wanted = { key: keyId, want: "code", server: server() } as const;
+    // both have sent before either has an answer
+    const both = Promise.withResolvers<void>();
+    let sent = 0;
+    at.middle = async (operation, body, forward) => {
+      if (operation !== "otp.request.device") return forward(operation, body);
+      if (++sent === 2) both.resolve();
+      await both.promise;
+      const reply = await forward(operation, body);
+      if (sent++ === 3) throw new Fault("outcome_unknown", "the answer was lost");
+      return reply;
+    };
+    const done = await Promise.allSettled([door, door.again()].map(({ client }) => client.otpRequest(wanted)));
+    expect(done.map(({ status }) => status).toSorted()).toEqual(["fulfilled", "rejected"]);
+    at.middle = null;
+    const first = done.flatMap((one) => (one.status === "fulfilled" ? [one.value] : []));
+    const again = await door.again().client.otpRequest(wanted);
+    const handouts = await issuer.client.otpHandouts({ key: name });
+    expect(handouts.map(({ askId }) => askId).toSorted()).toEqual([again, ...first].map((one) => one.askId).toSorted());
+    expect(handouts).toHaveLength(2);
+    const pair = await Promise.all([door.client.otpRequest(wanted), door.client.otpRequest(wanted)]);
+    expect(new Set(pair.map(({ askId }) => askId)).size).toBe(2);
+    // nothing is left beside the vault
+    const path = door.open.box.path;
+    expect(readdirSync(dirname(path)).filter((file) => file.includes(".ask-"))).toEqual([]);
   });
 
   test("an answer that is not to this ask is refused, and so is another key's", async () => {
@@ -205,5 +271,27 @@ describe("keys", () => {
     expect(await there.client.otpReceive({ parcel })).toEqual(received);
     const [entry] = (await issuer.client.otpEntries()).filter((one) => one.keyId === keyId);
     expect(entry).toMatchObject({ status: "moved", movedTo: other.pin });
+  });
+
+  test("who asks for a key that has left is told where and how to go on", async () => {
+    const other = await made.keeper("three");
+    const there = await made.account("issuer", other);
+    const { name, keyId } = await forUser();
+    const { keyHex } = await door.client.otpDevice();
+    await issuer.client.otpGrant({ ...GRANT, key: name, to: { kind: "device", name: keyHex } });
+    const parcel = await issuer.client.otpSend({ key: name, server: { url: other.url, pin: other.pin } });
+    const received = await there.client.otpReceive({ parcel });
+    for (const ask of [
+      () => user.client.otpRequest({ key: name, want: "code", server: null }),
+      () => door.client.otpRequest({ key: keyId, want: "code", server: server() }),
+    ]) {
+      const { hint } = await rejected(ask(), "conflict");
+      expect(hint).toContain(`keyhold otp request ${received.keyId} --server URL --pin ${other.pin}`);
+    }
+    expect(user.open.box.model.held.otpAsks.filter(({ ask }) => ask.keyId === keyId)).toEqual([]);
+    await there.client.otpGrant({ ...GRANT, key: name, to: { kind: "device", name: keyHex } });
+    const at = { url: other.url, pin: other.pin };
+    const { value } = await door.client.otpRequest({ key: received.keyId, want: "code", server: at });
+    expect(value).toMatch(/^[0-9]{6}$/);
   });
 });

@@ -1,7 +1,12 @@
 import { afterEach, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { createCeremonyClient } from "../../../src/client/ceremony/index.ts";
+import { lookWithoutVault } from "../../../src/client/ceremony/joining.ts";
 import { decodeModel, encodeModel } from "../../../src/client/model.ts";
+import { Fault } from "../../../src/errors.ts";
+import { decodeInvite, encodeInvite } from "../../../src/protocol/ceremony/invite.ts";
 import { verifyTranscript } from "../../../src/protocol/ceremony/verify.ts";
 import { decodeOpening, decodeTranscript } from "../../../src/wire/ceremony/transcript.ts";
+import { testSurroundings } from "../../support/harness.ts";
 import { rejected } from "../../support/hostile.ts";
 import { joinWith, type Person, untilOver, type World, wish, world } from "./world.ts";
 
@@ -180,6 +185,10 @@ describe("a ceremony of five vaults without accounts", () => {
     const { releases, next } = await ben.client.ceremony({ ceremony: "door" });
     expect(releases).toMatchObject([{ by: "ann", approvals: 1, needed: 2, done: false, approved: false }]);
     expect(next).toContain("agree");
+    // nobody has to ask for this one: it stands where all are listed, of a process that knows nothing yet
+    const [listed] = await ben.again().client.ceremonies();
+    expect([listed?.next, listed?.releases]).toEqual([next, releases]);
+    expect(await ann.client.ceremonies()).toMatchObject([{ releases: [{ approved: true }] }]);
     const releaseHex = releases[0]?.releaseHex ?? "";
     await rejected(ben.client.ceremonyApprove({ ceremony: "door", releaseHex: "ab".repeat(32) }), "not_found");
     const agreed = await ben.client.ceremonyApprove({ ceremony: "door", releaseHex: releaseHex.slice(0, 8) });
@@ -254,4 +263,63 @@ describe("a ceremony of five vaults without accounts", () => {
     expect(await ann.client.ceremonyOwn({ ceremonyId: "ab".repeat(32) })).toBeNull();
     expect(await ann.client.ceremonies()).toEqual([]);
   });
+});
+
+test("a server that is away is asked once for all that it has, and hides nothing", async () => {
+  const policy = { collect: "participants", quorum: 2 } as const;
+  const { at, organiser, people, info, invites } = await five({ policy }, ["ann", "ben"]);
+  const [ann] = people as [Person];
+  await joined(people, invites);
+  await untilOver(people, info.ceremonyId);
+  await ann.client.ceremony({ ceremony: info.ceremonyId });
+  const other = await organiser.client.ceremonyOpen(wish(["ann", "ben"], { name: "other" }));
+  await ann.client.ceremonyJoin(joinWith(other.invites[0]));
+  let asked = 0;
+  at.middle = async (operation, body, forward) => {
+    if (operation !== "ceremony.get") return forward(operation, body);
+    asked++;
+    throw new Fault("unreachable", "it is gone");
+  };
+  const all = await ann.again().client.ceremonies();
+  expect(all.map(({ name, status }) => [name, status])).toEqual([
+    ["other", "commit"],
+    ["door", "stored"],
+  ]);
+  expect([asked, ann.notices.filter((text) => text.includes("is away")).length]).toEqual([1, 1]);
+});
+
+test("an invite is looked at without a vault: free, used, and of a server that is another", async () => {
+  const { made, at, people, invites } = await five({}, ["ann", "ben"]);
+  const [first, second] = invites.map(({ invite }) => invite ?? "") as [string, string];
+  const look = (invite: string) => lookWithoutVault(testSurroundings([]), invite, made);
+  await people[0]?.client.ceremonyJoin(joinWith(invites[0], 0));
+  expect(await look(first)).toMatchObject({ index: 1, info: { seats: [{ state: "committed", own: false }, {}] } });
+  expect(await look(second)).toMatchObject({ index: 2, info: { seats: [{}, { state: "waiting" }] } });
+  const { url, ceremonyId, index, seed } = decodeInvite(second);
+  const changed = (change: Partial<Parameters<typeof encodeInvite>[0]>) =>
+    look(encodeInvite({ url, pin: at.pin, ceremonyId, index, seed, ...change }));
+  await rejected(changed({ pin: `sha256:${"A".repeat(43)}` }), "pin_mismatch");
+  await rejected(changed({ index: 1 }), "bad_input");
+  await rejected(changed({ ceremonyId: "4f".repeat(32) as never }), "not_found");
+  await rejected(changed({ url: "https://nobody.test" }), "unreachable");
+});
+
+test("who has too many open ceremonies is told to end one: waiting ends none", async () => {
+  const made = newWorld();
+  const at = await made.keeper();
+  const organiser = await made.account("keeper", at);
+  const refusals = [{}, { retryAfterMs: 60_000 }];
+  for (const details of refusals) {
+    const { session } = organiser.open;
+    if (session === null) throw new Error("no session");
+    const call: typeof session.call = async (operation, ...rest) => {
+      if (operation === "ceremony.open") throw new Fault("rate_limited", "too many open ceremonies", details);
+      return session.call(operation, ...rest);
+    };
+    const open = { ...organiser.open, session: { ...session, call } };
+    const { calls } = createCeremonyClient(open, { url: at.url, pin: at.pin }, made);
+    const error = await calls.ceremonyOpen(wish(NAMES)).catch((fault: unknown) => fault);
+    const hint = "retryAfterMs" in details ? "wait, then try again" : expect.stringContaining("close NAME --abort");
+    expect(error).toMatchObject({ code: "rate_limited", hint });
+  }
 });

@@ -57,6 +57,8 @@ export interface Person {
 }
 
 export interface World {
+  /** Finds the servers of this world. */
+  readonly reach: typeof connect;
   keeper(name?: string): Promise<Keeper>;
   /** A vault without any account. */
   local(name: string): Promise<Person>;
@@ -99,6 +101,7 @@ export function world(): World {
   }
 
   return {
+    reach,
     async keeper(name = "one") {
       const directory = mkdtempSync(join(tmpdir(), "keyhold-ceremonies-"));
       const journal = join(directory, "journal");

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { createPublicKey, verify } from "node:crypto";
+import { holdsNoCeremonies } from "../../../src/client/federation/held.ts";
 import { createFederationClient, type FederationPart } from "../../../src/client/federation/index.ts";
 import { changeHeld, heldIn, withFederation } from "../../../src/client/federation/keeping.ts";
 import { parcelOf, withParcel } from "../../../src/client/federation/parcel.ts";
@@ -114,6 +115,28 @@ test("a server that lost its share: check proposes the repair, which brings it b
   const second = await another();
   expect((await second.part.calls.federatedKey({ key: "first" })).generation).toBe(1);
   await second.part.end();
+});
+
+test("what a ceremony's server has seen is custodial for good: after a refresh and a release, and on a further device", async () => {
+  const value = new Uint8Array(32).fill(9);
+  const input = { ...wanted("combined"), type: "bytes", value: value.slice(), origin: "custodial" } as const;
+  expect(holdsNoCeremonies(heldIn(owner.open))).toBe(true);
+  const made = await client.importFederated(input);
+  // a program from before there were such keys does not open the vault, and loses no mark
+  expect(holdsNoCeremonies(heldIn(owner.open))).toBe(false);
+  const about = { keyId: made.keyId ?? "", shown: "custodial", origin: "custodial", released: false };
+  expect(await client.federatedKey({ key: "combined" })).toMatchObject(about);
+  await client.reshareFederated({ key: "combined", mode: "refresh", threshold: null, holders: null });
+  expect(await client.federatedKey({ key: "combined" })).toMatchObject({ ...about, generation: 1 });
+  const got = await client.releaseFederated({ key: "combined", purpose: "retrieve" });
+  expect(got.value).toEqual(value);
+  expect(await client.federatedKey({ key: "combined" })).toMatchObject({ ...about, released: true });
+  const second = await another();
+  expect(await second.part.calls.federatedKey({ key: "combined" })).toMatchObject({ ...about, released: true });
+  await second.part.end();
+  await client.importFederated({ ...input, name: "brought", value: value.slice(), origin: "imported" });
+  const brought = await client.federatedKey({ key: "brought" });
+  expect(brought).toMatchObject({ shown: "delegated", origin: "imported" });
 });
 
 test("what no federation has is not found", async () => {

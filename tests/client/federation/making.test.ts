@@ -72,8 +72,10 @@ for (const custody of CUSTODIES) {
   test(`imported bytes come back, ${custody}; the value is wiped`, async () => {
     const world = await clientWorld(3, 2);
     const value = new TextEncoder().encode("an old secret of any length");
-    const made = await importKey(world.ground, { ...WISH, type: "bytes", custody }, value);
+    const origin = custody === "self" ? "imported" : "custodial";
+    const made = await importKey(world.ground, { ...WISH, type: "bytes", custody }, value, origin);
     expect(made.status).toBe("fulfilled");
+    expect(keyOf(world, made.keyId).certificate.certificate.origin).toBe(origin);
     expect(value.every((byte) => byte === 0)).toBe(true);
     const got = await releaseKey(world.ground, keyOf(world, made.keyId), "retrieve");
     expect(new TextDecoder().decode(got.value ?? new Uint8Array(0))).toBe("an old secret of any length");

@@ -16,6 +16,7 @@ import {
   orderOf,
   type Run,
   requestOf,
+  reshareTerms,
   runCeremony,
   sharesOf,
 } from "../../support/ceremonyworld.ts";
@@ -260,6 +261,21 @@ describe("import", () => {
       expect(run.said.some((m) => m.message.payload.round === "share")).toBe(false);
     }, 30_000);
   }
+
+  test("of what a ceremony's server has seen is custodial, and stays so whatever becomes of its shares", async () => {
+    const world = ceremonyWorld([1, 2, 3], 2);
+    const group = groupOf("secp256k1");
+    const secret = group.encodeScalar(group.reduceScalar(world.random.bytes(64)));
+    const { terms, shares } = importTerms(world, "secp256k1", 2, [1, 2, 3], secret, "custodial");
+    const run = await runCeremony(world, terms, { contributions: shares });
+    const before = certificateIn(run);
+    expect(before.origin).toBe("custodial");
+    for (const mode of ["repair", "refresh", "reshare"] as const) {
+      const next = reshareTerms(world, before, { mode, threshold: 2, holders: [1, 2, 3] }, [1, 2, 3]);
+      const after = certificateIn(await runCeremony(world, next, { oldShares: sharesOf(run) }));
+      expect(after).toMatchObject({ origin: "custodial", publicKey: before.publicKey, generation: 1 });
+    }
+  }, 30_000);
 
   test("a share that does not fit is the requester's fault: nobody is named and nothing begins", async () => {
     const world = ceremonyWorld([1, 2, 3], 2);

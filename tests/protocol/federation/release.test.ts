@@ -299,6 +299,7 @@ describe("bytes", () => {
       control: "unilateral",
       policy: null,
       owner: null,
+      origin: "imported",
       threshold: 2,
       holders: [1, 2, 3],
       commitments: c.commitments,
@@ -478,9 +479,16 @@ describe("the owner's part", () => {
 });
 
 test("custody is shown as it is for good", () => {
-  expect(shownCustody({ custody: "self" }, false)).toBe("self-custodial");
-  expect(shownCustody({ custody: "delegated" }, false)).toBe("delegated");
-  for (const custody of CUSTODIES) expect(shownCustody({ custody }, true)).toBe("released");
+  for (const origin of ["generated", "imported"] as const) {
+    expect(shownCustody({ custody: "self", origin }, false)).toBe("self-custodial");
+    expect(shownCustody({ custody: "delegated", origin }, false)).toBe("delegated");
+    for (const custody of CUSTODIES) expect(shownCustody({ custody, origin }, true)).toBe("released");
+  }
+  // a ceremony's server has had all of it, whatever servers and owner do with their shares
+  for (const custody of CUSTODIES) {
+    for (const released of [false, true])
+      expect(shownCustody({ custody, origin: "custodial" }, released)).toBe("custodial");
+  }
   expect(shownControl({ control: "shared" }, false)).toBe("shared");
   expect(shownControl({ control: "shared" }, true)).toBe("unilateral in fact");
   expect(shownControl({ control: "unilateral" }, true)).toBe("unilateral");

@@ -188,7 +188,13 @@ describe("a key that a registry shows", () => {
   const unilateral = { control: "unilateral" } as const;
   const { body: asked } = good.item.request;
   const purpose = asked.kind === "generate" ? asked : null;
-  const secret = { threshold: 2, holders: servers, commitments: accepted.commitments, sealedValue: null };
+  const secret = {
+    origin: "imported",
+    threshold: 2,
+    holders: servers,
+    commitments: accepted.commitments,
+    sealedValue: null,
+  } as const;
   const imported = { ...(purpose ?? raise()), ...secret, kind: "import" } as const;
   const lies: readonly (readonly [string, Lies, string])[] = [
     ["of a custody that was not asked", { certificate: { custody: "self" } }, answer],

@@ -1,7 +1,9 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { checkCeremonies, checkCeremonyKeys } from "../../../src/server/ceremony/checking.ts";
-import { CEREMONY_KEY, ENTRY, numbered, OPENING } from "../../../src/server/ceremony/documents.ts";
+import { CEREMONY, CEREMONY_KEY, ENTRY, numbered, OPENING } from "../../../src/server/ceremony/documents.ts";
 import { eraseCeremonies } from "../../../src/server/ceremony/erasing.ts";
+import { checkSealed, sealedAsk, sealedKeys, sealedOf } from "../../../src/server/ceremony/sealed.ts";
+import { checkStoredKeys } from "../../../src/server/ceremony/storedchecking.ts";
 import { STORED_KEY } from "../../../src/server/ceremony/storedkeys.ts";
 import { type DocumentKind, putStored, readStored, removeStored } from "../../../src/server/documents.ts";
 import { type CeremonyServer, ceremonyServer, codeOf, finished, join1, opened, type Run, reveal1 } from "./world.ts";
@@ -78,6 +80,35 @@ describe("server check", () => {
     expect((await check()).join()).toContain("is not in the store");
   });
 
+  test("finds a stored key whose ceremony is gone, has not ended in it, or is another account's", async () => {
+    const no = ["no ceremony here made its version 1"];
+    const wrong = async () => (await checkStoredKeys(server.site.ctx, owner())).map((line) => line.slice(21));
+    expect(await wrong()).toEqual([]);
+    await damage(CEREMONY, done.id, (value) => ({ ...value, organiser: server.account(2).userId }));
+    expect(await wrong()).toEqual(no);
+    await damage(CEREMONY, done.id, (value) => ({ ...value, organiser: owner() }));
+    await damage(STORED_KEY, await keyId(), (value) => ({
+      ...value,
+      record: { ...value.record, ceremonyId: open.id },
+    }));
+    expect(await wrong()).toEqual(no);
+    await damage(STORED_KEY, await keyId(), (value) => ({
+      ...value,
+      record: { ...value.record, ceremonyId: done.id },
+    }));
+    await server.store.transaction((tx) => removeStored(tx, CEREMONY, done.id));
+    expect(await wrong()).toEqual(no);
+  });
+
+  test("finds a key that is said to have left without a parcel", async () => {
+    await damage(STORED_KEY, await keyId(), (value) => ({
+      ...value,
+      status: "moved" as const,
+      movedTo: new Uint8Array(32),
+    }));
+    expect((await check()).join()).toContain("that it has left, and the parcel in which it left, do not agree");
+  });
+
   test("finds a key statement that was changed", async () => {
     await damage(CEREMONY_KEY, "1", (value) => {
       const { statement } = value;
@@ -87,6 +118,49 @@ describe("server check", () => {
       };
     });
     expect((await checkCeremonyKeys(server.site.ctx))?.length).toBe(1);
+  });
+});
+
+describe("server check, with the enclave", () => {
+  const rows = () =>
+    server.store.transaction(async (tx) => [...(await sealedKeys(tx)), ...(await sealedOf(tx, owner()))]);
+  const asked = async () =>
+    checkSealed(await sealedAsk((operation, input) => server.site.enclave.call(operation, input)), await rows());
+
+  test("opens keys for ceremonies, seeds that are needed and stored keys, and signs and marks nothing", async () => {
+    expect((await rows()).map(({ name }) => name.replace(/[0-9a-f]{8}/, "ID"))).toEqual([
+      "key 1",
+      "ceremony ID: its seed",
+      "stored key ID: its version 1",
+    ]);
+    server.asked.length = 0;
+    expect(await asked()).toEqual({ wrong: [], foreign: 0 });
+    expect(server.asked).toEqual(["info", "sealed.check"]);
+  });
+
+  test("finds each flipped byte, which nothing else shows", async () => {
+    await damage(CEREMONY_KEY, "1", (value) => ({ ...value, sealed: flipped(value.sealed) }));
+    await damage(CEREMONY, open.id, (value) => ({ ...value, seed: flipped(value.seed) }));
+    await damage(STORED_KEY, await keyId(), (value) => ({ ...value, sealed: flipped(value.sealed) }));
+    expect([await check(), await checkCeremonyKeys(server.site.ctx)]).toEqual([[], []]);
+    const { wrong, foreign } = await asked();
+    expect([wrong.length, foreign]).toEqual([3, 0]);
+    expect(wrong.every((line) => line.endsWith("does not open"))).toBe(true);
+  });
+
+  test("finds a key pair that is another one's, although it opens nothing wrong by itself", async () => {
+    await server.rotate();
+    const sealed = async (id: string) =>
+      (await server.store.transaction((tx) => readStored(tx, CEREMONY_KEY, id)))?.value.sealed;
+    const other = await sealed("2");
+    if (!other) throw new Error("no key");
+    await damage(CEREMONY_KEY, "1", (value) => ({ ...value, sealed: other }));
+    expect((await asked()).wrong).toEqual(["key 1 does not open"]);
+  });
+
+  test("tells what another enclave has sealed, which nobody has altered", async () => {
+    const ask = { identity: new Uint8Array(32), holds: async () => [] };
+    expect(await checkSealed(ask, await rows())).toEqual({ wrong: [], foreign: 3 });
   });
 });
 

@@ -106,7 +106,7 @@ describe("a draft", () => {
 });
 
 describe("the server's keys", () => {
-  test("are made at the first need, once, and state both who seals and who signs", async () => {
+  test("are made once, and state both who seals and who signs", async () => {
     const asked = await Promise.all([1, 2].map(() => server.call("ceremony.keys", {})));
     expect(asked[0]?.items).toEqual(asked[1]?.items as never);
     expect(server.asked.filter((operation) => operation === "ceremony.key").length).toBe(1);
@@ -159,6 +159,26 @@ describe("the server's keys", () => {
   });
 });
 
+describe("the name of a key in the store", () => {
+  test("is not given to a second one of the account; others have it, and it is free once the key is over", async () => {
+    const first = await opened(server, 2);
+    await finished(server, first);
+    const { keyId } = await storedOf(first);
+    const again = await drafted(server, 2, { name: "door" });
+    expect(await codeOf(server.call("ceremony.open", again))).toBe("exists");
+    // nothing of it is kept, and another name or account may have it
+    expect((await server.call("ceremony.list", { after: null })).items.length).toBe(1);
+    expect(await codeOf(opened(server, 2, { name: "gate" }))).toBe("ok");
+    expect(await codeOf(opened(server, 2, { name: "door" }, 2))).toBe("ok");
+    expect(await codeOf(opened(server, 2, { name: "door", replaces: keyId }))).toBe("ok");
+    await server.store.transaction(async (tx) => {
+      const row = await readStored(tx, STORED_KEY, keyId);
+      if (row) await putStored(tx, STORED_KEY, { ...row, value: { ...row.value, status: "revoked" } }, row.version);
+    });
+    expect(await codeOf(server.call("ceremony.open", again))).toBe("ok");
+  });
+});
+
 describe("a ceremony that replaces a key", () => {
   test("makes its next version, and keeps the one before", async () => {
     const first = await opened(server, 2);
@@ -173,6 +193,17 @@ describe("a ceremony that replaces a key", () => {
     }));
     expect(kept.newest?.value.record).toMatchObject({ version: 2, ceremonyId: second.id });
     expect(kept.before.map(({ value }) => value.record.version)).toEqual([1]);
+  });
+
+  test("makes the same kind of it: what was issued of a key fits its next version", async () => {
+    const first = await opened(server, 2, { output: { kind: "bytes", length: 32 } });
+    await finished(server, first);
+    const { keyId } = await storedOf(first);
+    for (const output of [{ kind: "hedge" }, { kind: "ed25519" }] as const)
+      expect(await codeOf(opened(server, 2, { output, replaces: keyId }))).toBe("conflict");
+    const second = await opened(server, 2, { output: { kind: "bytes", length: 16 }, replaces: keyId });
+    await finished(server, second);
+    expect(await storedOf(second)).toEqual({ keyId, version: 2 });
   });
 
   test("is the same organiser's, of a key that is in use, and one at a time", async () => {

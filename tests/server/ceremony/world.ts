@@ -218,6 +218,14 @@ export async function participant(server: CeremonyServer, index: number): Promis
   };
 }
 
+const NAMED = new WeakMap<CeremonyServer, number>();
+/** `door`, `door-2`, …: an account has one key of a name. */
+function nextName(server: CeremonyServer): string {
+  const n = (NAMED.get(server) ?? 0) + 1;
+  NAMED.set(server, n);
+  return n === 1 ? "door" : `door-${n}`;
+}
+
 /** A signed draft of `n` seats by invite, and who takes them. */
 export async function drafted(server: CeremonyServer, n: number, change: Partial<CeremonyDraft> = {}) {
   const participants = await Promise.all(Array.from({ length: n }, (_, i) => participant(server, i + 1)));
@@ -227,7 +235,7 @@ export async function drafted(server: CeremonyServer, n: number, change: Partial
   const draft: CeremonyDraft = {
     key,
     organiser: organiser.publicKey,
-    name: "door",
+    name: nextName(server),
     purpose: "the key to the door",
     output: { kind: "bytes", length: 32 },
     policy: { collect: "organiser", quorum: 0 },

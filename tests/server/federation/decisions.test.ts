@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { hpkeSeal } from "../../../src/crypto/hpke.ts";
 import {
+  type Certificate,
   certificateHash,
   keyIdOf,
   type SignedCertificate,
@@ -179,6 +180,7 @@ describe("the owner's decision", () => {
       { threshold: 3 },
       { length: 31 },
       { origin: "imported" },
+      { origin: "custodial" },
       { publicKey: c.commitments[1] as Uint8Array },
       { keyId: "0".repeat(64) },
       { owner: world.neighbour.request.publicKey },
@@ -243,6 +245,7 @@ describe("the owner's decision", () => {
     const body = {
       ...purposeOf("p256"),
       kind: "import",
+      origin: "custodial",
       threshold: 3,
       holders,
       commitments,
@@ -260,7 +263,16 @@ describe("the owner's decision", () => {
       }),
     );
     const order = world.enclaves.order(request, roster, 1, { contributions });
-    const certificate = acceptance(world, await drive(world, request, roster, 1, order));
+    const driven = await drive(world, request, roster, 1, order);
+    const certificate = acceptance(world, driven);
+    expect(certificate.certificate.origin).toBe("custodial");
+    // the owner said so when it asked: not even all servers and the owner together say otherwise afterwards
+    const washed: Certificate = { ...certificate.certificate, origin: "imported" };
+    const outcome = { result: "confirmed", certificate: washed, signature: null, culprits: [] } as const;
+    const { acceptance: word } = acceptance(world, { ...driven, outcomes: new Map([[1, outcome]]) } as never);
+    const signatures = roster.map((i) => signCertificate(world.enclaves.server(i).keys.signer, i, washed));
+    const forged = { certificate: washed, signatures, acceptance: word };
+    for (const index of [1, 4]) expect(await codeOf(decide(world.party(index), forged, word))).toBe("integrity");
     await accept(world, certificate);
     expect(await Promise.all(holders.map(async (i) => (await keyAt(world.party(i), certificate)).held))).toEqual([
       true,

@@ -115,6 +115,7 @@ describe("what is told of a key", () => {
       { control: "shared" },
       { length: 31 },
       { origin: "imported" },
+      { origin: "custodial" },
     ] as const) {
       const next = forged(c, { ...change, generation: 1, predecessor: certificateHash(c) });
       expect([JSON.stringify(change), await codeOf(inform(party, next))]).toEqual([

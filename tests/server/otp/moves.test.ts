@@ -1,14 +1,20 @@
-import { afterEach, beforeEach, expect, test } from "bun:test";
-import type { StoredKeyId } from "../../../src/ids.ts";
+import { afterEach, beforeEach, expect, setDefaultTimeout, test } from "bun:test";
+import type { IncarnationId, StoredKeyId } from "../../../src/ids.ts";
 import type { SignedCeremonyKey } from "../../../src/protocol/ceremony/model.ts";
 import { otpCode, parseOtpUri } from "../../../src/protocol/otp.ts";
 import { createCeremonies } from "../../../src/server/ceremony/index.ts";
+import { STORED_KEY } from "../../../src/server/ceremony/storedkeys.ts";
+import { putStored, readStored, removeStored } from "../../../src/server/documents.ts";
+import { EARLIER } from "../../../src/server/incarnations.ts";
+import { ARRIVAL, OTP_STATE, PARCEL } from "../../../src/server/otp/documents.ts";
 import { pinOf } from "../../../src/wire/pin.ts";
 import { codeOf } from "../../support/registryworld.ts";
 import { HOTP, type OtpPerson, type OtpWorld, otpWorld, RFC_SECRET, TOTP } from "./world.ts";
 
 /** A key goes from the store of one server to another one's, for good. */
 
+// two servers with their enclaves for each
+setDefaultTimeout(60_000);
 let here: OtpWorld;
 let there: OtpWorld;
 let ann: OtpPerson;
@@ -49,7 +55,7 @@ test("its counter goes on there, ahead of every code of here, and nothing is han
   const { token } = await here.call("otp.token.create", { keyId, name: "shop", expiresAtMs: here.nowMs + 60_000 }, ann);
   const parcel = await send(keyId);
   expect(await send(keyId)).toEqual(parcel);
-  expect(await codeOf(here.code(keyId, ben))).toBe("denied");
+  expect(await codeOf(here.code(keyId, ben))).toBe("conflict");
   const refused = await here.check(ann, keyId, before).catch((error: Error) => error.message);
   expect(refused).toContain(pinOf(there.identity.publicKey));
   expect(await codeOf(here.service.admitToken("otp.verify", { address: "a", authorization: `Bearer ${token}` }))).toBe(
@@ -68,6 +74,32 @@ test("its counter goes on there, ahead of every code of here, and nothing is han
   expect(parcel.counter).toBeGreaterThan(0);
   expect(code).toBe(rfc(parcel.counter));
   expect(await there.check(zoe, moved, code)).toBe("accepted");
+});
+
+test("who may ask for it learns where it went and under which id; nobody else learns that it ever was", async () => {
+  const keyId = await keyFor();
+  await send(keyId);
+  const message = (asking: Promise<unknown>) =>
+    asking.then(
+      () => "",
+      (error: Error) => error.message,
+    );
+  const told = await message(here.code(keyId, ben));
+  const parcel = await send(keyId);
+  const { record } = await there.call("otp.receive", { parcel }, zoe);
+  expect(told).toContain(`${pinOf(there.identity.publicKey)} under the id ${record.keyId}`);
+  const { items } = await here.call("otp.entries", { after: null }, ben);
+  expect(items.find((one) => one.record.keyId === keyId)).toMatchObject({
+    own: false,
+    status: "moved",
+    movedTo: there.identity.publicKey,
+  });
+  const never = await message(here.code("ab".repeat(32) as StoredKeyId, ben));
+  expect(await message(here.code(keyId, await here.person("cleo")))).toBe(never);
+  // nor does who was to have codes of it, once that is revoked
+  const [grant] = (await here.call("otp.entries", { after: null }, ann)).items.flatMap(({ grants }) => grants);
+  await here.call("otp.revoke", { keyId, grantId: grant?.grantId ?? null, askId: null }, ann);
+  expect(await message(here.code(keyId, ben))).toBe(never);
 });
 
 test("its steps of now are not handed out there again", async () => {
@@ -160,6 +192,33 @@ test("codes that are handed out while it leaves are all below the counter of the
   await world.close();
 });
 
+test("a server that came back from a backup of before gives nothing of a key that has left, and may send it there again", async () => {
+  const keyId = await keyFor();
+  await here.code(keyId, ben);
+  const row = () => here.store.transaction((tx) => readStored(tx, STORED_KEY, keyId));
+  const [before, parcel] = [await row(), await send(keyId)];
+  const now = await row();
+  if (!before || !now) throw new Error("no key");
+  // the database is that of the backup, the enclave's journal is the newest one
+  await here.store.transaction(async (tx) => {
+    await tx.putSetting(EARLIER, here.incarnation);
+    await putStored(tx, STORED_KEY, before, now.version);
+    await removeStored(tx, PARCEL, keyId);
+  });
+  here.incarnation = "2".repeat(32) as IncarnationId;
+  here.rebuild();
+  expect((await here.call("otp.entries", { after: null }, ann)).items.map(({ status }) => status)).toEqual(["active"]);
+  expect(await codeOf(here.code(keyId, ben))).toBe("denied");
+  expect(await codeOf(here.check(ann, keyId, rfc(0)))).toBe("conflict");
+  const third = await otpWorld({ name: "third" });
+  expect(await codeOf(send(keyId, await newest(third)))).toBe("conflict");
+  await third.close();
+  const again = await send(keyId);
+  expect(again.counter).toBeGreaterThan(parcel.counter);
+  expect((await here.call("otp.entries", { after: null }, ann)).items.map(({ status }) => status)).toEqual(["moved"]);
+  expect(await codeOf(there.call("otp.receive", { parcel: again }, zoe))).toBe("ok");
+});
+
 test("a store that fails at each transaction loses no key and doubles none", async () => {
   for (const when of ["before", "after"] as const) {
     const at = { left: 0 };
@@ -193,4 +252,21 @@ test("a store that fails at each transaction loses no key and doubles none", asy
     await there.store.transaction((tx) => tx.removeAccount(zoe.userId));
     await there.store.transaction((tx) => tx.insertAccount(zoe.row));
   }
+});
+
+test("a parcel is good for the account that brought it first, also once that account and all it had are gone", async () => {
+  const keyId = await keyFor();
+  const parcel = await send(keyId);
+  const moved = (await there.call("otp.receive", { parcel }, zoe)).record.keyId;
+  const yan = await there.person("yan");
+  expect(await codeOf(there.call("otp.receive", { parcel }, yan))).toBe("conflict");
+  await there.store.transaction((tx) => tx.removeAccount(zoe.userId));
+  await there.service.sweep();
+  for (const kind of [ARRIVAL, STORED_KEY, OTP_STATE] as const)
+    expect(await there.store.transaction((tx) => readStored<unknown>(tx, kind, moved))).toBeUndefined();
+  for (const restart of [false, true]) {
+    if (restart) there.rebuild();
+    expect(await codeOf(there.call("otp.receive", { parcel }, yan))).toBe("conflict");
+  }
+  expect((await there.call("otp.entries", { after: null }, yan)).items).toEqual([]);
 });

@@ -236,4 +236,36 @@ describe("rates", () => {
     world.nowMs += 30_000;
     expect(await codeOf(asks(ben, {}, record.keyId))).toBe("ok");
   });
+
+  test("a requester that asks at every beginning leaves the next step to those who have none", async () => {
+    world.nowMs = 1_800_000_000_000;
+    const { record } = await world.key(ann, "steps", TOTP);
+    for (const who of [ben, eve]) await world.grant(ann, record.keyId, who);
+    const ask = (who: OtpPerson) => asks(who, {}, record.keyId);
+    const got = { ben: 0, eve: 0 };
+    for (let step = 0; step < 8; step++) {
+      // ben as soon and as often as he can, eve once in the middle
+      for (let time = 0; time < 3; time++) if ((await codeOf(ask(ben))) === "ok") got.ben += 1;
+      world.nowMs += 15_000;
+      if ((await codeOf(ask(eve))) === "ok") got.eve += 1;
+      world.nowMs += 15_000;
+    }
+    expect(got).toEqual({ ben: 5, eve: 4 });
+    // he has that of now, which he was handed early
+    expect(await ask(ben).catch((error: unknown) => error)).toMatchObject({
+      code: "rate_limited",
+      retryAfterMs: 30_000,
+    });
+    // nothing was counted for what was refused
+    world.nowMs += 30_000;
+    expect(await codeOf(ask(ben))).toBe("ok");
+  });
+
+  test("what has one requester alone, or is an authenticator's, is left to nobody", async () => {
+    world.nowMs = 1_800_000_000_000;
+    const { record } = await world.key(ann, "steps", TOTP);
+    for (const who of [ben, eve]) await world.grant(ann, record.keyId, who, { wants: ["code", "provision"] });
+    await asks(ben, { want: "provision" }, record.keyId);
+    for (let time = 0; time < 2; time++) expect(await codeOf(asks(ben, {}, record.keyId))).toBe("ok");
+  });
 });

@@ -219,9 +219,8 @@ describe("keys", () => {
     await world.service.sweep();
     const left = await world.store.transaction(async (tx) => {
       const counts: number[] = [];
-      for (const kind of ["otpGrant", "otpHandout", "otpTag", "otpToken"])
-        counts.push(await tx.documentCount(kind, keyId, 9));
-      for (const kind of ["otpDue", "otpKey"]) counts.push(await tx.documentCount(kind, "", 9));
+      for (const kind of ["otpGrant", "otpHandout", "otpToken"]) counts.push(await tx.documentCount(kind, keyId, 9));
+      for (const kind of ["otpTag", "otpMinute", "otpKey"]) counts.push(await tx.documentCount(kind, "", 9));
       return counts;
     });
     expect(left).toEqual([0, 0, 0, 0, 0, 0]);

@@ -94,7 +94,7 @@ describe("a code that was handed out", () => {
 
   test("of a step is good to the end of the next one", async () => {
     const keyId = await keyFor(TOTP);
-    const codes = [await world.code(keyId, ben), await world.code(keyId, ben)];
+    const codes = [await world.code(keyId, ben), await world.code(keyId, eve)];
     world.nowMs += 2 * STEP;
     expect(await world.check(ann, keyId, codes[0] ?? "")).toBe("expired");
     world.nowMs += STEP - 1;
@@ -122,10 +122,49 @@ describe("a code that was handed out", () => {
     expect(await handouts(keyId)).toEqual([]);
     expect(await world.check(ann, keyId, code)).toBe("unknown");
     const left = await world.store.transaction(async (tx) =>
-      Promise.all([tx.documentCount("otpTag", keyId, 9), tx.documentCount("otpDue", "", 9)]),
+      Promise.all([tx.documentCount("otpTag", "", 9), tx.documentCount("otpMinute", "", 9)]),
     );
     expect(left).toEqual([0, 0]);
     expect((await world.call("otp.entries", { after: null }, ann)).items[0]?.counter).toBe(1);
+  });
+});
+
+describe("hand-outs of one minute", () => {
+  const left = async (keyId: StoredKeyId) => ({
+    listed: (await handouts(keyId)).length,
+    minutes: await world.store.transaction((tx) => tx.documentCount("otpMinute", "", 9)),
+  });
+
+  test("share one note, and each is forgotten in its own time, with none of the minutes beside it", async () => {
+    const keyId = await keyFor();
+    world.nowMs = Math.ceil(world.nowMs / 60_000) * 60_000;
+    const start = world.nowMs;
+    for (const at of [-1, 0, 30_000, 59_999, 60_000]) {
+      world.nowMs = start + at;
+      await world.code(keyId, ben);
+    }
+    expect(await left(keyId)).toEqual({ listed: 5, minutes: 3 });
+    const due = start + 300_000 + DAY;
+    for (const [at, listed, minutes] of [
+      [-1, 4, 2],
+      [0, 3, 2],
+      [59_998, 2, 2],
+      [59_999, 1, 1],
+      [60_000, 0, 0],
+    ] as const) {
+      world.nowMs = due + at;
+      await world.service.sweep();
+      expect(await left(keyId)).toEqual({ listed, minutes });
+    }
+  });
+
+  test("are forgotten in one sweep, however many there are", async () => {
+    const keyId = await keyFor();
+    for (let i = 0; i < 70; i++) await world.code(keyId, ben);
+    const [first] = await handouts(keyId);
+    world.nowMs = (first?.expiresAtMs ?? 0) + DAY;
+    await world.service.sweep();
+    expect(await left(keyId)).toEqual({ listed: 0, minutes: 0 });
   });
 });
 

@@ -48,6 +48,8 @@ export function accountsContract(store: () => Store): void {
         disabled: false,
       });
       expect(await tx.credential(filled(3))).toBeUndefined();
+      expect(await tx.stateHashOf(user)).toEqual(account(1).stateHash);
+      expect(await tx.stateHashOf(account(7).userId)).toBeUndefined();
       await tx.replaceRecord(user, filled(8, 192), "setup-2");
       await tx.setDisabled(user, true);
       expect(await tx.credential(credentialId)).toEqual({

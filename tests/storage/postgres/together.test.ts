@@ -31,6 +31,7 @@ test("an account's transaction takes its own account's rows and leaves for anyth
   expect(calls).toEqual(["account", "session", "putRequest", "auditHead"]);
   const others: (() => Promise<unknown>)[] = [
     () => own.account(userId(2)),
+    () => own.stateHashOf(userId(2)),
     () => own.putRequest(request(1, { userId: userId(2) })),
     () => own.limit("a"),
     () => own.setting("a"),

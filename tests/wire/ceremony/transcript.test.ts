@@ -69,7 +69,16 @@ describe("the file of a transcript", () => {
   test.each([
     ["an empty file", () => new Uint8Array(0), "line 1, manifest: the file is empty"],
     ["another file", () => new TextEncoder().encode("hello\n"), "line 1, manifest: it cannot be read"],
-    ["a line more", () => fileOf([...linesOf(file), "{}"]), "line 11, entry: it cannot be read"],
+    ["a line more", () => fileOf([...linesOf(file), "{}"]), "line 12, after the end: nothing follows the last line"],
+    ["an empty line more", () => fileOf([...linesOf(file), ""]), "line 12, after the end: "],
+    ["the last line twice", () => fileOf([...linesOf(file), linesOf(file)[10] ?? ""]), "line 12, after the end: "],
+    ["an entry after the end", () => fileOf([...linesOf(file), linesOf(file)[9] ?? ""]), "line 12, after the end: "],
+    ["itself twice", () => Buffer.concat([file, file]), "line 12, after the end: "],
+    [
+      "the last line too early",
+      () => fileOf(linesOf(file).toSpliced(4, 0, linesOf(file)[10] ?? "")),
+      "line 5, entry: ",
+    ],
     ["spaces", () => edit(3, (line) => line.replace(":", ": ")), "line 3, entry: it is not written in the one form"],
     ["a field twice", () => edit(4, (line) => line.replace("{", '{"signature":"",')), "line 4, entry: "],
     ["another order of fields", () => edit(4, swapped), "line 4, entry: it is not written in the one form"],
