@@ -21,7 +21,7 @@ type Entry = OutputOf<"otp.entries">["items"][number];
 type Handout = OutputOf<"otp.handouts">["items"][number];
 
 /** How the log names a key of the store or a ceremony: by the first 128 bits of its id. */
-export const loggedId = (id: AnyHashId | string): KeyId => id.slice(0, 32) as KeyId;
+const loggedId = (id: AnyHashId | string): KeyId => id.slice(0, 32) as KeyId;
 
 /** Faults of a server that keeps no keys, or does not tell this account. */
 const UNTOLD: ReadonlySet<string> = new Set(["unsupported", "not_found", "denied", "rate_limited"]);

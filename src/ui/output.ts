@@ -110,14 +110,15 @@ export function createOutput(options: OutputOptions): Output {
     if (text !== "") put(fd, `${safeLines(text, colorOf(fd))}\n`);
   };
   const columnsNow = options.columns ?? (() => (isTerminal(2) ? process.stderr.columns || 80 : null));
-  /** Lines of stderr for people, the first one with a mark before it. */
-  const say = (text: string, mark = "") => {
+  /** Lines of stderr for people, the first one with a mark before it, and one at the end that stays whole. */
+  const say = (text: string, { mark = "", ending = "" } = {}) => {
     if (text === "") return;
     const [color, columns] = [colorOf(2), columnsNow() ?? Number.POSITIVE_INFINITY];
     const [before, width] = [safeLines(mark, color), Bun.stringWidth(mark)];
     const lines = folded(safeLines(text, color), columns - width);
     const shown = lines.map((line, at) => (at === 0 ? before : " ".repeat(width)) + line);
-    put(2, `${shown.join("\n")}\n`);
+    const last = ending === "" ? [] : [safeLines(ending, color)];
+    put(2, `${[...shown, ...last].join("\n")}\n`);
   };
   const widthNow = () => (isTerminal(1) ? process.stdout.columns || 80 : null);
   return {
@@ -150,7 +151,7 @@ export function createOutput(options: OutputOptions): Output {
     notice(text) {
       if (!quiet) say(text);
     },
-    warn: (text) => say(text, `${paint.yellow("!")} `),
+    warn: (text) => say(text, { mark: `${paint.yellow("!")} ` }),
     detail(text) {
       if (verbose) say(paint.dim(text));
     },
@@ -164,9 +165,8 @@ export function createOutput(options: OutputOptions): Output {
           put(2, `${jsonText({ v: 1, error: errorObject(fault), requestId: fault.requestId })}\n`);
         } else {
           const [text, ending] = humanError(fault, code, columnsNow());
-          say(text);
-          // looked for as it stands, by people and by programs
-          putLines(2, ending);
+          // the code is looked for as it stands, by people and by programs
+          say(text, { ending });
         }
       } catch (writeError) {
         if (!(writeError instanceof BrokenPipe)) throw writeError;

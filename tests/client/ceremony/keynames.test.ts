@@ -52,7 +52,7 @@ describe("the name of a key in the store", () => {
 
   test("of a one-time password that was revoked is free, and --replace means the one in use", async () => {
     const { ada, ben, cleo } = await people();
-    const old = await ada.client.otpCreate({ name: "door", output: HOTP, from: null });
+    const old = await ada.client.otpCreate({ name: "door", output: HOTP as never, from: null });
     await ada.client.otpRevoke({ key: "door", grantId: null, askId: null });
     const output = HOTP;
     const first = await made(ada, [ben, cleo], { output, policy: { collect: "nobody", quorum: 0 } });

@@ -158,6 +158,27 @@ describe("hand-outs of one minute", () => {
     }
   });
 
+  test("have their note also after the clock went back, and while it is between two parts of a minute", async () => {
+    const keyId = await keyFor();
+    const start = (Math.ceil(world.nowMs / 60_000) + 1) * 60_000;
+    for (const [at, minutes] of [
+      [0, 1],
+      [1, 1],
+      [-1, 2],
+      [-60_001, 3],
+      [4_999, 3],
+      [5_000, 3],
+      [60_000, 4],
+    ] as const) {
+      world.nowMs = start + at;
+      await world.code(keyId, ben);
+      expect((await left(keyId)).minutes).toBe(minutes);
+    }
+    world.nowMs = start + 60_000 + 300_000 + DAY;
+    await world.service.sweep();
+    expect(await left(keyId)).toEqual({ listed: 0, minutes: 0 });
+  });
+
   test("are forgotten in one sweep, however many there are", async () => {
     const keyId = await keyFor();
     for (let i = 0; i < 70; i++) await world.code(keyId, ben);
